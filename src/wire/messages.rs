@@ -1,0 +1,554 @@
+//! What nodes and clients say to each other, as values.
+//!
+//! The state machines of floor 3 take and give these very types; `codec` turns them into bytes
+//! and back. The hot messages (reads and writes, by clients and between replicas) have a layout
+//! of their own; everything else is [`Control`], in bincode.
+//!
+//! What always holds: a request that changes something carries a [`WriteId`]; every request
+//! carries the time it may still take; every answer to a client carries a [`Receipt`] or a
+//! [`Failure`], and a failure of a write says whether anything may have happened.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::causality::{Dot, Hlc};
+use crate::ids::{NodeId, WriteId};
+use crate::key::Key;
+use crate::time::WallMs;
+
+/// How many replicas must answer. `PR` and `PW` use it too, with [`Level::Default`] for "none".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Level {
+    /// What the bucket says (for `R` and `W`), or no demand (for `PR` and `PW`).
+    #[default]
+    Default,
+    /// Exactly this many, 1 to 13. `one` is 1.
+    Count(u8),
+    /// More than half of `N`.
+    Quorum,
+    /// All `N`.
+    All,
+}
+
+impl Level {
+    /// The number of replicas meant, for a bucket of `n` replicas where the default is `default`.
+    /// May be above `n` when a client asked for more than there are.
+    #[must_use]
+    pub fn resolve(self, n: u8, default: u8) -> u8 {
+        match self {
+            Self::Default => default,
+            Self::Count(count) => count,
+            Self::Quorum => n / 2 + 1,
+            Self::All => n,
+        }
+    }
+}
+
+/// A question, or an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// A client reads a key.
+    Get(Get),
+    /// A client writes or deletes a key.
+    Put(Put),
+    /// A coordinator asks one replica what it holds.
+    Read(Read),
+    /// A coordinator gives one replica an object to merge.
+    Write(Write),
+    /// Anything that is not hot.
+    Control(Control),
+}
+
+/// The answer to the [`Request`] of the same number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// To [`Request::Get`].
+    Got(Got),
+    /// To [`Request::Put`].
+    Done(Done),
+    /// To [`Request::Read`].
+    Held(Held),
+    /// To [`Request::Write`].
+    Stored(Stored),
+    /// To [`Request::Control`].
+    Control(ControlReply),
+    /// To any of them.
+    Failed(Failure),
+}
+
+/// A client's read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Get {
+    /// What to read.
+    pub key: Key,
+    /// Replicas that must answer.
+    pub r: Level,
+    /// Of those, how many must be primaries.
+    pub pr: Level,
+    /// Time the answer may take, in milliseconds, from its arrival.
+    pub budget_ms: u32,
+    /// Fill [`Got::trace`].
+    pub trace: bool,
+}
+
+/// What a write builds on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// The context token of an earlier read or write: replaces what that one saw.
+    Context(Bytes),
+    /// Nothing: stands beside whatever is there, as a sibling.
+    Blind,
+    /// What a read by the coordinator sees when the write arrives: replaces that. This is a
+    /// plain `SET`, `DEL` or `create_only`.
+    Observed,
+}
+
+/// Under which condition a write with [`Basis::Observed`] takes place. It is checked against what
+/// the coordinator's read saw; two concurrent writers can both find it true.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Condition {
+    /// Always.
+    #[default]
+    None,
+    /// Only where no value is (`NX`, `create_only`).
+    Absent,
+    /// Only where a value is (`XX`).
+    Present,
+}
+
+/// A client's write or delete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Put {
+    /// What to write.
+    pub key: Key,
+    /// Names this write; a retry carries the same.
+    pub write_id: WriteId,
+    /// 0 for the first try, then 1, 2 and so on. From 1 on, the coordinator looks at the other
+    /// replicas for `write_id` before it writes.
+    pub attempt: u8,
+    /// What it builds on.
+    pub basis: Basis,
+    /// When it takes place. Only with [`Basis::Observed`].
+    pub condition: Condition,
+    /// The value, or `None` for a delete.
+    pub value: Option<Bytes>,
+    /// Milliseconds after which the value reads as absent.
+    pub ttl_ms: Option<u64>,
+    /// Replicas that must have it durably.
+    pub w: Level,
+    /// Of those, how many must be primaries.
+    pub pw: Level,
+    /// Time the answer may take, in milliseconds, from its arrival.
+    pub budget_ms: u32,
+}
+
+/// A coordinator's question to one replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// What to read.
+    pub key: Key,
+    /// Answer with the digest if the object is larger than a few hundred bytes.
+    pub digest: bool,
+    /// Time the answer may take, in milliseconds, from its arrival.
+    pub budget_ms: u32,
+}
+
+/// Why a replica is given an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A client's write is waiting.
+    Replicate,
+    /// A read found this replica behind.
+    Repair,
+}
+
+/// A coordinator's order to one replica: merge this.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// The key.
+    pub key: Key,
+    /// The whole merged object, encoded (`causality::Object::encode`).
+    pub object: Bytes,
+    /// Why.
+    pub purpose: Purpose,
+    /// Time the answer may take, in milliseconds, from its arrival.
+    pub budget_ms: u32,
+}
+
+/// One value that a read returns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Value {
+    /// Names the write within the key's history.
+    pub dot: Dot,
+    /// Which client write made it.
+    pub write_id: WriteId,
+    /// When, by the coordinator's hybrid clock.
+    pub hlc: Hlc,
+    /// When it will read as absent.
+    pub expires_at: Option<WallMs>,
+    /// The bytes.
+    pub data: Bytes,
+}
+
+/// What a read found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Got {
+    /// The token that a write which replaces these values carries.
+    pub context: Bytes,
+    /// The values, newest first; several are siblings.
+    pub values: Vec<Value>,
+    /// No value, but a deletion is remembered.
+    pub deleted: bool,
+    /// What was achieved.
+    pub receipt: Receipt,
+    /// The hops, if they were asked for.
+    pub trace: Vec<Hop>,
+}
+
+/// A write was acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// The token that covers what is now there.
+    pub context: Bytes,
+    /// What was achieved.
+    pub receipt: Receipt,
+}
+
+/// What a replica holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The object, or what stands for it.
+    pub object: HeldObject,
+    /// The replica may have forgotten things: its answer does not count towards `R`.
+    pub amnesiac: bool,
+}
+
+/// The object a replica holds, or what stands for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeldObject {
+    /// Nothing was ever stored here under that key, as far as this disk knows.
+    Missing,
+    /// The encoded object.
+    Full(Bytes),
+    /// The digest of an object that is too large to send for nothing.
+    Digest(u128),
+}
+
+/// A replica has merged and stored what it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The write was synced to the disk before this was said. False only where the operator has
+    /// chosen a weaker durability.
+    pub fsynced: bool,
+}
+
+/// What an operation achieved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Replicas the bucket asks for.
+    pub n: u8,
+    /// Replicas that had to answer (the `R` or `W` in force).
+    pub needed: u8,
+    /// Replicas that answered in time.
+    pub acks: u8,
+    /// Of those, primaries.
+    pub primaries: u8,
+    /// Of those, fallbacks that stood in for absent primaries.
+    pub fallbacks: u8,
+    /// Of those, for a write, replicas that had it synced to their disk.
+    pub fsynced: u8,
+    /// Distinct zones among those.
+    pub zones: u8,
+    /// The node that coordinated.
+    pub coordinator: NodeId,
+    /// Time from the request's arrival at the coordinator to its answer, in microseconds.
+    pub micros: u32,
+    /// The cluster state the coordinator went by.
+    pub topology: TopologyVersion,
+}
+
+/// Which cluster state (members, buckets) somebody goes by. The epoch never falls; two states of
+/// one epoch with different hashes are about to merge into one of a higher epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TopologyVersion {
+    /// The sum of the versions of all entries.
+    pub epoch: u64,
+    /// A hash over all entries.
+    pub hash: u64,
+}
+
+/// One step of a traced request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// The node it concerns.
+    pub node: NodeId,
+    /// Microseconds since the request arrived at the coordinator.
+    pub micros: u32,
+    /// What happened, for people.
+    pub what: String,
+}
+
+/// What went wrong, by what a caller can do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum FailureCode {
+    /// Too few replicas can be reached; nothing was written.
+    Unavailable,
+    /// A write was begun and too few replicas have confirmed it in time.
+    Unknown,
+    /// A read did not finish in time.
+    Timeout,
+    /// A queue is full. Come back later.
+    Busy,
+    /// A value is there, and the write asked for none.
+    Exists,
+    /// No value is there, and the write asked for one.
+    Absent,
+    /// The key has too many siblings; the failure carries the context with which to merge them.
+    Siblings,
+    /// The context token is damaged, or belongs to another key.
+    BadContext,
+    /// The key or the value is larger than allowed.
+    TooLarge,
+    /// The node is stopping. Ask another.
+    Draining,
+    /// There is no such bucket.
+    NoBucket,
+    /// The node has not met enough of its cluster yet.
+    Forming,
+    /// The disk refuses writes.
+    DiskFull,
+    /// The replica's copy is damaged.
+    Corrupt,
+    /// The caller's password is wrong or missing.
+    Denied,
+    /// The message makes no sense to this version.
+    Invalid,
+    /// A defect.
+    Internal,
+}
+
+/// Whether a failed write happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Outcome {
+    /// No replica has it, and none will.
+    NotApplied,
+    /// Some replicas may have it; it may still take effect.
+    Unknown,
+}
+
+/// The answer of something that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What went wrong.
+    pub code: FailureCode,
+    /// Whether it happened all the same. Reads are always `NotApplied`.
+    pub outcome: Outcome,
+    /// Replicas that had answered.
+    pub acks: u8,
+    /// Replicas that were needed.
+    pub needed: u8,
+    /// The write it concerns.
+    pub write_id: Option<WriteId>,
+    /// The context that covers what is there (with [`FailureCode::Siblings`]; empty otherwise).
+    pub context: Bytes,
+    /// When to try again, in milliseconds; 0 for "no hint".
+    pub retry_after_ms: u32,
+    /// The sentence for people; names the fix.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure before anything was changed.
+    #[must_use]
+    pub fn not_applied(code: FailureCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            outcome: Outcome::NotApplied,
+            acks: 0,
+            needed: 0,
+            write_id: None,
+            context: Bytes::new(),
+            retry_after_ms: 0,
+            message: message.into(),
+        }
+    }
+}
+
+/// How a bucket treats writes that did not see each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Conflicts {
+    /// Keeps them all until a writer that saw all replaces them.
+    Siblings,
+    /// Keeps the one with the latest timestamp and drops the others.
+    LastWriteWins,
+}
+
+/// The settings of a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BucketSettings {
+    /// Replicas of each key, 1 to 13.
+    pub n: u8,
+    /// Replicas that must answer a read, unless it says otherwise.
+    pub r: Level,
+    /// Replicas that must confirm a write, unless it says otherwise.
+    pub w: Level,
+    /// What happens to concurrent writes.
+    pub conflicts: Conflicts,
+    /// Milliseconds after which a value reads as absent, unless the write says otherwise.
+    pub ttl_ms: Option<u64>,
+}
+
+impl Default for BucketSettings {
+    fn default() -> Self {
+        Self {
+            n: crate::limits::REPLICAS_DEFAULT,
+            r: Level::Quorum,
+            w: Level::Quorum,
+            conflicts: Conflicts::Siblings,
+            ttl_ms: None,
+        }
+    }
+}
+
+/// A request that is not hot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Control {
+    /// The cluster state: members and buckets.
+    Topology,
+    /// Here is mine; give me yours (between nodes). The bytes are an encoded cluster state.
+    Exchange(Vec<u8>),
+    /// Creates a bucket.
+    CreateBucket {
+        /// Its name.
+        name: String,
+        /// Its settings.
+        settings: BucketSettings,
+    },
+    /// How the node is, and how it sees the others.
+    Status,
+    /// What each replica of a key holds.
+    Explain {
+        /// The bucket.
+        bucket: String,
+        /// The key.
+        key: Vec<u8>,
+    },
+    /// One page of the keys of one partition, from this node's disk.
+    Keys {
+        /// The bucket.
+        bucket: String,
+        /// The partition.
+        partition: u16,
+        /// Begin behind this key; empty for the first page.
+        after: Vec<u8>,
+        /// At most this many.
+        count: u32,
+    },
+    /// Digests of this node's objects, for tests that compare replicas: an XOR over all objects.
+    Digest,
+}
+
+/// The answer to a [`Control`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ControlReply {
+    /// The encoded cluster state.
+    Topology(Vec<u8>),
+    /// It is done.
+    Ok,
+    /// To [`Control::Status`].
+    Status(NodeStatus),
+    /// To [`Control::Explain`].
+    Explain(Explanation),
+    /// To [`Control::Keys`].
+    Keys {
+        /// The keys, in order.
+        keys: Vec<Vec<u8>>,
+        /// Nothing is behind the last of them.
+        done: bool,
+    },
+    /// To [`Control::Digest`].
+    Digest {
+        /// Objects on this node's disk.
+        objects: u64,
+        /// XOR of `xxh3_128(key, object)` over them.
+        digest: u128,
+    },
+}
+
+/// How a node is, and how it sees the others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Who it is.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// The software's version.
+    pub version: String,
+    /// Milliseconds since it started.
+    pub uptime_ms: u64,
+    /// `serving`, `forming`, `draining` or `read-only`.
+    pub state: String,
+    /// The cluster state it goes by.
+    pub topology: TopologyVersion,
+    /// Keys on its disk, estimated.
+    pub keys: u64,
+    /// Its disk cannot be proven complete: it does not count in read quorums.
+    pub amnesiac: bool,
+    /// The members, as this node sees them, itself included.
+    pub peers: Vec<PeerStatus>,
+    /// Counters by name, for people and for tests.
+    pub counters: Vec<(String, u64)>,
+}
+
+/// How one node sees another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// The member.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Its address for frames.
+    pub address: String,
+    /// Its zone.
+    pub zone: String,
+    /// Connected, and answering.
+    pub up: bool,
+    /// Its share of the ring for N = 3, in hundredths of a percent.
+    pub share: u32,
+}
+
+/// Where a key is, and what each replica holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The key's token.
+    pub token: u64,
+    /// The partition it falls into.
+    pub partition: u16,
+    /// Replicas the bucket asks for.
+    pub n: u8,
+    /// The preference list, with what each one answered.
+    pub replicas: Vec<ReplicaView>,
+    /// Members that stand in when those are away, in order.
+    pub fallbacks: Vec<NodeId>,
+}
+
+/// What one replica said about a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaView {
+    /// The replica.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// `ok`, `missing`, `unreachable`, `corrupt` or `amnesiac`.
+    pub state: String,
+    /// Its version vector, for people.
+    pub clock: String,
+    /// Values it holds.
+    pub siblings: u32,
+    /// Deletions it remembers.
+    pub tombstones: u32,
+    /// Bytes of its encoded object.
+    pub bytes: u64,
+    /// The digest of its encoded object.
+    pub digest: u128,
+}
