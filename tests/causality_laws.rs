@@ -212,18 +212,18 @@ fn merged(a: &Object, b: &Object) -> Object {
 
 #[test]
 fn two_replicas_agree_with_the_model_over_all_short_schedules() {
-    enumerate(2, 6, true, false);
+    enumerate(2, 7, true, false);
 }
 
 #[test]
 fn three_replicas_agree_with_the_model_over_all_short_schedules() {
-    enumerate(3, 5, false, false);
+    enumerate(3, 7, false, false);
 }
 
 #[test]
 fn last_write_wins_keeps_the_latest_write_over_all_short_schedules() {
-    enumerate(2, 7, false, true);
-    enumerate(3, 5, false, true);
+    enumerate(2, 8, false, true);
+    enumerate(3, 6, false, true);
 }
 
 #[test]
