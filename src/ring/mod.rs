@@ -4,8 +4,6 @@ mod fairness;
 mod moves;
 mod placement;
 
-use xxhash_rust::xxh3::xxh3_64;
-
 pub use moves::{Move, moves};
 
 use crate::ids::{NodeId, Partition};
@@ -50,18 +48,6 @@ fn point_of(partition: Partition, partitions: u32) -> u64 {
     ((u128::from(partition.0) << 64) / u128::from(partitions)) as u64
 }
 
-/// The tokens of a member's virtual nodes: fixed for ever, since a change moves all data.
-fn tokens_of(member: &RingMember) -> impl Iterator<Item = u64> {
-    let count = (member.weight * limits::VIRTUAL_NODES / limits::WEIGHT_NORMAL).max(1);
-    let id = member.id.0.to_le_bytes();
-    (0..count).map(move |index| {
-        let mut input = [0; 20];
-        input[..16].copy_from_slice(&id);
-        input[16..].copy_from_slice(&index.to_le_bytes());
-        xxh3_64(&input)
-    })
-}
-
 /// An immutable placement: a pure function of the member set.
 #[derive(Debug)]
 pub struct Ring {
@@ -92,10 +78,10 @@ impl Ring {
         members.sort_by_key(|member| member.id);
         members.dedup_by_key(|member| member.id);
         let list = usize::from(n).min(members.len());
-        let tokens = placement::tokens(&members);
+        let tokens = placement::tokens(&members, partitions);
         let placement = placement::place(&members, &tokens, partitions, list);
         let members: Vec<NodeId> = members.iter().map(|member| member.id).collect();
-        let named = placement.primaries.iter().map(|member| members[usize::from(*member)]);
+        let named = placement.lists.iter().flatten().map(|member| members[usize::from(*member)]);
         let primaries = named.collect();
         Self { partitions, replicas: n, list, fair: placement.fair, members, tokens, primaries }
     }
@@ -123,10 +109,10 @@ impl Ring {
     #[must_use]
     pub fn fallbacks(&self, partition: Partition) -> Vec<NodeId> {
         let point = point_of(partition, self.partitions);
-        let mut order = placement::walk_order(&self.tokens, &self.members, point);
+        let order = placement::walk_order(&self.tokens, self.members.len(), point);
         let primaries = self.primaries(partition);
-        order.retain(|id| !primaries.contains(id));
-        order
+        let named = order.into_iter().map(|member| self.members[usize::from(member)]);
+        named.filter(|id| !primaries.contains(id)).collect()
     }
 
     /// What each member holds, in order of id.
