@@ -14,13 +14,20 @@
 //! ```
 //!
 //! What always holds of a [`Config`] that [`Config::load`] returned: every value is of its type and
-//! within its range, the values agree with each other ([`agree`]), and no key of the file was
+//! within its range, the values agree with each other, and no key of the file was
 //! ignored. `config/ringdove.toml` is the manual of every setting, and a test keeps it true.
+
+pub mod dev;
+mod error;
+mod layers;
+pub mod settings;
+
+pub use error::{ConfigError, Problem};
 
 use crate::limits;
 use serde::{Deserialize, Serialize};
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Everything an operator may decide about one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,6 +203,31 @@ impl std::fmt::Debug for Password {
 }
 
 impl Config {
+    /// Reads a file, with `overrides` of the form `section.key=value` over it.
+    ///
+    /// A relative `node.data_dir` comes back with the file's folder in front.
+    ///
+    /// # Errors
+    /// [`ConfigError::Unreadable`] if there is no such text; [`ConfigError::Refused`] with every
+    /// problem of the file and the overrides. Nothing but the file was touched.
+    pub fn load(path: &Path, overrides: &[String]) -> Result<Config, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|reason| ConfigError::Unreadable { path: path.into(), reason })?;
+        let mut config = Config::from_toml(&text, &path.display().to_string(), overrides)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        config.node.data_dir = folder.join(&config.node.data_dir);
+        Ok(config)
+    }
+
+    /// Reads a text that is called `name` in errors, with `overrides` over it. A relative
+    /// `node.data_dir` is left as it stands.
+    ///
+    /// # Errors
+    /// [`ConfigError::Refused`] with every problem of the text and the overrides.
+    pub fn from_toml(text: &str, name: &str, overrides: &[String]) -> Result<Config, ConfigError> {
+        layers::read(text, name, overrides)
+    }
+
     /// The address that peers and clients dial.
     pub fn advertised(&self) -> &str {
         if self.listen.advertise.is_empty() { &self.listen.address } else { &self.listen.advertise }
