@@ -6,8 +6,8 @@
 // Floor 0: vocabulary.
 pub mod codec;
 pub mod ids;
-pub mod key;
 pub mod limits;
+pub mod key;
 pub mod random;
 pub mod time;
 
@@ -20,14 +20,14 @@ pub mod resp;
 pub mod wire;
 
 // Floor 3: state machines without I/O.
+pub mod store;
 pub mod membership;
 pub mod replica;
-pub mod store;
 
 // Floor 4: drivers.
-#[cfg(feature = "server")]
-pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "server")]
+pub mod cli;
