@@ -16,8 +16,8 @@ pub mod causality;
 pub mod ring;
 
 // Floor 2: languages.
-pub mod resp;
 pub mod wire;
+pub mod resp;
 
 // Floor 3: state machines without I/O.
 pub mod store;
