@@ -20,14 +20,14 @@ pub mod resp;
 pub mod wire;
 
 // Floor 3: state machines without I/O.
-pub mod store;
 pub mod membership;
 pub mod replica;
+pub mod store;
 
 // Floor 4: drivers.
-#[cfg(feature = "client")]
-pub mod client;
 #[cfg(feature = "server")]
 pub mod cli;
+#[cfg(feature = "client")]
+pub mod client;
 #[cfg(feature = "server")]
 pub mod server;

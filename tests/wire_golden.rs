@@ -160,7 +160,13 @@ fn requests() -> Vec<Golden> {
             0,
             Request::Read(Read { key: key(), digest: true, budget_ms: 900 }),
         ),
-        request("write", "WRITE for repair", 0, Request::Write(write)),
+        request("write", "WRITE for repair", 0, Request::Write(write.clone())),
+        request(
+            "write_restore",
+            "WRITE in place of a damaged copy",
+            0,
+            Request::Write(Write { purpose: Purpose::Restore, ..write }),
+        ),
         request("control_topology", "CONTROL Topology", 0, Request::Control(Control::Topology)),
         request("control_keys", "CONTROL Keys", 0, Request::Control(keys)),
     ]

@@ -111,7 +111,7 @@ impl Values {
     }
 
     pub fn write(&mut self) -> Request {
-        let purpose = self.one_of(&[Purpose::Replicate, Purpose::Repair]);
+        let purpose = self.one_of(&[Purpose::Replicate, Purpose::Repair, Purpose::Restore]);
         let (key, object, budget_ms) = (self.key(), self.bytes(300), self.budget_ms());
         Request::Write(Write { key, object, purpose, budget_ms })
     }
