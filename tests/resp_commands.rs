@@ -120,6 +120,15 @@ fn names_and_options_may_be_written_in_capitals_or_small_letters() {
 }
 
 #[test]
+fn what_is_kept_or_run_often_is_bounded() {
+    for line in ["SCAN 0 MATCH ", "CONFIG GET ", "CLIENT SETNAME ", "HELLO 3 SETNAME "] {
+        let of = |length| Command::parse(&arguments(&format!("{line}{}", "x".repeat(length))));
+        assert!(of(256).is_ok(), "{line}");
+        assert!(matches!(of(257), Err(CommandError::TooLong { most: 256, .. })), "{line}");
+    }
+}
+
+#[test]
 fn a_password_is_never_shown() {
     for line in ["AUTH hunter2", "AUTH user hunter2", "HELLO 3 AUTH user hunter2"] {
         let shown = format!("{:?}", Command::parse(&arguments(line)));

@@ -82,10 +82,14 @@ pub(super) fn reset(_: &[Bytes]) -> Parsed {
     Ok(Command::Reset)
 }
 
+/// Longest name of a connection or of its library: each is kept as long as the connection.
+const CONNECTION_NAME_BYTES: usize = 256;
+
 /// A name that can stand in a line of `CLIENT LIST`.
 fn connection_name(name: &Bytes) -> Result<Bytes, CommandError> {
-    if name.len() > limits::NAME_BYTES * 4 {
-        return Err(CommandError::Refused("a connection's name has at most 192 bytes"));
+    if name.len() > CONNECTION_NAME_BYTES {
+        let (what, most) = ("a name of a client", CONNECTION_NAME_BYTES);
+        return Err(CommandError::TooLong { what, most });
     }
     if !name.iter().all(u8::is_ascii_graphic) {
         return Err(CommandError::Refused(
@@ -260,7 +264,7 @@ pub(super) fn time_to_live_milliseconds(arguments: &[Bytes]) -> Parsed {
 /// A pattern that is not too long to be matched against many keys.
 fn bounded(pattern: &Bytes) -> Result<Bytes, CommandError> {
     if pattern.len() > glob::PATTERN_BYTES {
-        return Err(CommandError::Refused("a pattern has at most 256 bytes"));
+        return Err(CommandError::TooLong { what: "a pattern", most: glob::PATTERN_BYTES });
     }
     Ok(pattern.clone())
 }
