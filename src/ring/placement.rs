@@ -187,8 +187,11 @@ impl Walks<'_> {
 
     /// Makes room at one of `members` by giving a partition of its own to a member that has room.
     fn make_room(&mut self, members: &[u16], budget: &mut u64) -> Option<u16> {
-        let roomy: Vec<u16> =
-            (0u16..).zip(&self.room).filter(|(_, room)| **room > 0).map(|(member, _)| member).collect();
+        let roomy: Vec<u16> = (0u16..)
+            .zip(&self.room)
+            .filter(|(_, room)| **room > 0)
+            .map(|(member, _)| member)
+            .collect();
         for giver in members {
             // The farthest first: they are the ones that only just found a place here.
             for at in (0..self.held[usize::from(*giver)].len()).rev() {
