@@ -132,7 +132,7 @@ impl PutOp {
                 },
                 Phase::Minting(_) => {}
                 Phase::Replicating(replication) => {
-                    replication.event(core.settings.node, event);
+                    replication.event(core.settings.node, core.settings.fsync, event);
                 }
             },
         }
@@ -382,9 +382,9 @@ impl PutOp {
 }
 
 impl Replication {
-    fn event(&mut self, me: NodeId, event: Event) {
+    fn event(&mut self, me: NodeId, fsynced: bool, event: Event) {
         let (node, ack) = match event {
-            Event::Committed(Ok(())) => (me, Ack::Stored { fsynced: true }),
+            Event::Committed(Ok(())) => (me, Ack::Stored { fsynced }),
             Event::Committed(Err(_)) => (me, Ack::Refused),
             Event::Answer { from, response: Response::Stored(stored) } => {
                 (from, Ack::Stored { fsynced: stored.fsynced })

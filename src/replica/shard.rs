@@ -387,7 +387,7 @@ impl Shard {
             // What it brought is here already, but not durable yet: so it is not acknowledged yet.
             (Some(batch), waiter) => core.wait_for(batch, waiter),
             (None, Waiter::Replica(origin)) => {
-                let fsynced = true;
+                let fsynced = core.settings.fsync;
                 core.respond(origin, Response::Stored(crate::wire::messages::Stored { fsynced }));
             }
             (None, Waiter::Op(_)) => {}

@@ -185,11 +185,7 @@ impl Cluster {
         self.install(&mut state, changed)
     }
 
-    fn install(
-        &self,
-        state: &mut ClusterState,
-        changed: ClusterState,
-    ) -> Result<(), ClusterError> {
+    fn install(&self, state: &mut ClusterState, changed: ClusterState) -> Result<(), ClusterError> {
         persist(&self.path, &changed)?;
         self.topology.store(Arc::new(Topology::new(changed.clone())));
         *state = changed;

@@ -93,6 +93,9 @@ fn run(shared: &Shared, store: &dyn Store, mailboxes: &[Arc<Mailbox>]) {
 /// Ends the process: the disk can no longer be relied on. After a failed sync the kernel may have
 /// dropped the pages and a second sync would lie; restarting finds out what is really there.
 pub fn die(why: &str) -> ! {
-    tracing::error!(why, "the disk failed; ending the process so that nothing false is acknowledged");
+    tracing::error!(
+        why,
+        "the disk failed; ending the process so that nothing false is acknowledged"
+    );
     std::process::exit(70);
 }

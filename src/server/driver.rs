@@ -98,7 +98,8 @@ impl Driver {
             for outbox in turn.touched.drain(..) {
                 outbox.wake();
             }
-            let gauge = Gauge { counters: self.shard.counters(), in_flight: self.shard.in_flight() };
+            let gauge =
+                Gauge { counters: self.shard.counters(), in_flight: self.shard.in_flight() };
             *self.gauge.lock().expect("no holder of the lock panics") = gauge;
         }
     }
@@ -196,10 +197,18 @@ fn report(notice: &Notice) {
             "one dot stands for two values; both are kept. Two processes may be running on copies of one disk"
         ),
         Notice::ManySiblings { key, siblings } => {
-            tracing::debug!(key, siblings, "a key has many siblings; its writers do not use contexts");
+            tracing::debug!(
+                key,
+                siblings,
+                "a key has many siblings; its writers do not use contexts"
+            );
         }
         Notice::Corrupt { key, why } => {
-            tracing::error!(key, why, "a record is damaged; it will be restored from the other replicas when it is read");
+            tracing::error!(
+                key,
+                why,
+                "a record is damaged; it will be restored from the other replicas when it is read"
+            );
         }
         Notice::Malformed { from, why } => {
             let from = from.map(|node| node.short());

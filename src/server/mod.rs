@@ -13,6 +13,7 @@
 
 pub mod config;
 
+mod admin;
 mod clock;
 mod cluster;
 mod committer;

@@ -211,8 +211,7 @@ impl Node {
             Control::Digest => {
                 let store = self.store.clone();
                 let scan = tokio::task::spawn_blocking(move || store.digest()).await;
-                let failed =
-                    |why: String| Failure::not_applied(FailureCode::Internal, why);
+                let failed = |why: String| Failure::not_applied(FailureCode::Internal, why);
                 let (objects, digest) = scan
                     .map_err(|error| failed(error.to_string()))?
                     .map_err(|error| failed(error.to_string()))?;
@@ -300,7 +299,9 @@ impl Node {
         loop {
             let page = self.store.page(partition, Some(&from), count.max(1));
             let page = page.map_err(|e| failed(FailureCode::Corrupt, e.to_string()))?;
-            let Some(last) = page.last() else { return Ok(ControlReply::Keys { keys, done: true }) };
+            let Some(last) = page.last() else {
+                return Ok(ControlReply::Keys { keys, done: true });
+            };
             from = last.key.clone();
             for entry in page {
                 let key = entry.key.key();
