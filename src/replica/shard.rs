@@ -416,7 +416,7 @@ pub(super) fn merge(
     if outcome.changed {
         core.counters.merges += 1;
         for sibling in object.siblings() {
-            core.recent.insert(sibling.write_id);
+            core.recent.insert(sibling.write_id, sibling.dot);
         }
     }
     core.clock.observe(object.latest_hlc(), core.now.wall);
