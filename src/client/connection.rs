@@ -334,3 +334,37 @@ impl Lanes {
         self.end.clone().unwrap_or_else(|| Error::new(Kind::Lost, "the connection was closed"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::messages::Control;
+
+    #[tokio::test]
+    async fn a_request_that_is_given_up_leaves_nothing_behind() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let connection = Arc::new(Connection::start("a:1", stream, BytesMut::new()));
+        let request = Request::Control(Control::Status);
+        let ticket = connection.clone().send(&request).await.unwrap();
+        let taken = ROOM_KIB - ROOM_KIB_LEAST;
+        assert_eq!(connection.room.available_permits(), taken as usize);
+        assert_eq!(connection.shared.lanes().waiting.len(), 1);
+        drop(ticket);
+        assert_eq!(connection.room.available_permits(), ROOM_KIB as usize);
+        assert!(connection.shared.lanes().waiting.is_empty());
+    }
+
+    #[test]
+    fn a_large_request_takes_more_room_and_the_largest_takes_all() {
+        let write = |bytes: usize| {
+            let object = bytes::Bytes::from(vec![0; bytes]);
+            let key = crate::key::Key::new(b"b", b"k").unwrap();
+            let purpose = crate::wire::messages::Purpose::Replicate;
+            let write = crate::wire::messages::Write { key, object, purpose, budget_ms: 1 };
+            room_of(&Request::Write(write))
+        };
+        assert_eq!((write(0), write(1024 * 1024)), (ROOM_KIB_LEAST, 1024));
+        assert_eq!(write(limits::FRAME_PAYLOAD_BYTES + 2048), ROOM_KIB);
+    }
+}

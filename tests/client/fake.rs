@@ -166,6 +166,13 @@ impl Call {
         let _ = self.line.send(Line::Bytes(bytes.into()));
     }
 
+    /// A whole frame, under the right id, with a payload that is no answer.
+    pub fn answer_nonsense(self) {
+        let mut out = BytesMut::new();
+        frame::encode(&mut out, frame::Kind::Got, 0, self.id, |out| out.extend_from_slice(b"?"));
+        let _ = self.line.send(Line::Bytes(out));
+    }
+
     pub fn go_away(&self) {
         let mut out = BytesMut::new();
         greeting::encode_goaway(&mut out, "stopping");

@@ -199,6 +199,24 @@ async fn a_node_that_goes_away_answers_what_is_under_way_and_gets_nothing_new() 
 }
 
 #[tokio::test]
+async fn the_only_node_is_asked_again_on_a_new_connection_after_it_went_away() {
+    let (_, is_first) = flag();
+    let cluster = Cluster::start(1, move |call| {
+        if is_first() {
+            call.go_away();
+        }
+        call.succeed();
+    })
+    .await;
+    let bucket = cluster.builder().connect().await.unwrap().bucket("default").unwrap();
+    for _ in 0..3 {
+        assert!(bucket.get("k").await.is_ok());
+        tokio::time::sleep(ms(20)).await;
+    }
+    assert_eq!(cluster.connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
 async fn a_silent_node_is_waited_for_once_and_then_passed_by() {
     let first = Arc::new(AtomicUsize::new(usize::MAX));
     let silent = first.clone();
@@ -260,6 +278,23 @@ async fn news_in_receipts_are_looked_up_once_and_followed() {
     assert_eq!(cluster.lookups.load(Ordering::SeqCst), 2);
     assert_eq!(client.topology().version(), cluster.state.lock().unwrap().version());
     assert_eq!(client.refresh().await.unwrap().version(), client.topology().version());
+}
+
+#[tokio::test]
+async fn states_that_keep_differing_do_not_turn_every_answer_into_a_lookup() {
+    let cluster = Cluster::start(1, |call| {
+        let mut version = call.version();
+        version.hash ^= 1;
+        call.answer(got(version, &[]));
+    })
+    .await;
+    let bucket = cluster.builder().connect().await.unwrap().bucket("default").unwrap();
+    let begun = Instant::now();
+    while begun.elapsed() < ms(350) {
+        assert!(bucket.get("k").await.is_ok());
+    }
+    let lookups = cluster.lookups.load(Ordering::SeqCst);
+    assert!((2..=5).contains(&lookups), "{lookups}");
 }
 
 // -- outcomes -----------------------------------------------------------------------------------
@@ -415,6 +450,20 @@ async fn a_malformed_frame_ends_the_connection_and_nothing_else() {
     assert!(bucket.get("k").await.is_ok());
     assert_eq!(cluster.connections.load(Ordering::SeqCst), 2);
     until(|| cluster.open.load(Ordering::SeqCst) == 1).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_makes_no_sense_ends_the_connection() {
+    let (_, is_first) = flag();
+    let cluster = Cluster::start(1, move |call| match is_first() {
+        true => call.answer_nonsense(),
+        false => call.succeed(),
+    })
+    .await;
+    let bucket = cluster.builder().attempts(1).connect().await.unwrap().bucket("default").unwrap();
+    assert_eq!(bucket.get("k").await.unwrap_err().kind(), Kind::Protocol);
+    assert!(bucket.get("k").await.is_ok());
+    assert_eq!(cluster.connections.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]
