@@ -110,7 +110,9 @@ mod tests {
 
     #[test]
     fn a_sign_a_short_text_and_a_stray_letter_are_not_ids() {
-        for text in ["", "+0000000000000000000000000000001", "12", "g0000000000000000000000000000000"] {
+        for text in
+            ["", "+0000000000000000000000000000001", "12", "g0000000000000000000000000000000"]
+        {
             assert!(text.parse::<NodeId>().is_err(), "{text:?}");
         }
     }

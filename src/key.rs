@@ -167,7 +167,9 @@ mod tests {
     #[test]
     fn tokens_are_what_they_were() {
         // Golden: a change here moves every key of every cluster.
-        let token = |bucket: &str, name: &str| Key::new(bucket.as_bytes(), name.as_bytes()).unwrap().token();
+        let token = |bucket: &str, name: &str| {
+            Key::new(bucket.as_bytes(), name.as_bytes()).unwrap().token()
+        };
         assert_eq!(xxh3_64(b""), 0x2d06_8005_38d3_94c2);
         assert_eq!(token("default", "hello"), xxh3_64(b"default\0hello"));
     }

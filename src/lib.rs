@@ -6,8 +6,8 @@
 // Floor 0: vocabulary.
 pub mod codec;
 pub mod ids;
-pub mod key;
 pub mod limits;
+pub mod key;
 pub mod random;
 pub mod time;
 
@@ -16,8 +16,8 @@ pub mod causality;
 pub mod ring;
 
 // Floor 2: languages.
-pub mod resp;
 pub mod wire;
+pub mod resp;
 
 // Floor 3: state machines without I/O.
 pub mod store;
@@ -28,6 +28,6 @@ pub mod replica;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "server")]
-pub mod cli;
-#[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "server")]
+pub mod cli;

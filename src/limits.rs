@@ -98,7 +98,17 @@ pub const PAGE_KEYS: usize = 1000;
 /// 65,536 of 40 bytes are some 3 MiB, and hold two minutes at 500 writes a second and shard.
 pub const RECENT_WRITES: usize = 65_536;
 
+/// Numbers for actors that a node leases at once: one durable write for a million new keys.
+pub const ACTORS_LEASED: u64 = 1 << 20;
+/// Numbers left at which a shard asks for the next lease.
+pub const ACTORS_LOW: u64 = 1 << 16;
+
+/// Objects larger than this are answered by their digest where the digest is enough: below it,
+/// asking twice costs more than the bytes.
+pub const DIGEST_ABOVE_BYTES: usize = 512;
+
 const _: () = {
+    assert!(ACTORS_LOW < ACTORS_LEASED);
     assert!(KEY_BYTES_DEFAULT <= KEY_BYTES_HARD);
     assert!(VALUE_BYTES_DEFAULT <= VALUE_BYTES_HARD);
     assert!(BUCKET_NAME_BYTES <= u8::MAX as usize);

@@ -172,3 +172,40 @@ fn sextet(character: u8) -> Option<u32> {
     };
     Some(u32::from(character - first) + value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64url_is_that_of_the_rfc_and_has_one_form() {
+        // RFC 4648 section 10, without its padding.
+        for (plain, text) in
+            [("", ""), ("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v"), ("foob", "Zm9vYg")]
+        {
+            assert_eq!(to_base64url(plain.as_bytes()), text);
+            assert_eq!(from_base64url(text.as_bytes()).unwrap(), plain);
+        }
+        assert_eq!(to_base64url(&[0xfb, 0xff]), "-_8");
+        for text in ["Z", "Zh", "Zm9", "Zm9vY", "Zg==", "Zm 8", "+/8"] {
+            assert_eq!(from_base64url(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_token_with_a_true_checksum_and_a_false_body_is_refused() {
+        let key = Key::new(b"b", b"k").unwrap();
+        let forged = |body: &[u8]| {
+            let sum = checksum(&key, body).to_le_bytes();
+            Context::parse(&key, &to_base64url(&[body, &sum].concat()))
+        };
+        let sound = [&[VERSION][..], &[0; 8], &[0]].concat();
+        assert_eq!(forged(&sound), Ok(Context::default()));
+        assert_eq!(forged(&[]), Err(ContextError::Damaged));
+        assert_eq!(forged(&sound[..9]), Err(ContextError::Damaged));
+        assert_eq!(forged(&[&sound, &[0][..]].concat()), Err(ContextError::Damaged));
+        assert_eq!(forged(&[VERSION + 1]), Err(ContextError::OtherVersion));
+        let many = [&[VERSION][..], &[0; 8], &[0xff, 0xff, 0xff, 0xff, 0x0f]].concat();
+        assert_eq!(forged(&many), Err(ContextError::Damaged));
+    }
+}

@@ -26,10 +26,10 @@
 //! eve:  put "5"      {a:3, b:1}  a:3="5"
 //! ```
 //!
-//! Ann's and Bob's second writes both overwrote "1" and neither saw the other, so both stayed. When
-//! A and B merged, A dropped nothing for the dots that B had never heard of, and "1" did not come
-//! back, since A's clock knew a:1 and no sibling had it any more: a dot that is known and not held
-//! is *dead*, and stays so.
+//! Ann's and Bob's second writes both overwrote "1" and neither saw the other, so both stayed: B
+//! had never heard of a:2 and took it, A had never heard of b:1 and took it. "1" did not come back
+//! from anywhere, since every clock has a:1 in it: a dot that is in the clock while no sibling has
+//! it is *dead*, and stays so.
 //!
 //! What always holds:
 //! - the clock of an object contains the dots of all its siblings;

@@ -111,7 +111,8 @@ impl ClusterState {
         let members = merge_entries(&mut self.members, &other.members, |entry| {
             (entry.removed, entry.version)
         });
-        let buckets = merge_entries(&mut self.buckets, &other.buckets, |entry| (false, entry.version));
+        let buckets =
+            merge_entries(&mut self.buckets, &other.buckets, |entry| (false, entry.version));
         Ok(members || buckets)
     }
 
@@ -159,7 +160,8 @@ impl ClusterState {
         }
         for (name, entry) in &state.buckets {
             let replicas = 1..=limits::REPLICAS_MAX;
-            if !crate::key::is_bucket_name(name.as_bytes()) || !replicas.contains(&entry.settings.n) {
+            if !crate::key::is_bucket_name(name.as_bytes()) || !replicas.contains(&entry.settings.n)
+            {
                 return Err(malformed(format!("bucket {name:?}")));
             }
         }

@@ -1,1 +1,226 @@
-//! (replica)
+//! The node's mind: coordinator and replica, without any I/O.
+//!
+//! A node's partitions are spread over **shards**. A [`Shard`] is a state machine with one owner
+//! and no locks: inputs go in, effects come out, and the time and the random numbers are
+//! arguments. The server drives it with sockets and RocksDB, the simulator with neither; the code
+//! is the same.
+//!
+//! ```text
+//!                    Input                                      Effect
+//!   a session, a peer ── Request ──▶ ┌───────────────┐ ── Respond ──▶ whoever asked
+//!   a peer ───────────── Response ─▶ │     Shard     │ ── Send ─────▶ a peer
+//!   the disk ─── Loaded, Committed ▶ │               │ ── Load ─────▶ the disk, to read
+//!   the node ──── Topology, Actors ▶ │ ops keys peers│ ── Commit ───▶ the disk, to write
+//!                                    └───────────────┘
+//!                      handle ... handle ... handle, then flush: one turn
+//! ```
+//!
+//! A **turn** is: [`Shard::handle`] for everything that has arrived, then [`Shard::flush`], which
+//! gives at most one [`Effect::Commit`]. That is where a group commit comes from: however many
+//! writes arrived in a turn, the disk syncs once.
+//!
+//! # What always holds
+//!
+//! - A key's record is read, changed and staged in one step, with nothing in between; while it is
+//!   being loaded, later steps on the key wait behind it, in order of arrival.
+//! - Nothing is acknowledged, by [`Effect::Respond`] or to an operation of this shard, before the
+//!   commit of the batch that holds it has come back.
+//! - A dot is made only here, under an actor bound to the node's incarnation, and counted in the
+//!   same record as the object. No message can move that count.
+//! - Every request is answered once, at the latest when its budget is spent.
+//! - Every table has a bound; at the bound the answer is "busy".
+//!
+//! What is deliberately absent: clocks, sockets, threads, cancellation (a timer or an answer that
+//! belongs to a finished operation finds nothing under its number and is dropped).
+
+mod ballot;
+mod core;
+mod counters;
+mod explain;
+mod forward;
+mod get;
+mod keys;
+mod peers;
+mod put;
+pub mod quorum;
+mod recent;
+mod shard;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+pub use counters::Counters;
+pub use shard::Shard;
+
+use crate::ids::{Incarnation, NodeId};
+use crate::membership::Topology;
+use crate::store::{Batch, StoreError, StoredKey};
+use crate::time::Instant;
+use crate::wire::messages::{Request, Response};
+
+/// What a shard is told once, when it is made.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which of the node's shards it is. Stands in the top byte of the numbers of the requests it
+    /// sends, so that the driver knows whose the answers are.
+    pub shard: u8,
+    /// The node.
+    pub node: NodeId,
+    /// The span of the node's life that dots are bound to.
+    pub incarnation: Incarnation,
+    /// The node's disk cannot be proven complete: its answers do not count in read quorums.
+    pub amnesiac: bool,
+    /// How long one replica may take before another is asked, or the write is sent again.
+    pub attempt: Duration,
+    /// The budget of requests that name none.
+    pub timeout: Duration,
+    /// Longest key.
+    pub key_bytes: usize,
+    /// Largest value.
+    pub value_bytes: usize,
+    /// Siblings of one key at which a warning is counted.
+    pub siblings_warn: usize,
+    /// Siblings of one key at which a client's write is refused.
+    pub siblings_refuse: usize,
+    /// Operations under way at once; past it the answer is "busy".
+    pub max_in_flight: usize,
+    /// Failures in a row after which a peer is left alone for a while.
+    pub breaker_failures: u32,
+    /// How long it is left alone.
+    pub breaker_open: Duration,
+}
+
+/// Whoever waits for an answer: a number that means something to the driver only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Origin(pub u64);
+
+/// What happens to a shard.
+#[derive(Debug)]
+pub enum Input {
+    /// A session or a peer asks.
+    Request {
+        /// Who waits for the answer.
+        from: Origin,
+        /// When the request arrived at this node: its budget began then.
+        received: Instant,
+        /// Another node has passed it on already.
+        forwarded: bool,
+        /// The request.
+        request: Request,
+    },
+    /// A peer has answered.
+    Response {
+        /// The peer.
+        from: NodeId,
+        /// The number that [`Effect::Send`] gave the request.
+        id: u64,
+        /// The answer.
+        response: Response,
+    },
+    /// [`Effect::Load`] is done.
+    Loaded {
+        /// The key.
+        key: StoredKey,
+        /// Its record, if it has one.
+        result: Result<Option<Bytes>, StoreError>,
+    },
+    /// [`Effect::Commit`] is done.
+    Committed {
+        /// The number of the batch.
+        batch: u64,
+        /// What came of it.
+        result: Result<(), StoreError>,
+    },
+    /// Numbers for new actors, asked for by [`Effect::LeaseActors`]; never given out before.
+    Actors(Range<u64>),
+    /// The cluster state has changed.
+    Topology(Arc<Topology>),
+    /// There is a connection to the peer.
+    Connected(NodeId),
+    /// The connection to the peer is gone, and with it whatever was under way on it.
+    Disconnected(NodeId),
+    /// Take no new work from clients.
+    Drain,
+}
+
+/// What a shard wants done.
+#[derive(Debug)]
+pub enum Effect {
+    /// Give this answer to whoever waits.
+    Respond {
+        /// Who waits.
+        to: Origin,
+        /// The answer.
+        response: Response,
+    },
+    /// Send this to a peer. It may get lost: the shard keeps its own time.
+    Send {
+        /// The peer.
+        to: NodeId,
+        /// The number its answer will carry.
+        id: u64,
+        /// The peer must not pass it on.
+        forwarded: bool,
+        /// The request.
+        request: Request,
+    },
+    /// Read this record, then say [`Input::Loaded`].
+    Load {
+        /// The key.
+        key: StoredKey,
+    },
+    /// Make these changes durable, then say [`Input::Committed`]. Batches are committed in the
+    /// order of their numbers.
+    Commit {
+        /// Its number.
+        batch: u64,
+        /// The changes.
+        changes: Batch,
+    },
+    /// Numbers for new actors are running low: lease some more, then say [`Input::Actors`].
+    LeaseActors,
+    /// Something an operator should know.
+    Notice(Notice),
+}
+
+/// Something an operator should know; counted in [`Counters`] as well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A message shows this replica's own actor at a count this disk does not know: the disk has
+    /// forgotten something. The key goes on under a new actor.
+    Amnesia {
+        /// The key.
+        key: String,
+    },
+    /// One dot stands for two different values. Both are kept.
+    DotCollision {
+        /// The key.
+        key: String,
+        /// The dot.
+        dot: String,
+    },
+    /// A key has many siblings.
+    ManySiblings {
+        /// The key.
+        key: String,
+        /// How many.
+        siblings: usize,
+    },
+    /// A record could not be read.
+    Corrupt {
+        /// The key.
+        key: String,
+        /// What the store said.
+        why: String,
+    },
+    /// A message from a peer did not decode.
+    Malformed {
+        /// Where it came from, if that is known.
+        from: Option<NodeId>,
+        /// What was wrong.
+        why: String,
+    },
+}

@@ -72,7 +72,8 @@ impl Store for MemoryStore {
         let rows = self.rows();
         let within = rows.range((start, Bound::Unbounded));
         let within = within.take_while(|(key, _)| key.partition() == partition);
-        let entry = |(key, row): (&StoredKey, &Row)| Entry { key: key.clone(), record: row.record.clone() };
+        let entry =
+            |(key, row): (&StoredKey, &Row)| Entry { key: key.clone(), record: row.record.clone() };
         Ok(within.take(count).map(entry).collect())
     }
 

@@ -160,6 +160,9 @@ pub enum Purpose {
     Replicate,
     /// A read found this replica behind.
     Repair,
+    /// A read found this replica's copy damaged, and all the others have answered: this is all
+    /// that can be had, and replaces the copy.
+    Restore,
 }
 
 /// A coordinator's order to one replica: merge this.

@@ -98,11 +98,7 @@ fn read_object(input: &mut Reader) -> Result<Bytes, CodecError> {
 }
 
 /// A byte of options, of which only those in `known` may be set.
-fn read_options(
-    input: &mut Reader,
-    known: u8,
-    what: &'static str,
-) -> Result<u8, CodecError> {
+fn read_options(input: &mut Reader, known: u8, what: &'static str) -> Result<u8, CodecError> {
     match input.u8(what)? {
         options if options & !known == 0 => Ok(options),
         _ => Err(CodecError::Invalid(what)),

@@ -196,6 +196,7 @@ fn put_write(out: &mut BytesMut, write: &Write) {
     out.put_u8(match write.purpose {
         Purpose::Replicate => 0,
         Purpose::Repair => 1,
+        Purpose::Restore => 2,
     });
     out.put_u32_le(write.budget_ms);
     put_key(out, &write.key);
@@ -206,6 +207,7 @@ fn read_write(input: &mut Reader) -> Result<Write, WireError> {
     let purpose = match input.u8("purpose")? {
         0 => Purpose::Replicate,
         1 => Purpose::Repair,
+        2 => Purpose::Restore,
         _ => return Err(CodecError::Invalid("purpose").into()),
     };
     let budget_ms = read_budget(input)?;

@@ -1,0 +1,362 @@
+//! What all operations of a shard share: the time, the peers, the timers, and the way out.
+//!
+//! An operation never calls another. It leaves *steps* (something to do with one key's record) and
+//! *events* (something an operation should hear) in queues, and the shard's loop takes them from
+//! there until both are empty. So nothing is re-entered, and the order of things is the order of
+//! the queues.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::counters::Counters;
+use super::forward::Forward;
+use super::keys::{KeyState, Step};
+use super::peers::Peers;
+use super::recent::Recent;
+use super::{Effect, Notice, Origin, Settings};
+use crate::causality::{Actor, HybridClock};
+use crate::ids::NodeId;
+use crate::key::Key;
+use crate::limits;
+use crate::membership::Topology;
+use crate::random::Random;
+use crate::store::record::Mint;
+use crate::store::{Batch, Change, StoreError, StoredKey};
+use crate::time::{Instant, Now};
+use crate::wire::messages::{
+    BucketSettings, Conflicts, Failure, FailureCode, Receipt, Request, Response, Stored,
+};
+
+/// Numbers an operation of this shard; never used twice.
+pub(super) type OpId = u64;
+
+/// Bits of a request's number that tell the requests of one operation apart.
+const SEQUENCE_BITS: u32 = 16;
+/// Bits that hold the operation's number; the shard's number stands above them.
+const OP_BITS: u32 = 40;
+
+/// Something an operation should hear.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A replica (perhaps this node) has answered.
+    Answer { from: NodeId, response: Response },
+    /// Whatever was under way to this peer is lost.
+    Lost(NodeId),
+    /// What the operation staged on this node's disk has been committed, or has not.
+    Committed(Result<(), StoreError>),
+    /// A replica is slow: time to ask another, or to ask again.
+    Attempt,
+    /// The budget is spent.
+    Deadline,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Attempt,
+    Deadline,
+}
+
+/// Who is told when a batch has been committed.
+#[derive(Debug)]
+pub(super) enum Waiter {
+    /// A coordinator on another node.
+    Replica(Origin),
+    /// An operation of this shard.
+    Op(OpId),
+    /// Nobody: a repair of this node's own copy.
+    Nobody,
+}
+
+/// Whether an operation goes on.
+#[derive(Debug)]
+pub(super) enum Status {
+    /// It waits for more.
+    Open,
+    /// It has nothing left to do.
+    Finished,
+    /// It cannot be done here; another node may.
+    PassOn(Box<Forward>),
+}
+
+pub(super) struct Core {
+    pub(super) settings: Settings,
+    pub(super) topology: Arc<Topology>,
+    pub(super) peers: Peers,
+    pub(super) counters: Counters,
+    pub(super) now: Now,
+    pub(super) clock: HybridClock,
+    pub(super) recent: Recent,
+    pub(super) random: Random,
+    /// Until when this node's disk is taken to refuse writes.
+    pub(super) read_only_until: Instant,
+    pub(super) steps: VecDeque<(StoredKey, Step)>,
+    pub(super) events: VecDeque<(OpId, Event)>,
+    pub(super) effects: Vec<Effect>,
+    timers: BTreeSet<(Instant, OpId, Timer)>,
+    sequence: u64,
+    staged: Vec<Change>,
+    batch: u64,
+    waiting: BTreeMap<u64, Vec<Waiter>>,
+    actors: Range<u64>,
+    leasing: bool,
+    /// Actors below this are spent, whatever a record says: a commit has failed, so dots that
+    /// peers may know are missing from this disk.
+    actor_floor: u64,
+}
+
+impl Core {
+    pub(super) fn new(
+        settings: Settings,
+        topology: Arc<Topology>,
+        actors: Range<u64>,
+        seed: u64,
+    ) -> Self {
+        let peers = Peers::new(settings.breaker_failures, settings.breaker_open);
+        Self {
+            settings,
+            topology,
+            peers,
+            counters: Counters::default(),
+            now: Now::default(),
+            clock: HybridClock::new(),
+            recent: Recent::new(limits::RECENT_WRITES),
+            random: Random::new(seed),
+            read_only_until: Instant(0),
+            steps: VecDeque::new(),
+            events: VecDeque::new(),
+            effects: Vec::new(),
+            timers: BTreeSet::new(),
+            sequence: 0,
+            staged: Vec::new(),
+            batch: 1,
+            waiting: BTreeMap::new(),
+            actors,
+            leasing: false,
+            actor_floor: 0,
+        }
+    }
+
+    // ---- the ring ------------------------------------------------------------------------
+
+    pub(super) fn stored_key(&self, key: &Key) -> StoredKey {
+        StoredKey::new(self.topology.partition(key), key)
+    }
+
+    pub(super) fn bucket(&self, key: &Key) -> Option<BucketSettings> {
+        self.topology.bucket(key.bucket()).copied()
+    }
+
+    /// The primaries of `key`, in order of preference.
+    pub(super) fn primaries(&self, key: &Key, n: u8) -> Vec<NodeId> {
+        self.topology.primaries(self.topology.partition(key), n).to_vec()
+    }
+
+    /// Whether it makes sense to ask `node` now; this node always answers itself.
+    pub(super) fn usable(&self, node: NodeId) -> bool {
+        node == self.settings.node || self.peers.usable(node, self.now.instant)
+    }
+
+    /// Whether a bucket keeps only the latest of concurrent versions. A bucket this node has not
+    /// heard of yet is taken to keep all: nothing is lost by that.
+    pub(super) fn keeps_latest(&self, key: &Key) -> bool {
+        self.bucket(key).is_some_and(|bucket| bucket.conflicts == Conflicts::LastWriteWins)
+    }
+
+    /// Distinct zones of `nodes`.
+    pub(super) fn zones(&self, nodes: &[NodeId]) -> u8 {
+        let zone = |id: &NodeId| self.topology.member(*id).map(|member| member.zone.as_str());
+        nodes.iter().filter_map(zone).collect::<BTreeSet<&str>>().len() as u8
+    }
+
+    /// A receipt with what every operation knows; `nodes` are those that confirmed.
+    pub(super) fn receipt(
+        &self,
+        n: u8,
+        needed: usize,
+        nodes: &[NodeId],
+        started: Instant,
+    ) -> Receipt {
+        let micros = (self.now.instant - started).as_micros();
+        Receipt {
+            n,
+            needed: needed as u8,
+            acks: nodes.len() as u8,
+            primaries: nodes.len() as u8,
+            fallbacks: 0,
+            fsynced: 0,
+            zones: self.zones(nodes),
+            coordinator: self.settings.node,
+            micros: u32::try_from(micros).unwrap_or(u32::MAX),
+            topology: self.topology.version(),
+        }
+    }
+
+    // ---- the way out ---------------------------------------------------------------------
+
+    pub(super) fn respond(&mut self, to: Origin, response: Response) {
+        self.effects.push(Effect::Respond { to, response });
+    }
+
+    pub(super) fn fail(&mut self, to: Origin, failure: Failure) {
+        match failure.code {
+            FailureCode::Busy => self.counters.busy += 1,
+            FailureCode::Unavailable => self.counters.unavailable += 1,
+            FailureCode::Unknown => self.counters.unknown += 1,
+            FailureCode::Timeout => self.counters.timeouts += 1,
+            FailureCode::BadContext => self.counters.bad_contexts += 1,
+            FailureCode::Siblings => self.counters.siblings_refused += 1,
+            _ => {}
+        }
+        self.respond(to, Response::Failed(failure));
+    }
+
+    pub(super) fn notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Amnesia { .. } => self.counters.amnesia += 1,
+            Notice::DotCollision { .. } => self.counters.dot_collisions += 1,
+            Notice::ManySiblings { .. } => self.counters.many_siblings += 1,
+            Notice::Corrupt { .. } => self.counters.corrupt_reads += 1,
+            Notice::Malformed { .. } => self.counters.malformed += 1,
+        }
+        self.effects.push(Effect::Notice(notice));
+    }
+
+    /// Sends `request` to a peer on behalf of `op`.
+    pub(super) fn send(&mut self, op: OpId, to: NodeId, forwarded: bool, request: Request) {
+        self.sequence = (self.sequence + 1) & ((1 << SEQUENCE_BITS) - 1);
+        let shard = u64::from(self.settings.shard) << (OP_BITS + SEQUENCE_BITS);
+        let id = shard | (op << SEQUENCE_BITS) | self.sequence;
+        self.effects.push(Effect::Send { to, id, forwarded, request });
+    }
+
+    /// The operation that a request's number belongs to.
+    pub(super) fn op_of(id: u64) -> OpId {
+        (id >> SEQUENCE_BITS) & ((1 << OP_BITS) - 1)
+    }
+
+    // ---- time ----------------------------------------------------------------------------
+
+    /// Milliseconds left until `deadline`, at least 1: zero would mean "the default".
+    pub(super) fn budget_ms(&self, deadline: Instant) -> u32 {
+        let left = (deadline - self.now.instant).as_millis();
+        u32::try_from(left).unwrap_or(u32::MAX).max(1)
+    }
+
+    pub(super) fn deadline_timer(&mut self, op: OpId, at: Instant) {
+        self.timers.insert((at, op, Timer::Deadline));
+    }
+
+    /// Has `op` hear [`Event::Attempt`] after about `after`, give or take an eighth: replicas
+    /// that were slow together should not be asked again together.
+    pub(super) fn attempt_timer(&mut self, op: OpId, after: Duration) {
+        let eighth = after.as_micros() as u64 / 8;
+        let jitter = Duration::from_micros(self.random.below(2 * eighth + 1));
+        let at = self.now.instant + (after + jitter).saturating_sub(Duration::from_micros(eighth));
+        self.timers.insert((at, op, Timer::Attempt));
+    }
+
+    pub(super) fn next_timer(&self) -> Option<Instant> {
+        self.timers.first().map(|(at, ..)| *at)
+    }
+
+    /// Turns the timers that are due into events.
+    pub(super) fn fire_timers(&mut self) {
+        while let Some((at, op, timer)) = self.timers.first().copied() {
+            if at > self.now.instant {
+                break;
+            }
+            self.timers.pop_first();
+            let event = match timer {
+                Timer::Attempt => Event::Attempt,
+                Timer::Deadline => Event::Deadline,
+            };
+            self.events.push_back((op, event));
+        }
+    }
+
+    /// A peer did not answer in time.
+    pub(super) fn slow(&mut self, node: NodeId) {
+        if node != self.settings.node && self.peers.failed(node, self.now.instant) {
+            self.counters.breakers_opened += 1;
+        }
+    }
+
+    // ---- the disk ------------------------------------------------------------------------
+
+    /// Adds the new state of a key to this turn's batch; `waiter` hears when it is durable.
+    /// Returns the batch's number.
+    pub(super) fn stage(&mut self, key: &StoredKey, state: &KeyState, waiter: Waiter) -> u64 {
+        self.staged.push(state.change(key));
+        self.waiting.entry(self.batch).or_default().push(waiter);
+        self.batch
+    }
+
+    /// Has `waiter` hear when `batch`, which has not been committed yet, is.
+    pub(super) fn wait_for(&mut self, batch: u64, waiter: Waiter) {
+        self.waiting.entry(batch).or_default().push(waiter);
+    }
+
+    /// Ends the turn: what was staged becomes a commit.
+    pub(super) fn flush(&mut self) {
+        if self.staged.is_empty() {
+            return;
+        }
+        self.counters.batches += 1;
+        self.counters.changes += self.staged.len() as u64;
+        let changes = Batch { changes: std::mem::take(&mut self.staged) };
+        self.effects.push(Effect::Commit { batch: self.batch, changes });
+        self.batch += 1;
+    }
+
+    /// A batch has been committed, or has not: tells whoever waited.
+    pub(super) fn committed(&mut self, batch: u64, result: &Result<(), StoreError>) {
+        if result.is_err() {
+            // Dots of this batch may stand on peers already and are missing here.
+            self.actor_floor = self.actors.start;
+            self.read_only_until = self.now.instant + Duration::from_secs(1);
+        }
+        for waiter in self.waiting.remove(&batch).unwrap_or_default() {
+            match (waiter, result) {
+                (Waiter::Nobody, _) => {}
+                (Waiter::Op(op), result) => {
+                    self.events.push_back((op, Event::Committed(result.clone())));
+                }
+                (Waiter::Replica(origin), Ok(())) => {
+                    self.respond(origin, Response::Stored(Stored { fsynced: true }));
+                }
+                (Waiter::Replica(origin), Err(error)) => {
+                    let failure = Failure::not_applied(FailureCode::DiskFull, error.to_string());
+                    self.respond(origin, Response::Failed(failure));
+                }
+            }
+        }
+    }
+
+    // ---- dots ----------------------------------------------------------------------------
+
+    pub(super) fn add_actors(&mut self, actors: Range<u64>) {
+        self.leasing = false;
+        // What is left of the old lease is dropped: numbers are plenty, and one range is simple.
+        self.actors = actors;
+    }
+
+    /// The next dot's mint for a key whose record says `mint`; `None` when no numbers for new
+    /// actors are left, which passes as soon as the lease arrives.
+    pub(super) fn next_mint(&mut self, mint: Option<Mint>) -> Option<Mint> {
+        let mine = |mint: &Mint| {
+            mint.actor.incarnation == self.settings.incarnation && mint.actor.k >= self.actor_floor
+        };
+        if let Some(mint) = mint.filter(mine) {
+            return Some(Mint { counter: mint.counter + 1, ..mint });
+        }
+        let k = self.actors.next();
+        if !self.leasing && self.actors.end - self.actors.start < limits::ACTORS_LOW {
+            self.leasing = true;
+            self.effects.push(Effect::LeaseActors);
+        }
+        let incarnation = self.settings.incarnation;
+        Some(Mint { actor: Actor { incarnation, k: k? }, counter: 1 })
+    }
+}

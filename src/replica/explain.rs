@@ -1,0 +1,102 @@
+//! Where a key is, and what each of its replicas holds: the operator's look at one key.
+
+use super::Origin;
+use super::ballot::{Ballot, Vote};
+use super::core::{Core, Event, OpId, Status};
+use crate::ids::NodeId;
+use crate::key::Key;
+use crate::time::Instant;
+use crate::wire::messages::{ControlReply, Explanation, FailureCode, ReplicaView, Response};
+
+#[derive(Debug)]
+pub(super) struct ExplainOp {
+    origin: Origin,
+    n: u8,
+    ballot: Ballot,
+}
+
+impl ExplainOp {
+    pub(super) fn begin(
+        core: &mut Core,
+        op: OpId,
+        origin: Origin,
+        deadline: Instant,
+        n: u8,
+        key: Key,
+    ) -> (Self, Status) {
+        let replicas = core.primaries(&key, n);
+        let ballot = Ballot::new(core, key, &replicas, replicas.len(), deadline);
+        let mut this = Self { origin, n, ballot };
+        core.deadline_timer(op, deadline);
+        this.ballot.begin(core, op);
+        let status = this.progress(core);
+        (this, status)
+    }
+
+    pub(super) fn event(&mut self, core: &mut Core, op: OpId, event: Event) -> Status {
+        match event {
+            Event::Answer { from, response } => self.ballot.answered(core, op, from, response),
+            Event::Lost(node) => self.ballot.lost(core, op, node),
+            Event::Attempt | Event::Committed(_) => {}
+            Event::Deadline => {
+                self.answer(core);
+                return Status::Finished;
+            }
+        }
+        self.progress(core)
+    }
+
+    fn progress(&mut self, core: &mut Core) -> Status {
+        if !self.ballot.is_settled() {
+            return Status::Open;
+        }
+        self.answer(core);
+        Status::Finished
+    }
+
+    fn answer(&self, core: &mut Core) {
+        let key = self.ballot.key();
+        let partition = core.topology.partition(key);
+        let views = self.ballot.votes().iter().map(|(node, vote)| self.view(core, *node, vote));
+        let explanation = Explanation {
+            token: key.token(),
+            partition: partition.0,
+            n: self.n,
+            replicas: views.collect(),
+            fallbacks: core.topology.ring(self.n).fallbacks(partition),
+        };
+        let reply = ControlReply::Explain(explanation);
+        core.respond(self.origin, Response::Control(reply));
+    }
+
+    fn view(&self, core: &Core, node: NodeId, vote: &Vote) -> ReplicaView {
+        let state = match vote {
+            Vote::Holds(object) if object.is_empty() => "missing",
+            Vote::Holds(_) => "ok",
+            Vote::Amnesiac(_) => "amnesiac",
+            Vote::Failed(FailureCode::Corrupt) => "corrupt",
+            Vote::Spare | Vote::Asked | Vote::Digest(_) | Vote::Failed(_) => "unreachable",
+        };
+        let name = core.topology.member(node).map_or(String::new(), |member| member.name.clone());
+        let mut view = ReplicaView {
+            node,
+            name,
+            state: state.to_owned(),
+            clock: String::new(),
+            siblings: 0,
+            tombstones: 0,
+            bytes: 0,
+            digest: 0,
+        };
+        if let Vote::Holds(object) | Vote::Amnesiac(object) = vote
+            && !object.is_empty()
+        {
+            view.clock = object.clock().to_string();
+            view.tombstones = object.tombstones() as u32;
+            view.siblings = (object.siblings().len() - object.tombstones()) as u32;
+            view.bytes = object.encode().len() as u64;
+            view.digest = object.digest(self.ballot.key());
+        }
+        view
+    }
+}

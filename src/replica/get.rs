@@ -1,0 +1,211 @@
+//! A client's read.
+//!
+//! ```text
+//!   ask R replicas ──▶ R have answered ──▶ answer the client ──▶ mend those that were behind
+//!        │ slow or failed: one more               │
+//!        └── too few are left: refuse at once     └── the rest may still answer, until the deadline
+//! ```
+//!
+//! Writing happens only where something was found to be different: a read of replicas that agree
+//! writes nothing.
+
+use super::Origin;
+use super::ballot::Ballot;
+use super::core::{Core, Event, OpId, Status};
+use super::keys::Step;
+use super::quorum::Verdict;
+use crate::causality::{Context, Object};
+use crate::ids::NodeId;
+use crate::time::Instant;
+use crate::wire::messages::{
+    BucketSettings, Failure, FailureCode, Get, Got, Hop, Purpose, Request, Response, Value, Write,
+};
+
+#[derive(Debug)]
+pub(super) struct GetOp {
+    origin: Origin,
+    n: u8,
+    started: Instant,
+    ballot: Ballot,
+    /// What the client was told; replicas that are behind it are mended.
+    answered: Option<Object>,
+    mended: Vec<NodeId>,
+    trace: Option<Vec<Hop>>,
+}
+
+impl GetOp {
+    pub(super) fn begin(
+        core: &mut Core,
+        op: OpId,
+        origin: Origin,
+        started: Instant,
+        deadline: Instant,
+        bucket: BucketSettings,
+        get: Get,
+    ) -> (Self, Status) {
+        let r = get.r.resolve(bucket.n, bucket.r.resolve(bucket.n, bucket.n / 2 + 1));
+        // All replicas asked here are primaries, so PR is a floor under R.
+        let needed = usize::from(r.max(get.pr.resolve(bucket.n, 0)));
+        let replicas = core.primaries(&get.key, bucket.n);
+        let trace = get.trace.then(Vec::new);
+        let mut this = Self {
+            origin,
+            n: bucket.n,
+            started,
+            ballot: Ballot::new(core, get.key, &replicas, needed, deadline),
+            answered: None,
+            mended: Vec::new(),
+            trace,
+        };
+        core.deadline_timer(op, deadline);
+        core.attempt_timer(op, core.settings.attempt);
+        this.ballot.begin(core, op);
+        for node in replicas {
+            this.note(core, node, "on the preference list");
+        }
+        let status = this.progress(core, op);
+        (this, status)
+    }
+
+    pub(super) fn event(&mut self, core: &mut Core, op: OpId, event: Event) -> Status {
+        match event {
+            Event::Answer { from, response } => {
+                self.note(core, from, describe(&response));
+                self.ballot.answered(core, op, from, response);
+            }
+            Event::Lost(node) => {
+                self.note(core, node, "connection lost");
+                self.ballot.lost(core, op, node);
+            }
+            Event::Attempt if self.answered.is_none() => {
+                self.note(core, core.settings.node, "somebody is slow, asking on");
+                self.ballot.attempt(core, op);
+                core.attempt_timer(op, core.settings.attempt);
+            }
+            Event::Attempt | Event::Committed(_) => {}
+            Event::Deadline => {
+                if self.answered.is_none() {
+                    self.refuse(core, FailureCode::Timeout);
+                }
+                return Status::Finished;
+            }
+        }
+        self.progress(core, op)
+    }
+
+    fn progress(&mut self, core: &mut Core, op: OpId) -> Status {
+        if self.answered.is_none() {
+            match self.ballot.verdict() {
+                Verdict::Pending => return Status::Open,
+                Verdict::Lost => {
+                    self.refuse(core, FailureCode::Unavailable);
+                    return Status::Finished;
+                }
+                Verdict::Won => self.answer(core),
+            }
+        }
+        if self.ballot.found_damage() {
+            self.ballot.ask_all(core, op);
+        }
+        self.mend(core, op);
+        if self.ballot.is_settled() { Status::Finished } else { Status::Open }
+    }
+
+    fn answer(&mut self, core: &mut Core) {
+        let merged = self.ballot.merged(core);
+        let values = merged.values(core.now.wall).into_iter().filter_map(|sibling| {
+            let crate::causality::Content::Value(data) = &sibling.content else { return None };
+            Some(Value {
+                dot: sibling.dot,
+                write_id: sibling.write_id,
+                hlc: sibling.hlc,
+                expires_at: sibling.expires_at,
+                data: data.clone(),
+            })
+        });
+        let values: Vec<Value> = values.collect();
+        let context = Context { clock: merged.clock().clone(), hlc: merged.latest_hlc() };
+        let nodes = self.ballot.confirmed();
+        let got = Got {
+            context: context.token(self.ballot.key()),
+            deleted: values.is_empty() && !merged.is_empty(),
+            values,
+            receipt: core.receipt(self.n, self.ballot.needed(), &nodes, self.started),
+            trace: self.trace.take().unwrap_or_default(),
+        };
+        core.counters.reads += 1;
+        core.respond(self.origin, Response::Got(got));
+        self.answered = Some(merged);
+    }
+
+    fn refuse(&mut self, core: &mut Core, code: FailureCode) {
+        let (acks, needed) = (self.ballot.confirmed().len(), self.ballot.needed());
+        let replicas = self.ballot.votes().len();
+        let message = match code {
+            FailureCode::Timeout => {
+                format!(
+                    "{acks} of {needed} replicas answered in time; try again, or read with a lower R"
+                )
+            }
+            _ if needed > replicas => format!(
+                "R={needed} asks for more replicas than there are ({replicas}); lower R or add members"
+            ),
+            _ => format!(
+                "{acks} of {needed} replicas could answer; try again, or read with a lower R"
+            ),
+        };
+        let mut failure = Failure::not_applied(code, message);
+        (failure.acks, failure.needed) = (acks as u8, needed as u8);
+        core.fail(self.origin, failure);
+    }
+
+    /// Gives what was answered to replicas that have shown less or something else.
+    fn mend(&mut self, core: &mut Core, op: OpId) {
+        let Some(answered) = &self.answered else { return };
+        let mut targets: Vec<(NodeId, Purpose)> = Vec::new();
+        targets
+            .extend(self.ballot.behind(answered).into_iter().map(|node| (node, Purpose::Repair)));
+        targets.extend(self.ballot.to_restore().into_iter().map(|node| (node, Purpose::Restore)));
+        targets.retain(|(node, _)| !self.mended.contains(node));
+        if targets.is_empty() {
+            return;
+        }
+        // A straggler may have shown what nobody else had: all of it goes to everyone behind.
+        let merged = self.ballot.merged(core);
+        let object = merged.encode();
+        for (node, purpose) in targets {
+            core.counters.read_repairs += 1;
+            self.mended.push(node);
+            let key = self.ballot.key().clone();
+            if node == core.settings.node {
+                let step = Step::Mend { object: merged.clone(), purpose };
+                core.steps.push_back((core.stored_key(&key), step));
+            } else {
+                let budget_ms = core.settings.timeout.as_millis() as u32;
+                let write = Write { key, object: object.clone(), purpose, budget_ms };
+                core.send(op, node, false, Request::Write(write));
+            }
+        }
+        self.answered = Some(merged);
+    }
+
+    fn note(&mut self, core: &Core, node: NodeId, what: &str) {
+        let Some(trace) = &mut self.trace else { return };
+        let micros = (core.now.instant - self.started).as_micros();
+        let micros = u32::try_from(micros).unwrap_or(u32::MAX);
+        trace.push(Hop { node, micros, what: what.to_owned() });
+    }
+}
+
+fn describe(response: &Response) -> &'static str {
+    use crate::wire::messages::HeldObject;
+    match response {
+        Response::Held(held) if held.amnesiac => "answered, does not count: it may have forgotten",
+        Response::Held(held) => match held.object {
+            HeldObject::Missing => "answered: holds nothing",
+            HeldObject::Full(_) => "answered: holds an object",
+            HeldObject::Digest(_) => "answered: a digest",
+        },
+        _ => "failed",
+    }
+}

@@ -1,0 +1,483 @@
+//! A client's write.
+//!
+//! ```text
+//!   observe ──────────▶ mint ───────────────▶ replicate ─────────▶ answer the client
+//!   (only if the write  one step on this      the whole object to  when W have it durably,
+//!    builds on what is  node's record: drop   the other primaries, this node among them;
+//!    there, or may have what the basis        again to those that  then on to the rest while
+//!    been done already) covers, new dot       stay silent          they can be reached
+//! ```
+//!
+//! Up to the mint, a failure means "not applied". From the mint on the object may stand anywhere,
+//! and what falls short of `W` is "unknown", with the count so far.
+
+use bytes::Bytes;
+
+use super::ballot::Ballot;
+use super::core::{Core, Event, OpId, Status, Waiter};
+use super::forward::Forward;
+use super::keys::{KeyState, Step};
+use super::quorum::{Tally, Verdict};
+use super::{Notice, Origin};
+use crate::causality::{Content, Context, Object, Sibling, VersionVector};
+use crate::ids::NodeId;
+use crate::limits;
+use crate::store::StoredKey;
+use crate::time::{Instant, WallMs};
+use crate::wire::messages::{
+    Basis, BucketSettings, Condition, Done, Failure, FailureCode, Outcome, Purpose, Put, Request,
+    Response, Write,
+};
+
+#[derive(Debug)]
+pub(super) struct PutOp {
+    origin: Origin,
+    put: Put,
+    context: Option<Context>,
+    bucket: BucketSettings,
+    needed: usize,
+    started: Instant,
+    deadline: Instant,
+    forwarded: bool,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Observing(Ballot),
+    Minting(Object),
+    Replicating(Replication),
+}
+
+/// An object on its way to the primaries.
+#[derive(Debug)]
+struct Replication {
+    object: Bytes,
+    token: Bytes,
+    replicas: Vec<(NodeId, Ack)>,
+    answered: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ack {
+    Awaited,
+    Stored { fsynced: bool },
+    Refused,
+}
+
+/// Who asked, since when, until when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) origin: Origin,
+    pub(super) started: Instant,
+    pub(super) deadline: Instant,
+    pub(super) forwarded: bool,
+}
+
+impl PutOp {
+    pub(super) fn begin(
+        core: &mut Core,
+        op: OpId,
+        asked: Asked,
+        bucket: BucketSettings,
+        mut put: Put,
+    ) -> Result<(Self, Status), Failure> {
+        let context = match &put.basis {
+            Basis::Context(token) => Some(Context::parse(&put.key, token).map_err(|error| {
+                Failure::not_applied(FailureCode::BadContext, error.to_string())
+            })?),
+            // A blind delete would delete nothing: it takes what is there.
+            Basis::Blind if put.value.is_none() => {
+                put.basis = Basis::Observed;
+                None
+            }
+            Basis::Blind | Basis::Observed => None,
+        };
+        let w = put.w.resolve(bucket.n, bucket.w.resolve(bucket.n, bucket.n / 2 + 1));
+        // All replicas written to here are primaries, so PW is a floor under W.
+        let needed = usize::from(w.max(put.pw.resolve(bucket.n, 0)));
+        let Asked { origin, started, deadline, forwarded } = asked;
+        let replicas = core.primaries(&put.key, bucket.n);
+        let reachable = replicas.iter().filter(|node| core.usable(**node)).count();
+        if reachable < needed {
+            return Err(unavailable(needed, reachable, replicas.len()));
+        }
+        core.deadline_timer(op, deadline);
+        core.attempt_timer(op, core.settings.attempt);
+        let observe = put.basis == Basis::Observed || put.attempt > 0;
+        let r = if observe { bucket.r.resolve(bucket.n, bucket.n / 2 + 1) } else { 0 };
+        let ballot = Ballot::new(core, put.key.clone(), &replicas, usize::from(r), deadline);
+        let phase = Phase::Observing(ballot);
+        let mut this =
+            Self { origin, put, context, bucket, needed, started, deadline, forwarded, phase };
+        if let Phase::Observing(ballot) = &mut this.phase {
+            ballot.begin(core, op);
+        }
+        let status = this.progress(core, op);
+        Ok((this, status))
+    }
+
+    pub(super) fn event(&mut self, core: &mut Core, op: OpId, event: Event) -> Status {
+        match event {
+            Event::Deadline => return self.out_of_time(core),
+            Event::Attempt => {
+                self.attempt(core, op);
+                core.attempt_timer(op, core.settings.attempt);
+            }
+            event => match &mut self.phase {
+                Phase::Observing(ballot) => match event {
+                    Event::Answer { from, response } => ballot.answered(core, op, from, response),
+                    Event::Lost(node) => ballot.lost(core, op, node),
+                    _ => {}
+                },
+                Phase::Minting(_) => {}
+                Phase::Replicating(replication) => {
+                    replication.event(core.settings.node, event);
+                }
+            },
+        }
+        self.progress(core, op)
+    }
+
+    fn progress(&mut self, core: &mut Core, op: OpId) -> Status {
+        match &mut self.phase {
+            Phase::Observing(ballot) => match ballot.verdict() {
+                Verdict::Pending => Status::Open,
+                Verdict::Lost if self.put.condition != Condition::None => {
+                    let (acks, needed) = (ballot.confirmed().len(), ballot.needed());
+                    let message = format!(
+                        "a conditional write looks at {needed} replicas first; {acks} could answer"
+                    );
+                    core.fail(self.origin, Failure::not_applied(FailureCode::Unavailable, message));
+                    Status::Finished
+                }
+                // An unconditional write never stops for want of readers: it builds on what could
+                // be seen, and what could not be seen will stand beside it.
+                Verdict::Won | Verdict::Lost => self.observed(core, op),
+            },
+            Phase::Minting(_) => Status::Open,
+            Phase::Replicating(_) => self.replicated(core),
+        }
+    }
+
+    fn observed(&mut self, core: &mut Core, op: OpId) -> Status {
+        let Phase::Observing(ballot) = &self.phase else { return Status::Open };
+        let observed = ballot.merged(core);
+        if !observed.has_write(self.put.write_id)
+            && let Err(failure) = self.check_condition(&observed, core.now.wall)
+        {
+            core.fail(self.origin, failure);
+            return Status::Finished;
+        }
+        self.phase = Phase::Minting(observed);
+        core.steps.push_back((core.stored_key(&self.put.key), Step::Mint(op)));
+        Status::Open
+    }
+
+    fn check_condition(&self, observed: &Object, now: WallMs) -> Result<(), Failure> {
+        let exists = !observed.values(now).is_empty();
+        let (code, message) = match (self.put.condition, exists) {
+            (Condition::Absent, true) => (FailureCode::Exists, "a value is there already"),
+            (Condition::Present, false) => (FailureCode::Absent, "no value is there"),
+            _ => return Ok(()),
+        };
+        let mut failure = Failure::not_applied(code, message);
+        failure.context = token(&self.put, observed);
+        Err(failure)
+    }
+
+    /// Writes into this node's record: the one place where dots are made.
+    ///
+    /// Returns the batch that holds the change, if there is one.
+    pub(super) fn mint(
+        &mut self,
+        core: &mut Core,
+        op: OpId,
+        key: &StoredKey,
+        state: &mut KeyState,
+    ) -> (Status, Option<u64>) {
+        let Phase::Minting(observed) = &mut self.phase else { return (Status::Open, None) };
+        let observed = std::mem::take(observed);
+        super::shard::merge(core, key, state, &observed);
+        if self.is_repeated(core, state) {
+            core.counters.repeated_writes += 1;
+        } else if let Err(failure) = self.write(core, state, &observed) {
+            core.fail(self.origin, failure);
+            return (Status::Finished, None);
+        }
+        let batch = core.stage(key, state, Waiter::Op(op));
+        let object = state.object.encode();
+        let token = token(&self.put, &state.object);
+        let primaries = core.primaries(&self.put.key, self.bucket.n);
+        let replicas = primaries.into_iter().map(|node| (node, Ack::Awaited)).collect();
+        let mut replication = Replication { object, token, replicas, answered: false };
+        replication.send(core, op, &self.put, self.deadline);
+        self.phase = Phase::Replicating(replication);
+        (Status::Open, Some(batch))
+    }
+
+    fn is_repeated(&self, core: &Core, state: &KeyState) -> bool {
+        let id = self.put.write_id;
+        state.object.has_write(id) || core.recent.contains(id)
+    }
+
+    fn write(
+        &self,
+        core: &mut Core,
+        state: &mut KeyState,
+        observed: &Object,
+    ) -> Result<(), Failure> {
+        let basis = self.basis(core, state, observed);
+        self.check_room(core, state, &basis)?;
+        let Some(mint) = core.next_mint(state.mint) else {
+            let mut busy =
+                Failure::not_applied(FailureCode::Busy, "no actors leased yet; try again");
+            busy.retry_after_ms = 10;
+            return Err(busy);
+        };
+        core.clock.observe(state.object.latest_hlc(), core.now.wall);
+        let ttl_ms = self.put.ttl_ms.or(self.bucket.ttl_ms).filter(|_| self.put.value.is_some());
+        let sibling = Sibling {
+            dot: crate::causality::Dot { actor: mint.actor, counter: mint.counter },
+            write_id: self.put.write_id,
+            hlc: core.clock.tick(core.now.wall),
+            expires_at: ttl_ms.map(|ttl_ms| WallMs(core.now.wall.0.saturating_add(ttl_ms))),
+            content: self.put.value.clone().map_or(Content::Tombstone, Content::Value),
+        };
+        state.mint = Some(mint);
+        state.object.write(&basis, sibling);
+        if core.keeps_latest(&self.put.key) {
+            core.counters.discarded_by_last_write_wins += state.object.keep_latest() as u64;
+        }
+        core.recent.insert(self.put.write_id);
+        let siblings = state.object.siblings().len();
+        if siblings >= core.settings.siblings_warn {
+            let key = self.put.key.to_string();
+            core.notice(Notice::ManySiblings { key, siblings });
+        }
+        Ok(())
+    }
+
+    /// What the write replaces.
+    fn basis(&self, core: &mut Core, state: &mut KeyState, observed: &Object) -> VersionVector {
+        if core.keeps_latest(&self.put.key) {
+            return state.object.clock().clone();
+        }
+        match (&self.put.basis, &self.context) {
+            (Basis::Context(_), Some(context)) => {
+                super::shard::check_memory(core, &self.put.key, state, &context.clock);
+                core.clock.observe(context.hlc, core.now.wall);
+                context.clock.clone()
+            }
+            (Basis::Observed, _) => observed.clock().clone(),
+            _ => VersionVector::new(),
+        }
+    }
+
+    /// Refuses a write that would pile up siblings or bytes without end.
+    fn check_room(
+        &self,
+        core: &Core,
+        state: &KeyState,
+        basis: &VersionVector,
+    ) -> Result<(), Failure> {
+        let before = state.object.siblings();
+        let stays = before.iter().filter(|sibling| !basis.contains(sibling.dot));
+        let (count, bytes) = stays.fold((1, 0), |(count, bytes), sibling| {
+            let size = match &sibling.content {
+                Content::Value(value) => value.len(),
+                Content::Tombstone => 0,
+            };
+            (count + 1, bytes + size)
+        });
+        if count > core.settings.siblings_refuse && count > before.len() {
+            let message = format!(
+                "the key has {} siblings; read it, merge them, and write with the context in this error",
+                before.len()
+            );
+            let mut failure = Failure::not_applied(FailureCode::Siblings, message);
+            failure.context = token(&self.put, &state.object);
+            return Err(failure);
+        }
+        let bytes = bytes + self.put.value.as_ref().map_or(0, Bytes::len);
+        if bytes > limits::OBJECT_BYTES - 1024 * 1024 {
+            let message = "the key's siblings together are too large; read it and merge them";
+            let mut failure = Failure::not_applied(FailureCode::TooLarge, message);
+            failure.context = token(&self.put, &state.object);
+            return Err(failure);
+        }
+        Ok(())
+    }
+
+    /// This node's own copy of the key cannot be read: another primary coordinates.
+    pub(super) fn cannot_mint(&mut self, core: &mut Core, why: &str) -> Status {
+        if self.forwarded {
+            let failure = Failure::not_applied(FailureCode::Corrupt, why.to_owned());
+            core.fail(self.origin, failure);
+            return Status::Finished;
+        }
+        let request = Request::Put(self.put.clone());
+        let tried = vec![core.settings.node];
+        Status::PassOn(Box::new(Forward::new(self.origin, request, self.deadline, tried)))
+    }
+
+    fn attempt(&mut self, core: &mut Core, op: OpId) {
+        match &mut self.phase {
+            Phase::Observing(ballot) => {
+                ballot.attempt(core, op);
+                // Past half of its budget a write stops looking and goes on with what it has.
+                let halfway = self.started + (self.deadline - self.started) / 2;
+                if core.now.instant >= halfway && self.put.condition == Condition::None {
+                    self.observed(core, op);
+                }
+            }
+            Phase::Minting(_) => {}
+            Phase::Replicating(replication) => {
+                replication.send_again(core, op, &self.put, self.deadline);
+            }
+        }
+    }
+
+    fn replicated(&mut self, core: &mut Core) -> Status {
+        let Phase::Replicating(replication) = &mut self.phase else { return Status::Open };
+        if !replication.answered {
+            match replication.tally().verdict(self.needed) {
+                Verdict::Pending => return Status::Open,
+                Verdict::Lost => {
+                    let failure = unknown(&self.put, replication, self.needed);
+                    core.fail(self.origin, failure);
+                    return Status::Finished;
+                }
+                Verdict::Won => {
+                    let stored = replication.stored();
+                    let mut receipt =
+                        core.receipt(self.bucket.n, self.needed, &stored, self.started);
+                    receipt.fsynced = replication.fsynced();
+                    core.counters.writes += 1;
+                    let context = replication.token.clone();
+                    core.respond(self.origin, Response::Done(Done { context, receipt }));
+                    replication.answered = true;
+                }
+            }
+        }
+        let awaited = replication.awaited().any(|node| core.usable(node));
+        if awaited { Status::Open } else { Status::Finished }
+    }
+
+    fn out_of_time(&mut self, core: &mut Core) -> Status {
+        match &self.phase {
+            Phase::Observing(_) | Phase::Minting(_) => {
+                let message = "the replicas did not answer in time; nothing was written";
+                let failure = Failure::not_applied(FailureCode::Unavailable, message);
+                core.fail(self.origin, failure);
+            }
+            Phase::Replicating(replication) if !replication.answered => {
+                let failure = unknown(&self.put, replication, self.needed);
+                core.fail(self.origin, failure);
+            }
+            Phase::Replicating(_) => {}
+        }
+        Status::Finished
+    }
+}
+
+impl Replication {
+    fn event(&mut self, me: NodeId, event: Event) {
+        let (node, ack) = match event {
+            Event::Committed(Ok(())) => (me, Ack::Stored { fsynced: true }),
+            Event::Committed(Err(_)) => (me, Ack::Refused),
+            Event::Answer { from, response: Response::Stored(stored) } => {
+                (from, Ack::Stored { fsynced: stored.fsynced })
+            }
+            Event::Answer { from, response: Response::Failed(failure) } => match failure.code {
+                FailureCode::Busy | FailureCode::Timeout => return,
+                _ => (from, Ack::Refused),
+            },
+            // A late answer to the reading half; a lost connection, after which it is sent again.
+            _ => return,
+        };
+        for (replica, held) in &mut self.replicas {
+            if *replica == node && *held == Ack::Awaited {
+                *held = ack;
+            }
+        }
+    }
+
+    /// Sends the object to every other primary that can be reached.
+    fn send(&mut self, core: &mut Core, op: OpId, put: &Put, deadline: Instant) {
+        let targets: Vec<NodeId> = self.awaited().collect();
+        for node in targets {
+            if node != core.settings.node && core.usable(node) {
+                let write = Write {
+                    key: put.key.clone(),
+                    object: self.object.clone(),
+                    purpose: Purpose::Replicate,
+                    budget_ms: core.budget_ms(deadline),
+                };
+                core.send(op, node, false, Request::Write(write));
+            }
+        }
+    }
+
+    /// Some are silent: their breakers hear of it, and it is sent again.
+    fn send_again(&mut self, core: &mut Core, op: OpId, put: &Put, deadline: Instant) {
+        let me = core.settings.node;
+        let silent: Vec<NodeId> = self.awaited().filter(|node| *node != me).collect();
+        core.counters.resent_writes += silent.len() as u64;
+        for node in silent {
+            core.slow(node);
+        }
+        self.send(core, op, put, deadline);
+    }
+
+    fn awaited(&self) -> impl Iterator<Item = NodeId> {
+        self.replicas.iter().filter(|(_, ack)| *ack == Ack::Awaited).map(|(node, _)| *node)
+    }
+
+    fn stored(&self) -> Vec<NodeId> {
+        let stored = self.replicas.iter().filter(|(_, ack)| matches!(ack, Ack::Stored { .. }));
+        stored.map(|(node, _)| *node).collect()
+    }
+
+    fn fsynced(&self) -> u8 {
+        let fsynced = |(_, ack): &&(NodeId, Ack)| *ack == Ack::Stored { fsynced: true };
+        self.replicas.iter().filter(fsynced).count() as u8
+    }
+
+    fn tally(&self) -> Tally {
+        Tally { confirmed: self.stored().len(), open: self.awaited().count() }
+    }
+}
+
+fn token(put: &Put, object: &Object) -> Bytes {
+    Context { clock: object.clock().clone(), hlc: object.latest_hlc() }.token(&put.key)
+}
+
+fn unavailable(needed: usize, reachable: usize, replicas: usize) -> Failure {
+    let message = if needed > replicas {
+        format!(
+            "W={needed} asks for more replicas than there are ({replicas}); lower W or add members"
+        )
+    } else {
+        format!(
+            "{reachable} of {replicas} primaries reachable, {needed} needed; nothing was written"
+        )
+    };
+    let mut failure = Failure::not_applied(FailureCode::Unavailable, message);
+    failure.needed = needed as u8;
+    failure
+}
+
+fn unknown(put: &Put, replication: &Replication, needed: usize) -> Failure {
+    let acks = replication.stored().len();
+    let message = format!(
+        "{acks} of {needed} replicas confirmed write {}; it may still take effect; \
+         write it again under the same id to be sure",
+        put.write_id
+    );
+    let mut failure = Failure::not_applied(FailureCode::Unknown, message);
+    failure.outcome = Outcome::Unknown;
+    (failure.acks, failure.needed) = (acks as u8, needed as u8);
+    failure.write_id = Some(put.write_id);
+    failure
+}
