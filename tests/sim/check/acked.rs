@@ -81,6 +81,7 @@ fn at_the_end(history: &History, relations: &Relations) -> Vec<Violation> {
 /// Follows each dot to the first state that knows it as dead.
 fn wrongful_deaths(history: &History, relations: &Relations) -> Vec<Violation> {
     let mut alive: BTreeMap<&str, BTreeMap<Dot, WriteId>> = BTreeMap::new();
+    let mut dead: BTreeSet<(&str, Dot)> = BTreeSet::new();
     let mut found = Vec::new();
     for fact in &history.facts {
         let Fact::Staged { key, minted, held, .. } = fact else { continue };
@@ -88,7 +89,9 @@ fn wrongful_deaths(history: &History, relations: &Relations) -> Vec<Violation> {
             continue;
         }
         let known = alive.entry(key).or_default();
-        known.extend(held.live.iter().map(|(dot, write, _)| (*dot, *write)));
+        // A replica that is behind shows as alive what has died elsewhere: the first death counts.
+        let live = held.live.iter().filter(|(dot, ..)| !dead.contains(&(key.as_str(), *dot)));
+        known.extend(live.map(|(dot, write, _)| (*dot, *write)));
         let is_live = |dot: &Dot| held.live.iter().any(|(live, ..)| live == dot);
         let died: Vec<(Dot, WriteId)> = known
             .iter()
@@ -97,6 +100,7 @@ fn wrongful_deaths(history: &History, relations: &Relations) -> Vec<Violation> {
             .collect();
         for (dot, victim) in died {
             known.remove(&dot);
+            dead.insert((key, dot));
             let killer = minted.and_then(|minted| {
                 held.live.iter().find(|(live, ..)| *live == minted).map(|(_, write, _)| *write)
             });
