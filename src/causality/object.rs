@@ -192,6 +192,25 @@ impl Object {
         self.siblings.iter().any(|sibling| sibling.write_id == write_id)
     }
 
+    /// What the author of `write_id` may overwrite next without having read: the greatest part of
+    /// the clock that holds none of the other siblings.
+    ///
+    /// The whole clock would hold siblings that were never shown to that author, and a write that
+    /// built on it would overwrite them unseen. Where another sibling is an earlier dot of the
+    /// same actor, the part does not reach up to the write's own dot: then its author's next
+    /// write may stand beside it, which costs a merge and loses nothing.
+    #[must_use]
+    pub fn clock_for_author(&self, write_id: WriteId) -> VersionVector {
+        let mut part = VersionVector::new();
+        for (actor, counter) in self.clock.iter() {
+            let hidden = self.siblings.iter().filter(|s| s.write_id != write_id);
+            let hidden = hidden.map(|s| s.dot).filter(|dot| dot.actor == actor);
+            let below = hidden.map(|dot| dot.counter - 1).min();
+            part.advance(Dot { actor, counter: below.map_or(counter, |below| counter.min(below)) });
+        }
+        part
+    }
+
     /// The greatest timestamp of all siblings; zero if there are none.
     #[must_use]
     pub fn latest_hlc(&self) -> Hlc {

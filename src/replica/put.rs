@@ -207,7 +207,8 @@ impl PutOp {
         }
         let batch = core.stage(key, state, Waiter::Op(op));
         let object = state.object.encode();
-        let token = token(&self.put, &state.object);
+        let clock = state.object.clock_for_author(self.put.write_id);
+        let token = Context { clock, hlc: state.object.latest_hlc() }.token(&self.put.key);
         let primaries = core.primaries(&self.put.key, self.bucket.n);
         let replicas = primaries.into_iter().map(|node| (node, Ack::Awaited)).collect();
         let mut replication = Replication { object, token, replicas, answered: false };

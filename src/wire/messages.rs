@@ -211,7 +211,8 @@ pub struct Got {
 /// A write was acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Done {
-    /// The token that covers what is now there.
+    /// The token with which the writer may replace what it has written. It covers no sibling
+    /// that the writer was not shown.
     pub context: Bytes,
     /// What was achieved.
     pub receipt: Receipt,
