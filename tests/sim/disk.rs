@@ -89,9 +89,5 @@ impl Disk {
 pub fn held_in(record: &Record, key: &StoredKey) -> Held {
     let object = Object::decode(record.object.clone()).expect("a shard writes sound objects");
     let live = object.siblings().iter().map(|s| (s.dot, s.write_id, s.hlc.0));
-    Held {
-        clock: object.clock().clone(),
-        live: live.collect(),
-        digest: object.digest(&key.key()),
-    }
+    Held { clock: object.clock().clone(), live: live.collect(), digest: object.digest(&key.key()) }
 }

@@ -174,8 +174,8 @@ impl World {
         let disks = (0..self.plan.nodes).map(|node| self.contents(node)).collect();
         let forgot = |fact: &Fact| matches!(fact, Fact::Forgot { .. });
         // Planted reaping is no fault of a victim: nobody declared it.
-        let struck = self.plan.bug != Some(Bug::EarlyReaping)
-            && self.history.facts.iter().any(forgot);
+        let struck =
+            self.plan.bug != Some(Bug::EarlyReaping) && self.history.facts.iter().any(forgot);
         let victims = usize::from(struck);
         self.fact(Fact::AllDown { time: self.now, disks, victims });
     }

@@ -18,10 +18,18 @@ fn main() {
     for seed in from..from + count {
         let history = run::run(plan::Plan::new(seed, None));
         let found = check::check(&history);
-        println!("seed {seed}: {} ops, {} facts, {} lines, {} violations", history.ops.len(), history.facts.len(), history.lines.len(), found.len());
+        println!(
+            "seed {seed}: {} ops, {} facts, {} lines, {} violations",
+            history.ops.len(),
+            history.facts.len(),
+            history.lines.len(),
+            found.len()
+        );
         for v in found.iter().take(6) {
-            println!("   {}{} {}", v.property, if v.twice_made {" (twice)"} else {""}, v.what);
+            println!("   {}{} {}", v.property, if v.twice_made { " (twice)" } else { "" }, v.what);
         }
-        if count == 1 { std::fs::write("/tmp/sim-dump.txt", history.text()).unwrap(); }
+        if count == 1 {
+            std::fs::write("/tmp/sim-dump.txt", history.text()).unwrap();
+        }
     }
 }

@@ -84,7 +84,8 @@ impl Fault {
         Self::S23Slow,
     ];
     /// Those that destroy what was acknowledged. All of a run's strike one node, its victim.
-    const DESTRUCTIVE: &[Self] = &[Self::S14Corrupt, Self::S15Wipe, Self::S16Restore, Self::S17Clone];
+    const DESTRUCTIVE: &[Self] =
+        &[Self::S14Corrupt, Self::S15Wipe, Self::S16Restore, Self::S17Clone];
 }
 
 /// One step of the fault schedule. What a step begins, a later one ends.
@@ -258,7 +259,8 @@ impl Plan {
             Fault::S15Wipe => during(Action::Wipe(victim), Action::Start(victim)),
             Fault::S16Restore => during(Action::Restore(victim), Action::Start(victim)),
             Fault::S17Clone => {
-                let other = (victim + 1 + random.below(self.nodes as u64 - 1) as usize) % self.nodes;
+                let other =
+                    (victim + 1 + random.below(self.nodes as u64 - 1) as usize) % self.nodes;
                 during(Action::CloneOf(victim, other), Action::Start(victim));
             }
             Fault::S18Clocks => {
@@ -287,9 +289,7 @@ impl Plan {
             Fault::S2Isolated => a == node || b == node,
             // One node sees both halves.
             Fault::S3Bridge => {
-                a != node
-                    && b != node
-                    && (place(a) < self.nodes / 2) != (place(b) < self.nodes / 2)
+                a != node && b != node && (place(a) < self.nodes / 2) != (place(b) < self.nodes / 2)
             }
             // Each sees a majority around it, no two the same.
             _ => {

@@ -45,8 +45,7 @@ impl World {
         self.repair_victims();
         self.read_everything();
         self.wait(4 * SECOND);
-        self.history.final_disks =
-            (0..self.plan.nodes).map(|node| self.contents(node)).collect();
+        self.history.final_disks = (0..self.plan.nodes).map(|node| self.contents(node)).collect();
     }
 
     fn heal(&mut self, node: usize) {

@@ -52,21 +52,64 @@ pub enum Sender {
 /// Something that will happen. Those of a node name its process, and die with it.
 #[derive(Debug)]
 pub enum Event {
-    Deliver { to: usize, process: u32, from: Sender, frame: Bytes },
-    ToClient { frame: Bytes },
-    Turn { node: usize, process: u32, shard: usize },
-    Wake { node: usize, process: u32, shard: usize, at: Time },
-    Loaded { node: usize, process: u32, shard: usize, key: StoredKey },
-    Leased { node: usize, process: u32, shard: usize },
-    Synced { node: usize, process: u32 },
-    Peer { node: usize, process: u32, peer: usize, connected: bool },
-    StopIfQuiet { node: usize, process: u32, until: Time },
+    Deliver {
+        to: usize,
+        process: u32,
+        from: Sender,
+        frame: Bytes,
+    },
+    ToClient {
+        frame: Bytes,
+    },
+    Turn {
+        node: usize,
+        process: u32,
+        shard: usize,
+    },
+    Wake {
+        node: usize,
+        process: u32,
+        shard: usize,
+        at: Time,
+    },
+    Loaded {
+        node: usize,
+        process: u32,
+        shard: usize,
+        key: StoredKey,
+    },
+    Leased {
+        node: usize,
+        process: u32,
+        shard: usize,
+    },
+    Synced {
+        node: usize,
+        process: u32,
+    },
+    Peer {
+        node: usize,
+        process: u32,
+        peer: usize,
+        connected: bool,
+    },
+    StopIfQuiet {
+        node: usize,
+        process: u32,
+        until: Time,
+    },
     Reconnect,
     Session(usize),
-    ClientTimeout { session: usize, request: u64 },
+    ClientTimeout {
+        session: usize,
+        request: u64,
+    },
     Fault(usize),
     /// Planted: a replica forgets a deleted key.
-    Reap { node: usize, key: StoredKey },
+    Reap {
+        node: usize,
+        key: StoredKey,
+    },
 }
 
 impl Event {
@@ -455,8 +498,7 @@ impl World {
         self.nodes[node].connected[peer] = connected;
         let id = self.nodes[peer].id;
         for shard in 0..self.plan.shards {
-            let input =
-                if connected { Input::Connected(id) } else { Input::Disconnected(id) };
+            let input = if connected { Input::Connected(id) } else { Input::Disconnected(id) };
             self.input(node, shard, input);
         }
     }

@@ -14,9 +14,7 @@ pub fn check(history: &History, relations: &Relations) -> Vec<Violation> {
             let due = op.outcome == Outcome::Ok
                 && op.returned < read.invoked
                 && op.needed + read.needed > read.n;
-            if !due
-                || relations.shows(history, &read.key, &read.values, *write, read.returned)
-            {
+            if !due || relations.shows(history, &read.key, &read.values, *write, read.returned) {
                 continue;
             }
             let what = format!(

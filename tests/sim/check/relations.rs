@@ -38,9 +38,8 @@ impl Matrix {
 
     /// Adds what follows by going from one to the next: a walk from each write.
     fn close(&mut self) {
-        let direct: Vec<Vec<usize>> = (0..self.side)
-            .map(|u| (0..self.side).filter(|v| self.get(u, *v)).collect())
-            .collect();
+        let direct: Vec<Vec<usize>> =
+            (0..self.side).map(|u| (0..self.side).filter(|v| self.get(u, *v)).collect()).collect();
         for upper in 0..self.side {
             let mut open = direct[upper].clone();
             while let Some(next) = open.pop() {
@@ -174,7 +173,13 @@ impl Relations {
         self.ops.get(&write).map(|op| &history.ops[*op])
     }
 
-    fn related(&self, key: &str, upper: WriteId, lower: WriteId, of: fn(&OfKey) -> &Matrix) -> bool {
+    fn related(
+        &self,
+        key: &str,
+        upper: WriteId,
+        lower: WriteId,
+        of: fn(&OfKey) -> &Matrix,
+    ) -> bool {
         let (Some(of_key), Some(upper), Some(lower)) =
             (self.keys.get(key), self.places.get(&upper), self.places.get(&lower))
         else {

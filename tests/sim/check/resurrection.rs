@@ -56,12 +56,7 @@ pub fn check(history: &History, relations: &Relations) -> Vec<Violation> {
 }
 
 /// The acknowledged writes that had certainly seen `value`.
-fn replacing(
-    history: &History,
-    relations: &Relations,
-    key: &str,
-    value: WriteId,
-) -> Vec<WriteId> {
+fn replacing(history: &History, relations: &Relations, key: &str, value: WriteId) -> Vec<WriteId> {
     let is_ok = |write: &WriteId| {
         let op = relations.op(history, *write).expect("every write has an operation");
         op.outcome == Outcome::Ok && relations.must_cover(key, *write, value)

@@ -37,16 +37,10 @@ pub fn check(history: &History, relations: &Relations) -> Vec<Violation> {
 }
 
 /// Whether a read has lost sight of a write its session knew, and how.
-fn forgets(
-    history: &History,
-    relations: &Relations,
-    read: &Op,
-    write: WriteId,
-) -> Option<String> {
+fn forgets(history: &History, relations: &Relations, read: &Op, write: WriteId) -> Option<String> {
     let op = relations.op(history, write)?;
-    let due = op.outcome == Outcome::Ok
-        && op.returned < read.invoked
-        && op.needed + read.needed > read.n;
+    let due =
+        op.outcome == Outcome::Ok && op.returned < read.invoked && op.needed + read.needed > read.n;
     if !due {
         return None;
     }
