@@ -630,6 +630,7 @@ fn settings(plan: &Plan, node: &Node, shard: u8) -> Settings {
         node: node.id,
         incarnation: node.incarnation,
         amnesiac: node.amnesiac,
+        fsync: true,
         attempt: plan.attempt,
         timeout: Duration::from_secs(1),
         key_bytes: limits::KEY_BYTES_DEFAULT,

@@ -1,0 +1,3 @@
+//! The command line: thin, calls the library.
+
+fn main() {}

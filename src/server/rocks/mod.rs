@@ -1,0 +1,394 @@
+//! RocksDB behind [`Store`].
+//!
+//! The life of a commit, which any number of threads may be in at once:
+//!
+//! ```text
+//!   1  gather     each thread adds its changes to the group that is being gathered
+//!   2  room?      below the reserve: Full, and RocksDB was not asked        ┐
+//!   3  write      one WriteBatch: records, digests, and the group's number  │ by one thread, for
+//!   4  sync       the log                                                   │ the whole group
+//!   5  journal    the group's number, synced                                ┘
+//!   6  return     the group's outcome, to each of its threads
+//! ```
+//!
+//! Whoever comes first to the front of the line does 2 to 5 for its group; those behind it find
+//! that done. While it waits for the disk the next group gathers, so threads that commit together
+//! share a sync, and a single thread waits for nobody.
+//!
+//! What always holds:
+//! - A commit that returned is in the log on the disk, and its number is in the journal
+//!   ([`Durability::Fsync`]), in that order: so the journal is never ahead of a whole disk.
+//! - `Full` means that nothing was written. RocksDB writes its log before its memory, and a log
+//!   record that did not fit is torn, which recovery drops. No group is written while one before
+//!   it is not synced, because a log that failed once refuses the sync as well.
+//! - After a failed sync nothing more is written or acknowledged.
+//! - "Not there" is only said by a read that met no error.
+
+mod open;
+mod options;
+mod space;
+
+use std::mem;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rocksdb::{
+    ColumnFamily, DB, DBRawIterator, Error, ErrorKind, FlushOptions, ReadOptions, ReadTier,
+    WriteBatch, WriteOptions,
+};
+
+pub(super) use open::{Refusal, number_of, open_strictly, salvage, set_number};
+use options::{DIGESTS, HINTS, META, OBJECTS};
+pub use options::{Durability, RocksOptions};
+use space::Space;
+
+use super::journal::Journal;
+use crate::ids::Partition;
+use crate::store::{Batch, Cached, Entry, Store, StoreError, StoredKey};
+
+/// Under this key of the meta family stands the number of the last commit, little-endian.
+const NUMBER_KEY: &[u8] = b"commit";
+
+/// A [`Store`] on a disk. Made by [`Disk::open`](super::disk::Disk::open).
+pub struct RocksStore {
+    db: DB,
+    durability: Durability,
+    gathering: Mutex<Gathering>,
+    committing: Mutex<Committing>,
+    /// The number of the last group that was written.
+    number: AtomicU64,
+    reads: ReadOptions,
+    cached_reads: ReadOptions,
+    writes: WriteOptions,
+    /// Dropped with the store, which ends the thread that syncs in intervals.
+    _ticker: Sender<()>,
+}
+
+/// The group that has not been written yet.
+struct Gathering {
+    batch: WriteBatch,
+    bytes: usize,
+    group: Arc<Group>,
+}
+
+/// What became of a group, once that is known.
+#[derive(Default)]
+struct Group {
+    outcome: OnceLock<Result<(), StoreError>>,
+}
+
+/// What only the thread at the front of the line touches.
+struct Committing {
+    /// The batch of the group before, empty: kept for its memory.
+    spare: WriteBatch,
+    space: Space,
+    journal: Journal,
+    /// The number of the last group that is synced.
+    synced: u64,
+    /// Whether the last write was refused by a full disk. The log can't be synced then, and need
+    /// not be: RocksDB recovers by writing everything to tables and beginning another.
+    full: bool,
+    /// Why nothing can be committed any more.
+    ended: Option<StoreError>,
+}
+
+impl RocksStore {
+    /// Takes over an open database whose number is `number` or was brought to it.
+    pub(super) fn over(
+        db: DB,
+        path: &Path,
+        journal: Journal,
+        number: u64,
+        options: &RocksOptions,
+    ) -> Arc<Self> {
+        let mut cached_reads = ReadOptions::default();
+        cached_reads.set_read_tier(ReadTier::BlockCache);
+        let committing = Committing {
+            spare: WriteBatch::default(),
+            space: Space::new(path, options.reserve_bytes),
+            journal,
+            synced: number,
+            full: false,
+            ended: None,
+        };
+        let (batch, group) = (WriteBatch::default(), Arc::default());
+        let (sender, receiver) = channel();
+        let store = Arc::new(Self {
+            db,
+            durability: options.durability,
+            gathering: Mutex::new(Gathering { batch, bytes: 0, group }),
+            committing: Mutex::new(committing),
+            number: AtomicU64::new(number),
+            reads: ReadOptions::default(),
+            cached_reads,
+            writes: WriteOptions::default(),
+            _ticker: sender,
+        });
+        if let Durability::Interval(interval) = options.durability {
+            let store = Arc::downgrade(&store);
+            let tick = move || sync_in_intervals(&store, interval, &receiver);
+            let builder = thread::Builder::new().name("ringdove-sync".to_owned());
+            builder.spawn(tick).expect("a thread can be started at start");
+        }
+        store
+    }
+
+    /// The number of the last commit.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number.load(Ordering::Acquire)
+    }
+
+    /// Ends all writing, makes everything durable and returns the number of the last commit.
+    /// Reads go on.
+    ///
+    /// # Errors
+    /// [`StoreError::Fatal`] when it cannot be proven that everything is on disk.
+    pub fn stop(&self) -> Result<u64, StoreError> {
+        let mut committing = self.committing();
+        let ended = StoreError::Fatal("the store has been stopped".to_owned());
+        if let Some(earlier) = committing.ended.replace(ended) {
+            return Err(earlier);
+        }
+        self.sync(&mut committing)?;
+        // Leaves nothing for the next start to replay. Failing is no loss: the log is synced.
+        let families = [OBJECTS, DIGESTS, HINTS, META].map(|name| self.family(name));
+        if let Err(error) = self.db.flush_cfs_opt(&families, &FlushOptions::default()) {
+            tracing::warn!(%error, "memtables were not flushed at the stop; the log holds them");
+        }
+        Ok(self.number())
+    }
+
+    fn family(&self, name: &str) -> &ColumnFamily {
+        self.db.cf_handle(name).expect("every family was opened")
+    }
+
+    fn gathering(&self) -> MutexGuard<'_, Gathering> {
+        self.gathering.lock().expect("no method panics while it gathers")
+    }
+
+    fn committing(&self) -> MutexGuard<'_, Committing> {
+        self.committing.lock().expect("no method panics while it commits")
+    }
+
+    /// Adds changes to the group that is being gathered.
+    fn gather(&self, batches: &[Batch]) -> Arc<Group> {
+        let (objects, digests) = (self.family(OBJECTS), self.family(DIGESTS));
+        let mut gathering = self.gathering();
+        for change in batches.iter().flat_map(|batch| &batch.changes) {
+            let key = change.key.as_bytes();
+            gathering.batch.put_cf(objects, key, &change.record);
+            gathering.batch.put_cf(digests, key, change.digest.to_le_bytes());
+            gathering.bytes += 2 * key.len() + change.record.len() + 16;
+        }
+        gathering.group.clone()
+    }
+
+    /// Writes the group that has been gathered, and makes it as durable as is asked for.
+    fn commit_group(&self, committing: &mut Committing) {
+        let next = Arc::default();
+        let mut gathering = self.gathering();
+        let mut batch = mem::replace(&mut gathering.batch, mem::take(&mut committing.spare));
+        let bytes = mem::take(&mut gathering.bytes);
+        let group = mem::replace(&mut gathering.group, next);
+        drop(gathering);
+        let outcome =
+            self.write(committing, &mut batch, bytes).and_then(|()| match self.durability {
+                Durability::Fsync => self.sync(committing),
+                Durability::Interval(_) | Durability::None => self.enter(committing, false),
+            });
+        batch.clear();
+        committing.spare = batch;
+        group.outcome.set(outcome).expect("a group is committed once");
+    }
+
+    fn write(
+        &self,
+        committing: &mut Committing,
+        batch: &mut WriteBatch,
+        bytes: usize,
+    ) -> Result<(), StoreError> {
+        if let Some(ended) = &committing.ended {
+            return Err(ended.clone());
+        }
+        committing.space.admit(bytes).map_err(StoreError::Full)?;
+        let number = self.number() + 1;
+        batch.put_cf(self.family(META), NUMBER_KEY, number.to_le_bytes());
+        let written = self.db.write_opt(batch, &self.writes);
+        committing.full = written.as_ref().is_err_and(is_no_space);
+        written.map_err(|error| match error.kind() {
+            _ if committing.full => StoreError::Full(error.to_string()),
+            // A compaction met damage and RocksDB has closed itself to writes. Nothing was written.
+            ErrorKind::Corruption => StoreError::Corrupt(error.to_string()),
+            _ => committing.end(error.to_string()),
+        })?;
+        self.number.store(number, Ordering::Release);
+        Ok(())
+    }
+
+    /// Makes everything that was written outlive the machine's power.
+    fn sync(&self, committing: &mut Committing) -> Result<(), StoreError> {
+        let number = self.number();
+        if committing.synced == number {
+            return Ok(());
+        }
+        let synced = self.db.flush_wal(true);
+        synced.map_err(|error| committing.end(format!("sync of the log: {error}")))?;
+        self.enter(committing, true)?;
+        committing.synced = number;
+        Ok(())
+    }
+
+    fn enter(&self, committing: &mut Committing, sync: bool) -> Result<(), StoreError> {
+        let journal = &mut committing.journal;
+        let entered = journal.enter(self.number());
+        let entered = entered.and_then(|()| if sync { journal.sync() } else { Ok(()) });
+        entered.map_err(|error| committing.end(format!("journal: {error}")))
+    }
+}
+
+impl Committing {
+    /// Nobody knows what is on the disk: nothing may be written from here on.
+    fn end(&mut self, why: String) -> StoreError {
+        let ended = StoreError::Fatal(why);
+        self.ended = Some(ended.clone());
+        ended
+    }
+}
+
+impl Store for RocksStore {
+    fn read(&self, key: &StoredKey) -> Result<Option<Bytes>, StoreError> {
+        let found = self.db.get_pinned_cf_opt(self.family(OBJECTS), key.as_bytes(), &self.reads);
+        let found = found.map_err(|error| read_failed(&error))?;
+        Ok(found.map(|record| Bytes::copy_from_slice(&record)))
+    }
+
+    fn read_cached(&self, key: &StoredKey) -> Result<Cached, StoreError> {
+        let objects = self.family(OBJECTS);
+        match self.db.get_pinned_cf_opt(objects, key.as_bytes(), &self.cached_reads) {
+            Ok(found) => Ok(Cached::Known(found.map(|record| Bytes::copy_from_slice(&record)))),
+            Err(error) if error.kind() == ErrorKind::Incomplete => Ok(Cached::WouldBlock),
+            Err(error) => Err(read_failed(&error)),
+        }
+    }
+
+    fn commit(&self, batches: &[Batch]) -> Result<(), StoreError> {
+        // A group of nothing would cost a sync all the same.
+        if batches.iter().all(|batch| batch.changes.is_empty()) {
+            return Ok(());
+        }
+        let group = self.gather(batches);
+        let mut committing = self.committing();
+        if group.outcome.get().is_none() {
+            self.commit_group(&mut committing);
+        }
+        drop(committing);
+        group.outcome.get().expect("the group has been committed").clone()
+    }
+
+    fn page(
+        &self,
+        partition: Partition,
+        after: Option<&StoredKey>,
+        count: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let mut options = ReadOptions::default();
+        // The last partition has no key behind it.
+        if let Some(next) = partition.0.checked_add(1) {
+            options.set_iterate_upper_bound(next.to_be_bytes());
+        }
+        let mut rows = self.db.raw_iterator_cf_opt(self.family(OBJECTS), options);
+        let first = partition.0.to_be_bytes();
+        rows.seek(after.map_or(&first[..], |after| after.as_bytes()));
+        if let (Some(after), Some(key)) = (after, rows.key())
+            && key == after.as_bytes()
+        {
+            rows.next();
+        }
+        let mut page = Vec::new();
+        each(&mut rows, |key, record| {
+            if page.len() == count {
+                return Ok(false);
+            }
+            let key = StoredKey::from_bytes(Bytes::copy_from_slice(key));
+            let key = key.map_err(|error| StoreError::Corrupt(format!("a stored key: {error}")))?;
+            page.push(Entry { key, record: Bytes::copy_from_slice(record) });
+            Ok(true)
+        })?;
+        Ok(page)
+    }
+
+    fn digest(&self) -> Result<(u64, u128), StoreError> {
+        let mut options = ReadOptions::default();
+        // A scan of everything must not push out what requests are read from.
+        options.fill_cache(false);
+        options.set_readahead_size(2 << 20);
+        let mut rows = self.db.raw_iterator_cf_opt(self.family(DIGESTS), options);
+        rows.seek_to_first();
+        let (mut keys, mut sum) = (0, 0);
+        each(&mut rows, |_, digest| {
+            let digest = digest
+                .try_into()
+                .map_err(|_| StoreError::Corrupt(format!("a digest of {} bytes", digest.len())))?;
+            keys += 1;
+            sum ^= u128::from_le_bytes(digest);
+            Ok(true)
+        })?;
+        Ok((keys, sum))
+    }
+
+    fn estimated_keys(&self) -> u64 {
+        let name = "rocksdb.estimate-num-keys";
+        let estimate = self.db.property_int_value_cf(self.family(DIGESTS), name);
+        estimate.ok().flatten().unwrap_or(0)
+    }
+}
+
+/// Visits rows from where `rows` stands until `visit` has enough. An end that is due to an error
+/// is an error.
+fn each(
+    rows: &mut DBRawIterator<'_>,
+    mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
+) -> Result<(), StoreError> {
+    while let Some((key, value)) = rows.item() {
+        if !visit(key, value)? {
+            return Ok(());
+        }
+        rows.next();
+    }
+    rows.status().map_err(|error| read_failed(&error))
+}
+
+/// Whatever kept RocksDB from reading, what is there cannot be had from this disk.
+fn read_failed(error: &Error) -> StoreError {
+    StoreError::Corrupt(error.to_string())
+}
+
+/// The binding hands on the text of a status only; this is `strerror(ENOSPC)`, and RocksDB's own
+/// words for the same.
+fn is_no_space(error: &Error) -> bool {
+    error.kind() == ErrorKind::IOError && error.as_ref().contains("No space left on device")
+}
+
+fn sync_in_intervals(store: &Weak<RocksStore>, interval: Duration, stopped: &Receiver<()>) {
+    while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+        let Some(store) = store.upgrade() else { return };
+        let mut committing = store.committing();
+        if committing.ended.is_some() {
+            return;
+        }
+        if committing.full {
+            continue;
+        }
+        // Whoever commits next is told; here is nobody to tell.
+        if let Err(error) = store.sync(&mut committing) {
+            tracing::error!(%error, "the sync of the interval failed");
+            return;
+        }
+    }
+}
