@@ -198,12 +198,15 @@ impl PutOp {
     ) -> (Status, Option<u64>) {
         let Phase::Minting(observed) = &mut self.phase else { return (Status::Open, None) };
         let observed = std::mem::take(observed);
-        super::shard::merge(core, key, state, &observed);
+        let learned = super::shard::merge(core, key, state, &observed);
         if self.is_repeated(core, state) {
             core.counters.repeated_writes += 1;
         } else if let Err(failure) = self.write(core, state, &observed) {
             core.fail(self.origin, failure);
-            return (Status::Finished, None);
+            // What the reading brought is in the record now: whoever is told later that this
+            // node has it relies on its being on the disk.
+            let batch = learned.then(|| core.stage(key, state, Waiter::Nobody));
+            return (Status::Finished, batch);
         }
         let batch = core.stage(key, state, Waiter::Op(op));
         let object = state.object.encode();
