@@ -19,7 +19,7 @@ use super::forward::Forward;
 use super::keys::{KeyState, Step};
 use super::quorum::{Tally, Verdict};
 use super::{Notice, Origin};
-use crate::causality::{Content, Context, Object, Sibling, VersionVector};
+use crate::causality::{Content, Context, Hlc, Object, Sibling, VersionVector};
 use crate::ids::NodeId;
 use crate::limits;
 use crate::store::StoredKey;
@@ -240,12 +240,12 @@ impl PutOp {
             busy.retry_after_ms = 10;
             return Err(busy);
         };
-        core.clock.observe(state.object.latest_hlc(), core.now.wall);
+        let hlc = self.timestamp(core, state);
         let ttl_ms = self.put.ttl_ms.or(self.bucket.ttl_ms).filter(|_| self.put.value.is_some());
         let sibling = Sibling {
             dot: crate::causality::Dot { actor: mint.actor, counter: mint.counter },
             write_id: self.put.write_id,
-            hlc: core.clock.tick(core.now.wall),
+            hlc,
             expires_at: ttl_ms.map(|ttl_ms| WallMs(core.now.wall.0.saturating_add(ttl_ms))),
             content: self.put.value.clone().map_or(Content::Tombstone, Content::Value),
         };
@@ -261,6 +261,18 @@ impl PutOp {
             core.notice(Notice::ManySiblings { key, siblings });
         }
         Ok(())
+    }
+
+    /// A timestamp greater than that of everything the write may replace.
+    ///
+    /// Where the record has one too far ahead for this node's clock to follow, the write goes just
+    /// beyond it, for this key alone: last-write-wins loses everything where a write is older than
+    /// what it replaces ([`Object::keep_latest`]), and refusing it would leave the key unwritable
+    /// for as long as somebody's clock was ahead.
+    fn timestamp(&self, core: &mut Core, state: &KeyState) -> Hlc {
+        let latest = state.object.latest_hlc();
+        core.clock.observe(latest, core.now.wall);
+        core.clock.tick(core.now.wall).max(Hlc(latest.0.saturating_add(1)))
     }
 
     /// What the write replaces.
