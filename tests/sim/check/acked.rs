@@ -154,7 +154,7 @@ fn entitles(
         || shows_deletion(history, relations, token, victim)
 }
 
-/// A reply without the victim may have hidden it because of a deletion it knew of.
+/// Replies do not list deletions: one may be the victim, or may have hidden it.
 fn shows_deletion(
     history: &History,
     relations: &Relations,
@@ -166,7 +166,8 @@ fn shows_deletion(
     key.is_some_and(|key| {
         relations.writes(key).iter().any(|write| {
             let op = relations.op(history, *write).expect("every write has an operation");
-            op.kind == Kind::Delete && relations.may_cover(key, *write, victim)
+            op.kind == Kind::Delete
+                && (*write == victim || relations.may_cover(key, *write, victim))
         })
     })
 }

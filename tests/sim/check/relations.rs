@@ -89,9 +89,14 @@ impl Relations {
             }
         }
         this.relate_tokens(history);
-        this.relate_states(history);
+        // A token's clock holds all that the writes behind its values had seen, whichever of
+        // their dots it was: what must follow from tokens goes on through tokens.
         for of_key in this.keys.values_mut() {
             of_key.must.close();
+        }
+        // A state's clock is closed already, and says nothing of the other dots of its write.
+        this.relate_states(history);
+        for of_key in this.keys.values_mut() {
             of_key.may.close();
         }
         this
@@ -156,13 +161,16 @@ impl Relations {
             let Fact::Staged { key, held, minted: Some(dot), .. } = fact else { continue };
             let Some(of_key) = self.keys.get_mut(key) else { continue };
             let Some(upper) = writes.get(&(key.as_str(), *dot)) else { continue };
+            let is_twice_made = self.dots[upper].len() > 1;
             let Some(upper) = self.places.get(upper).copied() else { continue };
             for (dot, write) in &by_key[key.as_str()] {
                 let is_live = held.live.iter().any(|(live, ..)| live == dot);
                 let seen = held.clock.contains(*dot) && !is_live;
                 if let (true, Some(lower)) = (seen, self.places.get(write)) {
-                    of_key.must.set(upper, *lower);
                     of_key.may.set(upper, *lower);
+                    if !is_twice_made {
+                        of_key.must.set(upper, *lower);
+                    }
                 }
             }
         }
