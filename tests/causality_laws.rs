@@ -587,18 +587,3 @@ fn a_decoded_value_shares_the_memory_it_was_read_from() {
     let Content::Value(value) = &object.siblings()[0].content else { panic!("a value") };
     assert!(bytes.as_ptr_range().contains(&value.as_ptr()));
 }
-
-#[test]
-fn an_author_s_clock_holds_the_own_write_and_no_sibling_that_was_not_shown() {
-    let dot = |replica, counter| Dot { actor: actor(replica), counter };
-    // Alone: everything, the dead included.
-    let mut object = object_of(&[sibling(dot(0, 2), 1, "mine")]);
-    assert_eq!(object.clock_for_author(WriteId(1)), *object.clock());
-    // Beside another actor's sibling: everything but that.
-    object.merge(&object_of(&[sibling(dot(1, 3), 2, "theirs")]));
-    let clock = object.clock_for_author(WriteId(1));
-    assert!(clock.contains(dot(0, 2)) && clock.contains(dot(1, 2)) && !clock.contains(dot(1, 3)));
-    // Above a sibling of the same actor: not even the own write, for a clock has no holes.
-    let object = object_of(&[sibling(dot(0, 1), 3, "before"), sibling(dot(0, 2), 1, "mine")]);
-    assert!(object.clock_for_author(WriteId(1)).is_empty());
-}
