@@ -89,16 +89,19 @@ impl Object {
     /// Adds a write that has seen `basis`: what `basis` contains is overwritten, everything else
     /// stays beside the new sibling.
     ///
-    /// The caller mints `sibling.dot` and must never have used it. That it is not yet in the clock
-    /// is asserted in debug builds; a `basis` from outside may name dots that do not exist, so
-    /// whoever mints looks at [`Object::clock`] first and becomes a new actor when the clock shows
-    /// more of the own actor than was minted. `basis` may also name new actors: see
-    /// [`VersionVector::joined_len`].
+    /// The caller mints `sibling.dot` and must never have used it. That neither the clock nor
+    /// `basis` has it yet is asserted in debug builds. A `basis` from outside may name dots that
+    /// do not exist, so whoever mints looks at [`VersionVector::highest`] of both first, and
+    /// becomes a new actor when one of them shows more of the own actor than was minted. `basis`
+    /// may also name actors without end: see [`VersionVector::joined_len`].
+    ///
+    /// What the writer has seen from now on is `basis` and the new dot, *not* the clock.
     pub fn write(&mut self, basis: &VersionVector, sibling: Sibling) {
-        debug_assert!(!self.clock.contains(sibling.dot), "{} was used before", sibling.dot);
+        let dot = sibling.dot;
+        debug_assert!(!self.clock.contains(dot) && !basis.contains(dot), "{dot} was used before");
         self.siblings.retain(|held| !basis.contains(held.dot));
         self.clock.join(basis);
-        self.clock.advance(sibling.dot);
+        self.clock.insert(dot);
         if let Err(place) = self.siblings.binary_search(&sibling) {
             self.siblings.insert(place, sibling);
         }
@@ -190,25 +193,6 @@ impl Object {
     #[must_use]
     pub fn has_write(&self, write_id: WriteId) -> bool {
         self.siblings.iter().any(|sibling| sibling.write_id == write_id)
-    }
-
-    /// What the author of `write_id` may overwrite next without having read: the greatest part of
-    /// the clock that holds none of the other siblings.
-    ///
-    /// The whole clock would hold siblings that were never shown to that author, and a write that
-    /// built on it would overwrite them unseen. Where another sibling is an earlier dot of the
-    /// same actor, the part does not reach up to the write's own dot: then its author's next
-    /// write may stand beside it, which costs a merge and loses nothing.
-    #[must_use]
-    pub fn clock_for_author(&self, write_id: WriteId) -> VersionVector {
-        let mut part = VersionVector::new();
-        for (actor, counter) in self.clock.iter() {
-            let hidden = self.siblings.iter().filter(|s| s.write_id != write_id);
-            let hidden = hidden.map(|s| s.dot).filter(|dot| dot.actor == actor);
-            let below = hidden.map(|dot| dot.counter - 1).min();
-            part.advance(Dot { actor, counter: below.map_or(counter, |below| counter.min(below)) });
-        }
-        part
     }
 
     /// The greatest timestamp of all siblings; zero if there are none.
