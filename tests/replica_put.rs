@@ -389,6 +389,17 @@ fn a_failed_commit_ends_the_actor() {
 }
 
 #[test]
+fn a_write_whose_commit_failed_is_done_again_when_it_is_repeated() {
+    let mut node = Node::new();
+    let first = node.ask(Request::Put(put(1, Basis::Blind, "first")));
+    node.commit(Err(StoreError::Full("no space".to_owned())));
+    assert!(matches!(node.answers[&first], Response::Failed(_)));
+    node.now.instant = node.now.instant + Duration::from_secs(2);
+    node.put(Put { attempt: 1, ..put(1, Basis::Blind, "first") });
+    assert_eq!(node.values(&key()), ["first"], "acknowledged, so it must be there");
+}
+
+#[test]
 fn a_new_incarnation_does_not_go_on_counting() {
     let mut before = Node::new();
     before.put(put(1, Basis::Blind, "before"));
