@@ -23,7 +23,7 @@ use super::forward::Forward;
 use super::keys::{KeyState, Step};
 use super::quorum::{Tally, Verdict};
 use super::{Notice, Origin};
-use crate::causality::{Content, Context, Dot, Object, Sibling, VersionVector};
+use crate::causality::{Content, Context, Dot, Hlc, Object, Sibling, VersionVector};
 use crate::ids::NodeId;
 use crate::limits;
 use crate::store::StoredKey;
@@ -137,7 +137,7 @@ impl PutOp {
                 },
                 Phase::Minting(_) => {}
                 Phase::Replicating(replication) => {
-                    replication.event(core.settings.node, event);
+                    replication.event(core.settings.node, core.settings.fsync, event);
                 }
             },
         }
@@ -231,7 +231,8 @@ impl PutOp {
 
     fn is_repeated(&self, core: &Core, state: &KeyState) -> bool {
         let id = self.put.write_id;
-        state.object.has_write(id) || core.recent.contains(id)
+        let seen = core.recent.dot(id).is_some_and(|dot| state.object.clock().contains(dot));
+        seen || state.object.has_write(id)
     }
 
     /// What a write that was done before has seen, as far as that is still known.
@@ -253,7 +254,6 @@ impl PutOp {
         let basis = self.basis(core, state, observed);
         check_clock_room(state, &basis.clock)?;
         self.check_room(core, state, &basis.clock)?;
-        self.check_wall_clock(core, state, &basis)?;
         let Some(mint) = next_mint(core, state, &basis.clock) else {
             let mut busy =
                 Failure::not_applied(FailureCode::Busy, "no actors leased yet; try again");
@@ -264,16 +264,16 @@ impl PutOp {
         let sibling = Sibling {
             dot: Dot { actor: mint.actor, counter: mint.counter },
             write_id: self.put.write_id,
-            hlc: core.clock.tick(core.now.wall),
+            hlc: self.timestamp(core, state, &basis),
             expires_at: ttl_ms.map(|ttl_ms| WallMs(core.now.wall.0.saturating_add(ttl_ms))),
             content: self.put.value.clone().map_or(Content::Tombstone, Content::Value),
         };
         state.mint = Some(mint);
+        core.recent.insert(sibling.write_id, sibling.dot);
         state.object.write(&basis.clock, sibling.clone());
         if core.keeps_latest(&self.put.key) {
             core.counters.discarded_by_last_write_wins += state.object.keep_latest() as u64;
         }
-        core.recent.insert(self.put.write_id);
         let siblings = state.object.siblings().len();
         if siblings >= core.settings.siblings_warn {
             let key = self.put.key.to_string();
@@ -294,27 +294,16 @@ impl PutOp {
         basis
     }
 
-    /// Keeps the new timestamp above all that are there. Where the latest wins, a write that
-    /// cannot have such a timestamp is refused: it would be acknowledged, and lost at once.
-    fn check_wall_clock(
-        &self,
-        core: &mut Core,
-        state: &KeyState,
-        basis: &Context,
-    ) -> Result<(), Failure> {
-        let wall = core.now.wall;
-        for seen in [state.object.latest_hlc(), basis.hlc] {
-            if !core.clock.observe(seen, wall) && core.keeps_latest(&self.put.key) {
-                let message = format!(
-                    "the clocks disagree: what is there is dated {} ms since 1970, this node's \
-                     clock shows {} ms, and the latest wins; set the nodes' clocks right",
-                    seen.wall().0,
-                    wall.0
-                );
-                return Err(Failure::not_applied(FailureCode::Unavailable, message));
-            }
-        }
-        Ok(())
+    /// A timestamp greater than that of everything the write may replace.
+    ///
+    /// Where something there is dated too far ahead for this node's clock to follow, the write
+    /// goes just beyond it, for this key alone: last-write-wins loses everything where a write is
+    /// older than what it replaces ([`Object::keep_latest`]), and refusing it would leave the key
+    /// unwritable for as long as somebody's clock was ahead.
+    fn timestamp(&self, core: &mut Core, state: &KeyState, basis: &Context) -> Hlc {
+        let latest = state.object.latest_hlc().max(basis.hlc);
+        core.clock.observe(latest, core.now.wall);
+        core.clock.tick(core.now.wall).max(Hlc(latest.0.saturating_add(1)))
     }
 
     /// Refuses a write that would pile up siblings or bytes without end.
@@ -423,9 +412,9 @@ impl PutOp {
 }
 
 impl Replication {
-    fn event(&mut self, me: NodeId, event: Event) {
+    fn event(&mut self, me: NodeId, fsynced: bool, event: Event) {
         let (node, ack) = match event {
-            Event::Committed(Ok(())) => (me, Ack::Stored { fsynced: true }),
+            Event::Committed(Ok(())) => (me, Ack::Stored { fsynced }),
             Event::Committed(Err(_)) => (me, Ack::Refused),
             Event::Answer { from, response: Response::Stored(stored) } => {
                 (from, Ack::Stored { fsynced: stored.fsynced })
