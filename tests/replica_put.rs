@@ -55,6 +55,7 @@ impl Node {
             siblings_warn: SIBLINGS,
             siblings_refuse: SIBLINGS,
             max_in_flight: 10,
+            fsync: true,
             breaker_failures: 5,
             breaker_open: Duration::from_secs(1),
         };
@@ -478,7 +479,7 @@ fn a_context_cannot_grow_the_clock_without_end() {
 }
 
 #[test]
-fn where_the_latest_wins_a_write_that_would_lose_at_once_is_refused() {
+fn where_the_latest_wins_a_write_is_dated_after_all_it_replaces() {
     let mut node = Node::new();
     let key = Key::new(b"latest", b"cart").unwrap();
     let latest = |id, basis, value| Put { key: key.clone(), ..put(id, basis, value) };
@@ -486,19 +487,21 @@ fn where_the_latest_wins_a_write_that_would_lose_at_once_is_refused() {
     node.put(latest(2, Basis::Blind, "second"));
     assert_eq!(node.values(&key), ["second"]);
 
+    // An hour ahead, by the clock of another node: too far for this one's clock to follow.
     let ahead = Hlc((WALL + 3_600_000) << 16);
-    let context = Context { clock: VersionVector::new(), hlc: ahead }.token(&key);
-    let failure = node.refused(latest(3, with(&context), "older"));
-    assert_eq!((failure.code, failure.outcome), (FailureCode::Unavailable, Outcome::NotApplied));
-    assert!(failure.message.contains("clocks"), "{}", failure.message);
-
     node.merge(&key, Sibling { hlc: ahead, ..sibling(elsewhere(), 1, "ahead") });
     node.commit(Ok(()));
-    let failure = node.refused(latest(4, Basis::Observed, "older"));
-    assert_eq!((failure.code, failure.outcome), (FailureCode::Unavailable, Outcome::NotApplied));
     assert_eq!(node.values(&key), ["ahead"]);
+    let done = node.put(latest(3, Basis::Observed, "after"));
+    assert_eq!(node.values(&key), ["after"]);
+    assert_eq!(node.get(&key).values[0].hlc, Hlc(ahead.0 + 1));
+    assert_eq!(done.context, node.get(&key).context);
 
-    node.now.wall = WallMs(WALL + 3_600_000);
-    node.put(latest(5, Basis::Observed, "in time"));
-    assert_eq!(node.values(&key), ["in time"]);
+    // A context shows something later that has not arrived here: it must not win when it does.
+    let later = Hlc((WALL + 7_200_000) << 16);
+    let context = Context { clock: VersionVector::new(), hlc: later }.token(&key);
+    node.put(latest(4, with(&context), "last"));
+    node.merge(&key, Sibling { hlc: later, ..sibling(elsewhere(), 2, "late to arrive") });
+    node.commit(Ok(()));
+    assert_eq!(node.values(&key), ["last"]);
 }

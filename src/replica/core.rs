@@ -315,8 +315,6 @@ impl Core {
         if result.is_err() {
             // Dots of this batch may stand on peers already and are missing here.
             self.actor_floor = self.actors.start;
-            // Writes of this batch may stand nowhere: when they are repeated, they must be done.
-            self.recent = Recent::new(limits::RECENT_WRITES);
             self.read_only_until = self.now.instant + Duration::from_secs(1);
         }
         for waiter in self.waiting.remove(&batch).unwrap_or_default() {

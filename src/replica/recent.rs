@@ -4,8 +4,6 @@
 //! object. It does not when somebody has replaced that sibling in between; writing it again would
 //! bring an old value back. This memory covers that case for as long as retries live. It is
 //! bounded and volatile: it narrows a window, correctness of what is stored does not rest on it.
-//! What it must not do is to remember a write that was not stored: after a failed commit it is
-//! emptied.
 
 use std::collections::{BTreeMap, VecDeque};
 
