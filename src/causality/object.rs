@@ -190,8 +190,9 @@ impl Object {
     ///
     /// Replicas that do this after every write and merge agree, in whatever order they merge,
     /// *provided that every write has a greater timestamp than all it has seen*. Without that,
-    /// two replicas may each discard what the other kept, and nothing is left. So a write whose
-    /// basis has a timestamp that [`super::HybridClock::observe`] refuses must be refused.
+    /// two replicas may each discard what the other kept, and nothing is left. So where
+    /// [`super::HybridClock::observe`] refuses a timestamp of the basis, the write must be dated
+    /// after it all the same.
     pub fn keep_latest(&mut self) -> usize {
         let age = |sibling: &&Sibling| (sibling.hlc, sibling.dot, sibling.write_id);
         let Some(latest) = self.siblings.iter().max_by_key(age).cloned() else { return 0 };
