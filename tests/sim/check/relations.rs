@@ -103,8 +103,7 @@ impl Relations {
     }
 
     fn relate_tokens(&mut self, history: &History) {
-        // The token of a write's answer: what its bearer may replace is the write itself and what
-        // that write had replaced.
+        // The token of a write's answer holds the write itself and what that write had built on.
         let mut answers: BTreeMap<Token, Vec<&Op>> = BTreeMap::new();
         for op in history.ops.iter().filter(|op| op.is_write()) {
             if let Some(token) = op.context_out {
@@ -126,7 +125,9 @@ impl Relations {
                         }
                         for answer in answers.get(&token).into_iter().flatten() {
                             let lower = answer.write.map(|write| self.places[&write]);
-                            of_key.may.set(upper, lower.expect("only writes are listed"));
+                            let lower = lower.expect("only writes are listed");
+                            of_key.must.set(upper, lower);
+                            of_key.may.set(upper, lower);
                         }
                     }
                     Some(Basis::Observed) if !self.is_exact => {
