@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
+use super::replaced::Replaced;
 use super::{Dot, Hlc, VersionVector};
 use crate::ids::WriteId;
 use crate::time::WallMs;
@@ -44,6 +45,8 @@ pub struct Sibling {
 pub struct Object {
     clock: VersionVector,
     siblings: Vec<Sibling>,
+    /// Names of writes that were overwritten: no sibling comes from one of them.
+    replaced: Replaced,
 }
 
 /// What a merge did.
@@ -64,8 +67,16 @@ impl Object {
     }
 
     /// The parts of an object that a decoder has checked to be one.
-    pub(super) fn from_checked(clock: VersionVector, siblings: Vec<Sibling>) -> Self {
-        Self { clock, siblings }
+    pub(super) fn from_checked(
+        clock: VersionVector,
+        siblings: Vec<Sibling>,
+        replaced: Replaced,
+    ) -> Self {
+        Self { clock, siblings, replaced }
+    }
+
+    pub(super) fn replaced(&self) -> &Replaced {
+        &self.replaced
     }
 
     /// All dots this object knows, alive and dead.
@@ -99,7 +110,13 @@ impl Object {
     pub fn write(&mut self, basis: &VersionVector, sibling: Sibling) {
         let dot = sibling.dot;
         debug_assert!(!self.clock.contains(dot) && !basis.contains(dot), "{dot} was used before");
-        self.siblings.retain(|held| !basis.contains(held.dot));
+        for held in &self.siblings {
+            if basis.contains(held.dot) {
+                self.replaced.insert(sibling.hlc, held.write_id);
+            }
+        }
+        let replaced = &self.replaced;
+        self.siblings.retain(|held| !basis.contains(held.dot) && !replaced.contains(held.write_id));
         self.clock.join(basis);
         self.clock.insert(dot);
         if let Err(place) = self.siblings.binary_search(&sibling) {
@@ -117,7 +134,7 @@ impl Object {
     }
 
     /// Takes over all that `other` knows: a sibling stays unless the other side knows its dot as
-    /// dead, and the clocks join.
+    /// dead, or its write as overwritten, and the clocks join.
     ///
     /// Merging is idempotent, commutative and associative, because it works on each dot alone and
     /// there takes the greater of two states in a lattice:
@@ -137,7 +154,8 @@ impl Object {
         let gained: Vec<Sibling> = other.siblings.iter().filter(is_gain).cloned().collect();
         let held = self.siblings.len();
         self.siblings.retain(|sibling| !other.is_dead(sibling.dot));
-        let learned = !self.clock.covers(&other.clock);
+        let learned = self.replaced.join(&other.replaced) | !self.clock.covers(&other.clock);
+        let gained = self.bury(gained);
         let changed = learned || !gained.is_empty() || self.siblings.len() < held;
         self.clock.join(&other.clock);
         if gained.is_empty() {
@@ -149,6 +167,16 @@ impl Object {
         collisions.dedup();
         collisions.retain(|dot| self.siblings.iter().filter(|s| s.dot == *dot).count() > 1);
         Merge { changed, collisions }
+    }
+
+    /// Drops siblings of writes that are known as overwritten, here and of `gained`.
+    fn bury(&mut self, mut gained: Vec<Sibling>) -> Vec<Sibling> {
+        if !self.replaced.is_empty() {
+            let is_live = |sibling: &Sibling| !self.replaced.contains(sibling.write_id);
+            gained.retain(is_live);
+            self.siblings.retain(is_live);
+        }
+        gained
     }
 
     /// Last-write-wins: keeps the sibling with the greatest (timestamp, dot, write id) and makes
@@ -193,6 +221,12 @@ impl Object {
     #[must_use]
     pub fn has_write(&self, write_id: WriteId) -> bool {
         self.siblings.iter().any(|sibling| sibling.write_id == write_id)
+    }
+
+    /// Whether the write `write_id` was overwritten, as far as that is remembered.
+    #[must_use]
+    pub fn has_replaced(&self, write_id: WriteId) -> bool {
+        self.replaced.contains(write_id)
     }
 
     /// The greatest timestamp of all siblings; zero if there are none.
