@@ -6,8 +6,8 @@
 // Floor 0: vocabulary.
 pub mod codec;
 pub mod ids;
-pub mod key;
 pub mod limits;
+pub mod key;
 pub mod random;
 pub mod time;
 
@@ -16,18 +16,18 @@ pub mod causality;
 pub mod ring;
 
 // Floor 2: languages.
-pub mod resp;
 pub mod wire;
+pub mod resp;
 
 // Floor 3: state machines without I/O.
+pub mod store;
 pub mod membership;
 pub mod replica;
-pub mod store;
 
 // Floor 4: drivers.
-#[cfg(feature = "server")]
-pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "server")]
+pub mod cli;

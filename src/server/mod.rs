@@ -4,3 +4,9 @@
 //! can: a decision belongs below, where the simulator can reach it.
 
 pub mod config;
+
+pub mod disk;
+pub mod journal;
+pub mod mark;
+pub mod rocks;
+mod slots;

@@ -1,0 +1,119 @@
+//! How RocksDB is set up, each setting with its reason.
+
+use std::time::Duration;
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, Options,
+};
+
+/// Records, by stored key.
+pub(super) const OBJECTS: &str = "objects";
+/// The digest of each record, by stored key: 16 bytes, little-endian.
+pub(super) const DIGESTS: &str = "digests";
+/// Objects kept for owners that are away.
+pub(super) const HINTS: &str = "hints";
+/// What the database says about itself: the number of its last commit.
+pub(super) const META: &str = "meta";
+
+/// When a commit counts as done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// When it outlives the machine's power: each group of commits is synced.
+    Fsync,
+    /// When it outlives the process. Synced this often; a power cut loses what was acknowledged
+    /// since.
+    Interval(Duration),
+    /// When it outlives the process. Synced when the operating system likes to; a power cut
+    /// loses what it had not.
+    None,
+}
+
+/// What an operator may turn.
+#[derive(Clone, Debug)]
+pub struct RocksOptions {
+    /// When a commit counts as done.
+    pub durability: Durability,
+    /// Bytes of the block cache, shared by all families.
+    pub cache_bytes: usize,
+    /// Bytes of all memtables together.
+    pub memtable_bytes: usize,
+    /// Threads for flushes and compactions.
+    pub background_jobs: u16,
+    /// With less free space than this on the disk, commits are refused. What is below is for
+    /// compactions, logs and the operator's own work.
+    pub reserve_bytes: u64,
+}
+
+impl Default for RocksOptions {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Fsync,
+            cache_bytes: 256 << 20,
+            memtable_bytes: 128 << 20,
+            background_jobs: 2,
+            reserve_bytes: 512 << 20,
+        }
+    }
+}
+
+/// How much of a log that is not whole may be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recovery {
+    /// A torn last record is what a crash leaves; anything else is damage and refuses to open.
+    Strict,
+    /// Everything before the first damage. Only for a copy, and the result is never taken for
+    /// complete.
+    PointInTime,
+}
+
+pub(super) fn database(options: &RocksOptions, recovery: Recovery, create: bool) -> Options {
+    let mut db = Options::default();
+    db.create_if_missing(create);
+    db.create_missing_column_families(true);
+    db.set_max_background_jobs(i32::from(options.background_jobs.max(2)));
+    db.set_db_write_buffer_size(options.memtable_bytes);
+    // All families reach their files together, so that whatever happens to a log, a record and
+    // its digest, and the commit number beside them, are of one age.
+    db.set_atomic_flush(true);
+    // `manual_wal_flush` stays off: with it, a batch is visible before its log reaches the
+    // kernel, and a full disk would refuse a write that has already happened. One batch a commit
+    // is one system call either way.
+    match recovery {
+        Recovery::Strict => {
+            db.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+            db.set_track_and_verify_wals(true);
+            db.set_track_and_verify_wals_in_manifest(true);
+        }
+        Recovery::PointInTime => db.set_wal_recovery_mode(DBRecoveryMode::PointInTime),
+    }
+    // Files open at once: the rest of a usual limit of 1,024 is for sockets.
+    db.set_max_open_files(512);
+    db.set_keep_log_file_num(4);
+    db.set_max_log_file_size(8 << 20);
+    db
+}
+
+/// All families, `default` included: RocksDB wants it named, and nothing is kept in it.
+pub(super) fn families(options: &RocksOptions) -> Vec<ColumnFamilyDescriptor> {
+    let cache = Cache::new_hyper_clock_cache(options.cache_bytes, 0);
+    let family = |name: &str, share: usize, compression| {
+        let mut table = BlockBasedOptions::default();
+        table.set_block_cache(&cache);
+        // 10 bits a key: one look in a hundred for an absent key reads a block in vain.
+        table.set_bloom_filter(10.0, false);
+        let mut family = Options::default();
+        family.set_block_based_table_factory(&table);
+        family.set_compression_type(compression);
+        family.set_write_buffer_size((options.memtable_bytes / share).max(64 << 10));
+        ColumnFamilyDescriptor::new(name, family)
+    };
+    let (lz4, none) = (DBCompressionType::Lz4, DBCompressionType::None);
+    vec![
+        family("default", 8, none),
+        family(OBJECTS, 2, lz4),
+        // Digests are random bytes: there is nothing to compress.
+        family(DIGESTS, 4, none),
+        family(HINTS, 4, lz4),
+        family(META, 8, none),
+    ]
+}
