@@ -301,12 +301,13 @@ pub(super) struct Del {
 
 const STATUS_LEGEND: &str = "\
 Columns:
-  STATE   serving, forming (has not met enough members), read-only (disk), draining, or down when
-          the node itself does not answer
+  STATE   serving, forming (has not met enough members), read-only (disk),
+          draining, or down when the node itself does not answer
   UP FOR  how many of the nodes that answer are connected to it
   KEYS    on its disk, estimated
   SHARE   its part of all replicas of the default bucket
-  RING    the cluster state it goes by; the same everywhere, except just after a change";
+  RING    the cluster state it goes by; the same everywhere, except just
+          after a change";
 
 /// Show the nodes, up or down as each sees the others
 #[derive(Clone, Debug, Args)]

@@ -93,8 +93,11 @@ impl Builder {
     /// # Errors
     /// [`Kind::Config`] when the description cannot work, [`Kind::Connect`] when no seed answers
     /// within the operation's time; the message says what each of them said.
-    pub async fn connect(self) -> Result<Client> {
+    pub async fn connect(mut self) -> Result<Client> {
         self.settings.check()?;
+        // A wait for a whole attempt is what a node is judged by; let there be one.
+        let attempt = &mut self.settings.attempt_timeout;
+        *attempt = (*attempt).min(self.settings.operation_timeout);
         Ok(Client { inner: Inner::connect(self.settings).await? })
     }
 }

@@ -59,7 +59,8 @@ struct Lanes {
     waiting: HashMap<u64, oneshot::Sender<Frame>>,
     last_id: u64,
     heard_at: Instant,
-    going_away: bool,
+    /// When the node said that it is about to stop.
+    left_at: Option<Instant>,
     /// Why nothing can be sent any more.
     end: Option<Error>,
 }
@@ -92,7 +93,7 @@ impl Connection {
             waiting: HashMap::new(),
             last_id: 0,
             heard_at: Instant::now(),
-            going_away: false,
+            left_at: None,
             end: None,
         };
         let shared = Arc::new(Shared {
@@ -109,7 +110,12 @@ impl Connection {
     /// Whether new requests may be sent.
     pub(super) fn is_open(&self) -> bool {
         let lanes = self.shared.lanes();
-        lanes.end.is_none() && !lanes.going_away
+        lanes.end.is_none() && lanes.left_at.is_none()
+    }
+
+    /// Whether the node has said within the last `span` that it is about to stop.
+    pub(super) fn has_left_within(&self, span: Duration) -> bool {
+        self.shared.lanes().left_at.is_some_and(|at| at.elapsed() < span)
     }
 
     /// Queues a request, once there is room. After `Ok` it must be taken as sent.
@@ -131,11 +137,12 @@ impl Connection {
         Ok(Ticket { connection: self, id, answer: receiver, _room: room })
     }
 
-    /// Ends the connection if nothing at all has come from the node for `silence`.
-    pub(super) fn end_if_silent_for(&self, silence: Duration) {
+    /// Ends the connection if nothing at all has come from the node since `sent_at`, when it was
+    /// last asked for something.
+    pub(super) fn end_if_silent_since(&self, sent_at: Instant) {
         let heard_at = self.shared.lanes().heard_at;
-        if heard_at.elapsed() >= silence {
-            let message = format!("nothing was heard from the node for {silence:?}");
+        if heard_at <= sent_at {
+            let message = format!("nothing was heard from the node for {:?}", sent_at.elapsed());
             self.end(Error::new(Kind::Lost, message));
         }
     }
@@ -296,7 +303,7 @@ impl Shared {
                     self.filled.notify_one();
                 }
                 frame::Kind::Ping | frame::Kind::Pong => {}
-                frame::Kind::GoAway => lanes.going_away = true,
+                frame::Kind::GoAway => lanes.left_at = Some(Instant::now()),
                 kind => return Err(protocol(format!("the node sent {kind:?} to a client"))),
             }
         }
@@ -325,5 +332,39 @@ impl Shared {
 impl Lanes {
     fn why_ended(&self) -> Error {
         self.end.clone().unwrap_or_else(|| Error::new(Kind::Lost, "the connection was closed"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::messages::Control;
+
+    #[tokio::test]
+    async fn a_request_that_is_given_up_leaves_nothing_behind() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let connection = Arc::new(Connection::start("a:1", stream, BytesMut::new()));
+        let request = Request::Control(Control::Status);
+        let ticket = connection.clone().send(&request).await.unwrap();
+        let taken = ROOM_KIB - ROOM_KIB_LEAST;
+        assert_eq!(connection.room.available_permits(), taken as usize);
+        assert_eq!(connection.shared.lanes().waiting.len(), 1);
+        drop(ticket);
+        assert_eq!(connection.room.available_permits(), ROOM_KIB as usize);
+        assert!(connection.shared.lanes().waiting.is_empty());
+    }
+
+    #[test]
+    fn a_large_request_takes_more_room_and_the_largest_takes_all() {
+        let write = |bytes: usize| {
+            let object = bytes::Bytes::from(vec![0; bytes]);
+            let key = crate::key::Key::new(b"b", b"k").unwrap();
+            let purpose = crate::wire::messages::Purpose::Replicate;
+            let write = crate::wire::messages::Write { key, object, purpose, budget_ms: 1 };
+            room_of(&Request::Write(write))
+        };
+        assert_eq!((write(0), write(1024 * 1024)), (ROOM_KIB_LEAST, 1024));
+        assert_eq!(write(limits::FRAME_PAYLOAD_BYTES + 2048), ROOM_KIB);
     }
 }

@@ -96,6 +96,9 @@ use crate::wire::messages::{Control, ControlReply, Request, Response};
 /// that are about to merge) must not turn every answer into a look.
 const REFRESH_GAP: Duration = Duration::from_millis(100);
 
+/// Pause between two looks for a bucket that was just created.
+const HEARSAY_PAUSE: Duration = Duration::from_millis(20);
+
 /// A cluster, from outside. Cheap to clone; all clones share their connections, which close with
 /// the last of them.
 #[derive(Clone)]
@@ -129,8 +132,8 @@ impl Client {
         Ok(Bucket::new(self.inner.clone(), name))
     }
 
-    /// Creates a bucket. One that is there with these very settings is no error, so this may be
-    /// repeated.
+    /// Creates a bucket, and waits until this client has heard of it. One that is there with these
+    /// very settings is no error, so this may be repeated.
     ///
     /// # Errors
     /// [`Kind::Exists`] when it is there with other settings; nothing was changed.
@@ -141,13 +144,24 @@ impl Client {
             _ => None,
         });
         let created = created.await;
-        self.inner.refresh().await?;
+        if created.is_ok() || matches!(&created, Err(error) if error.kind() == Kind::Exists) {
+            self.hear_of(name).await?;
+        }
         match created {
-            Err(error) if error.kind() == Kind::Exists => {
-                let there = self.topology().bucket(name).copied();
-                if there == Some(settings) { Ok(()) } else { Err(error) }
-            }
+            Err(_) if self.topology().bucket(name) == Some(&settings) => Ok(()),
             created => created,
+        }
+    }
+
+    /// Looks for news until they contain the bucket, which exists: nodes tell each other soon.
+    async fn hear_of(&self, bucket: &str) -> Result<()> {
+        let deadline = Instant::now() + self.inner.settings.operation_timeout;
+        loop {
+            let topology = self.refresh().await?;
+            if topology.bucket(bucket).is_some() || Instant::now() + HEARSAY_PAUSE >= deadline {
+                return Ok(());
+            }
+            tokio::time::sleep(HEARSAY_PAUSE).await;
         }
     }
 

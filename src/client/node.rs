@@ -49,7 +49,9 @@ impl Node {
     /// Whether to prefer this node. Of those who ask when the time is up only the first is let
     /// through: if the node is still silent, it is one request that has waited for it.
     pub(super) fn admits(&self) -> bool {
-        self.health().admits(Instant::now())
+        let leaves = |connection: &Arc<Connection>| connection.has_left_within(SHUN_MOST);
+        let is_leaving = self.slot().as_ref().is_some_and(leaves);
+        !is_leaving && self.health().admits(Instant::now())
     }
 
     /// The node answered, whatever it said.

@@ -164,8 +164,11 @@ impl<'a> Operation<'a> {
             Ok(Err(error)) if sent => Err(Missed { error: error.unknown(), sent }),
             Ok(Err(error)) => Err(not_sent(error)),
             Err(_) if sent => {
-                node.shun();
-                connection.end_if_silent_for(settings.attempt_timeout);
+                // An impatient caller says nothing about the node.
+                if until - now >= settings.attempt_timeout {
+                    node.shun();
+                    connection.end_if_silent_since(now);
+                }
                 let message = format!("no answer within {:?}", until - now);
                 let error = Error::new(Kind::Timeout, message).at(node.address());
                 Err(Missed { error: error.unknown(), sent })

@@ -140,8 +140,15 @@ impl Read {
     }
 }
 
+/// Values shorter than this are copied out of the buffer they were read into, which is tens of
+/// KiB large: whoever keeps a value for long must not keep that.
+const COPIED_BYTES: usize = 8 * 1024;
+
 impl Values {
     fn new(mut values: Vec<Value>, deleted: bool) -> Self {
+        for value in values.iter_mut().filter(|value| value.data.len() < COPIED_BYTES) {
+            value.data = Bytes::copy_from_slice(&value.data);
+        }
         match values.len() {
             0 if deleted => Self::Tombstone,
             0 => Self::None,

@@ -324,7 +324,8 @@ impl Core {
                     self.events.push_back((op, Event::Committed(result.clone())));
                 }
                 (Waiter::Replica(origin), Ok(())) => {
-                    self.respond(origin, Response::Stored(Stored { fsynced: true }));
+                    let fsynced = self.settings.fsync;
+                    self.respond(origin, Response::Stored(Stored { fsynced }));
                 }
                 (Waiter::Replica(origin), Err(error)) => {
                     let failure = Failure::not_applied(FailureCode::DiskFull, error.to_string());

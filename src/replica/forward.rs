@@ -53,7 +53,8 @@ impl Forward {
                 self.next(core, op)
             }
             Event::Answer { from, response } if self.awaited.contains(&from) => {
-                core.respond(self.origin, response);
+                self.awaited.retain(|node| *node != from);
+                self.pass_back(core, response);
                 Status::Finished
             }
             Event::Lost(node) if self.awaited.contains(&node) => {
@@ -74,6 +75,18 @@ impl Forward {
                 Status::Finished
             }
             Event::Answer { .. } | Event::Lost(_) | Event::Committed(_) => Status::Open,
+        }
+    }
+
+    /// Gives the client a replica's answer. What one replica has not applied another may have.
+    fn pass_back(&mut self, core: &mut Core, response: Response) {
+        let unsettled = self.is_write() && (self.uncertain || !self.awaited.is_empty());
+        match response {
+            Response::Failed(failure) if unsettled => {
+                self.refusal = Some(failure);
+                self.give_up(core, FailureCode::Unknown);
+            }
+            response => core.respond(self.origin, response),
         }
     }
 
@@ -127,8 +140,12 @@ impl Forward {
         };
         let unsettled = write_id.is_some() && (self.uncertain || !self.awaited.is_empty());
         let failure = if unsettled {
-            let message = "the write was passed on to a replica that has not answered; it may still \
-                           take effect; write it again under the same id to be sure";
+            let mut message = "the write was passed on to a replica that has not answered; it may \
+                               still take effect; write it again under the same id to be sure"
+                .to_owned();
+            if let Some(refusal) = &self.refusal {
+                message = format!("{message} (another replica said: {})", refusal.message);
+            }
             let mut failure = Failure::not_applied(FailureCode::Unknown, message);
             failure.outcome = Outcome::Unknown;
             failure.write_id = write_id;

@@ -73,6 +73,8 @@ pub struct Settings {
     pub incarnation: Incarnation,
     /// The node's disk cannot be proven complete: its answers do not count in read quorums.
     pub amnesiac: bool,
+    /// A commit is synced before it is confirmed. False where the operator chose less.
+    pub fsync: bool,
     /// How long one replica may take before another is asked, or the write is sent again.
     pub attempt: Duration,
     /// The budget of requests that name none.

@@ -132,7 +132,7 @@ impl PutOp {
                 },
                 Phase::Minting(_) => {}
                 Phase::Replicating(replication) => {
-                    replication.event(core.settings.node, event);
+                    replication.event(core.settings.node, core.settings.fsync, event);
                 }
             },
         }
@@ -218,7 +218,8 @@ impl PutOp {
 
     fn is_repeated(&self, core: &Core, state: &KeyState) -> bool {
         let id = self.put.write_id;
-        state.object.has_write(id) || core.recent.contains(id)
+        let seen = core.recent.dot(id).is_some_and(|dot| state.object.clock().contains(dot));
+        seen || state.object.has_write(id)
     }
 
     fn write(
@@ -245,11 +246,11 @@ impl PutOp {
             content: self.put.value.clone().map_or(Content::Tombstone, Content::Value),
         };
         state.mint = Some(mint);
+        core.recent.insert(sibling.write_id, sibling.dot);
         state.object.write(&basis, sibling);
         if core.keeps_latest(&self.put.key) {
             core.counters.discarded_by_last_write_wins += state.object.keep_latest() as u64;
         }
-        core.recent.insert(self.put.write_id);
         let siblings = state.object.siblings().len();
         if siblings >= core.settings.siblings_warn {
             let key = self.put.key.to_string();
@@ -382,9 +383,9 @@ impl PutOp {
 }
 
 impl Replication {
-    fn event(&mut self, me: NodeId, event: Event) {
+    fn event(&mut self, me: NodeId, fsynced: bool, event: Event) {
         let (node, ack) = match event {
-            Event::Committed(Ok(())) => (me, Ack::Stored { fsynced: true }),
+            Event::Committed(Ok(())) => (me, Ack::Stored { fsynced }),
             Event::Committed(Err(_)) => (me, Ack::Refused),
             Event::Answer { from, response: Response::Stored(stored) } => {
                 (from, Ack::Stored { fsynced: stored.fsynced })

@@ -387,7 +387,7 @@ impl Shard {
             // What it brought is here already, but not durable yet: so it is not acknowledged yet.
             (Some(batch), waiter) => core.wait_for(batch, waiter),
             (None, Waiter::Replica(origin)) => {
-                let fsynced = true;
+                let fsynced = core.settings.fsync;
                 core.respond(origin, Response::Stored(crate::wire::messages::Stored { fsynced }));
             }
             (None, Waiter::Op(_)) => {}
@@ -416,7 +416,7 @@ pub(super) fn merge(
     if outcome.changed {
         core.counters.merges += 1;
         for sibling in object.siblings() {
-            core.recent.insert(sibling.write_id);
+            core.recent.insert(sibling.write_id, sibling.dot);
         }
     }
     core.clock.observe(object.latest_hlc(), core.now.wall);

@@ -333,6 +333,14 @@ pub enum CommandError {
     /// A level of `R`, `W`, `PR` or `PW` that is none. Holds the option's name.
     #[error("ERR {0} must be a number from 1 to {most}, one, quorum, all or default", most = crate::limits::REPLICAS_MAX)]
     Level(&'static str),
+    /// A name or a pattern that is too long.
+    #[error("ERR {what} has at most {most} bytes")]
+    TooLong {
+        /// What it was meant to be.
+        what: &'static str,
+        /// The bound it passed.
+        most: usize,
+    },
     /// A name that no bucket can have.
     #[error("ERR {0}")]
     BucketName(KeyError),

@@ -20,7 +20,9 @@
 //! messages, and any claim to be Redis.
 
 pub mod command;
+mod extensions;
 pub mod glob;
+mod options;
 mod parse;
 pub mod parser;
 pub mod reply;

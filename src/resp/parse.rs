@@ -1,4 +1,4 @@
-//! From the arguments of one command to its value: a function for each row of the table.
+//! From arguments to values: a function for each command that has its name from Redis.
 //!
 //! The arity was checked by the row before any of these runs, so the arguments that every form of
 //! a command has are there to be indexed. What follows them are options, in any order, each at
@@ -7,106 +7,15 @@
 use bytes::Bytes;
 
 use super::command::{
-    ClientCommand, Command, CommandError, Credentials, DeleteBasis, Hello, PutBasis, QuorumMode,
-    QuorumSettings, RdDelete, RdPut, Scan, Set, TableCommand,
+    ClientCommand, Command, CommandError, Credentials, Hello, Scan, Set, TableCommand,
 };
 use super::glob;
+use super::options::{Options, integer, once, shown, wrong_arity};
 use super::reply::Version;
-use super::table;
-use crate::key::{self, KeyError};
 use crate::limits;
-use crate::wire::messages::{Condition, Level};
+use crate::wire::messages::Condition;
 
 type Parsed = Result<Command, CommandError>;
-
-/// A number in its shortest decimal form, as Redis reads them: no plus, no leading zeros.
-pub(super) fn integer(digits: &[u8]) -> Option<i64> {
-    let text = std::str::from_utf8(digits).ok()?;
-    let magnitude = text.strip_prefix('-').unwrap_or(text);
-    match magnitude.as_bytes() {
-        [b'0'] if magnitude.len() < text.len() => None,
-        [b'0', _, ..] | [] | [b'+' | b'-', ..] => None,
-        _ => text.parse().ok(),
-    }
-}
-
-/// Text for people, at most 128 bytes of it, as Redis cuts what it repeats.
-pub(super) fn shown(bytes: &[u8]) -> String {
-    bytes[..bytes.len().min(128)].escape_ascii().to_string()
-}
-
-fn wrong_arity(name: &str) -> CommandError {
-    CommandError::Arity(name.to_ascii_lowercase())
-}
-
-/// Options that have not been read yet.
-struct Options<'a> {
-    rest: &'a [Bytes],
-}
-
-impl<'a> Options<'a> {
-    fn behind(arguments: &'a [Bytes], count: usize) -> Self {
-        Self { rest: &arguments[count..] }
-    }
-
-    /// The next option's name, in capitals.
-    fn name(&mut self) -> Option<Vec<u8>> {
-        let (name, rest) = self.rest.split_first()?;
-        self.rest = rest;
-        Some(name.to_ascii_uppercase())
-    }
-
-    /// What stands behind the name that was just read.
-    fn value(&mut self) -> Result<&'a Bytes, CommandError> {
-        let (value, rest) = self.rest.split_first().ok_or(CommandError::Syntax)?;
-        self.rest = rest;
-        Ok(value)
-    }
-
-    /// Sets `option` to the level that follows.
-    fn level(
-        &mut self,
-        option: &mut Option<Level>,
-        name: &'static str,
-    ) -> Result<(), CommandError> {
-        let level = level(self.value()?).ok_or(CommandError::Level(name))?;
-        once(option, level)
-    }
-
-    /// Sets `option` to the milliseconds that follow, given as units of `unit_ms`.
-    fn expiry(
-        &mut self,
-        option: &mut Option<u64>,
-        unit_ms: i64,
-        command: &'static str,
-    ) -> Result<(), CommandError> {
-        let count = integer(self.value()?).ok_or(CommandError::NotAnInteger)?;
-        let expiry = || CommandError::Expiry(command);
-        let ttl_ms = count.checked_mul(unit_ms).filter(|ms| *ms > 0).ok_or_else(expiry)?;
-        once(option, ttl_ms.unsigned_abs())
-    }
-}
-
-/// Sets what was not set before.
-fn once<T>(option: &mut Option<T>, value: T) -> Result<(), CommandError> {
-    match option.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(CommandError::Syntax),
-    }
-}
-
-fn level(text: &[u8]) -> Option<Level> {
-    match text.to_ascii_lowercase().as_slice() {
-        b"one" => Some(Level::Count(1)),
-        b"quorum" => Some(Level::Quorum),
-        b"all" => Some(Level::All),
-        b"default" => Some(Level::Default),
-        digits => {
-            let count = u8::try_from(integer(digits)?).ok()?;
-            (1..=limits::REPLICAS_MAX).contains(&count).then_some(Level::Count(count))
-        }
-    }
-}
 
 // ---- connection ---------------------------------------------------------------------------------
 
@@ -173,10 +82,14 @@ pub(super) fn reset(_: &[Bytes]) -> Parsed {
     Ok(Command::Reset)
 }
 
+/// Longest name of a connection or of its library: each is kept as long as the connection.
+const CONNECTION_NAME_BYTES: usize = 256;
+
 /// A name that can stand in a line of `CLIENT LIST`.
 fn connection_name(name: &Bytes) -> Result<Bytes, CommandError> {
-    if name.len() > limits::NAME_BYTES * 4 {
-        return Err(CommandError::Refused("a connection's name has at most 192 bytes"));
+    if name.len() > CONNECTION_NAME_BYTES {
+        let (what, most) = ("a name of a client", CONNECTION_NAME_BYTES);
+        return Err(CommandError::TooLong { what, most });
     }
     if !name.iter().all(u8::is_ascii_graphic) {
         return Err(CommandError::Refused(
@@ -351,7 +264,7 @@ pub(super) fn time_to_live_milliseconds(arguments: &[Bytes]) -> Parsed {
 /// A pattern that is not too long to be matched against many keys.
 fn bounded(pattern: &Bytes) -> Result<Bytes, CommandError> {
     if pattern.len() > glob::PATTERN_BYTES {
-        return Err(CommandError::Refused("a pattern has at most 256 bytes"));
+        return Err(CommandError::TooLong { what: "a pattern", most: glob::PATTERN_BYTES });
     }
     Ok(pattern.clone())
 }
@@ -374,153 +287,4 @@ pub(super) fn scan(arguments: &[Bytes]) -> Parsed {
     }
     // 10 is what Redis looks at when nothing is said.
     Ok(Command::Scan(Scan { cursor, pattern, count: count.unwrap_or(10) }))
-}
-
-// ---- what Redis has no word for -------------------------------------------------------------------
-
-pub(super) fn rd_get(arguments: &[Bytes]) -> Parsed {
-    let (mut r, mut pr) = (None, None);
-    let mut options = Options::behind(arguments, 2);
-    while let Some(name) = options.name() {
-        match name.as_slice() {
-            b"R" => options.level(&mut r, "R")?,
-            b"PR" => options.level(&mut pr, "PR")?,
-            _ => return Err(CommandError::Syntax),
-        }
-    }
-    Ok(Command::RdGet { key: arguments[1].clone(), r, pr })
-}
-
-pub(super) fn rd_put(arguments: &[Bytes]) -> Parsed {
-    let (mut basis, mut w, mut pw, mut ttl_ms) = (None, None, None, None);
-    let mut options = Options::behind(arguments, 3);
-    while let Some(name) = options.name() {
-        match name.as_slice() {
-            b"CTX" => once(&mut basis, put_basis(options.value()?))?,
-            b"NEW" => once(&mut basis, PutBasis::New)?,
-            b"BLIND" => once(&mut basis, PutBasis::Blind)?,
-            b"W" => options.level(&mut w, "W")?,
-            b"PW" => options.level(&mut pw, "PW")?,
-            b"EX" => options.expiry(&mut ttl_ms, 1000, "rd.put")?,
-            b"PX" => options.expiry(&mut ttl_ms, 1, "rd.put")?,
-            _ => return Err(CommandError::Syntax),
-        }
-    }
-    let basis = basis.ok_or(CommandError::Refused(
-        "RD.PUT must say what it builds on: CTX and a context from RD.GET, NEW or BLIND",
-    ))?;
-    let (key, value) = (arguments[1].clone(), arguments[2].clone());
-    Ok(Command::RdPut(RdPut { key, value, basis, w, pw, ttl_ms }))
-}
-
-/// What stands behind `CTX`. "CTX context|NEW|BLIND" can be read in two ways, so `CTX NEW` means
-/// what `NEW` means; no context token is that short.
-fn put_basis(word: &Bytes) -> PutBasis {
-    match word.to_ascii_uppercase().as_slice() {
-        b"NEW" => PutBasis::New,
-        b"BLIND" => PutBasis::Blind,
-        _ => PutBasis::Context(word.clone()),
-    }
-}
-
-pub(super) fn rd_delete(arguments: &[Bytes]) -> Parsed {
-    const BASIS: CommandError = CommandError::Refused(
-        "RD.DEL must say what it builds on: CTX and a context from RD.GET, or BLIND",
-    );
-    let (mut basis, mut w, mut pw) = (None, None, None);
-    let mut options = Options::behind(arguments, 2);
-    while let Some(name) = options.name() {
-        match name.as_slice() {
-            b"CTX" => match put_basis(options.value()?) {
-                PutBasis::Context(context) => once(&mut basis, DeleteBasis::Context(context))?,
-                PutBasis::Blind => once(&mut basis, DeleteBasis::Blind)?,
-                PutBasis::New => return Err(BASIS),
-            },
-            b"BLIND" => once(&mut basis, DeleteBasis::Blind)?,
-            b"NEW" => return Err(BASIS),
-            b"W" => options.level(&mut w, "W")?,
-            b"PW" => options.level(&mut pw, "PW")?,
-            _ => return Err(CommandError::Syntax),
-        }
-    }
-    let basis = basis.ok_or(BASIS)?;
-    Ok(Command::RdDelete(RdDelete { key: arguments[1].clone(), basis, w, pw }))
-}
-
-pub(super) fn siblings(arguments: &[Bytes]) -> Parsed {
-    Ok(Command::Siblings { key: arguments[1].clone() })
-}
-
-pub(super) fn last(_: &[Bytes]) -> Parsed {
-    Ok(Command::Last)
-}
-
-pub(super) fn quorum(arguments: &[Bytes]) -> Parsed {
-    let mut settings = QuorumSettings::default();
-    let mut options = Options::behind(arguments, 1);
-    if options.rest.is_empty() {
-        return Ok(Command::Quorum(None));
-    }
-    while let Some(name) = options.name() {
-        match name.as_slice() {
-            b"R" => options.level(&mut settings.r, "R")?,
-            b"W" => options.level(&mut settings.w, "W")?,
-            b"PR" => options.level(&mut settings.pr, "PR")?,
-            b"PW" => options.level(&mut settings.pw, "PW")?,
-            b"STRICT" => once(&mut settings.mode, QuorumMode::Strict)?,
-            b"SLOPPY" => once(&mut settings.mode, QuorumMode::Sloppy)?,
-            _ => return Err(CommandError::Syntax),
-        }
-    }
-    Ok(Command::Quorum(Some(settings)))
-}
-
-pub(super) fn bucket(arguments: &[Bytes]) -> Parsed {
-    let name = match arguments {
-        [_] => None,
-        [_, name] if key::is_bucket_name(name) => Some(name.escape_ascii().to_string()),
-        [_, _] => return Err(CommandError::BucketName(KeyError::BucketName)),
-        _ => return Err(wrong_arity("rd.bucket")),
-    };
-    Ok(Command::Bucket(name))
-}
-
-pub(super) fn explain(arguments: &[Bytes]) -> Parsed {
-    Ok(Command::Explain { key: arguments[1].clone() })
-}
-
-pub(super) fn trace(arguments: &[Bytes]) -> Parsed {
-    const TRACED: [&str; 6] = ["GET", "SET", "DEL", "RD.GET", "RD.PUT", "RD.DEL"];
-    let refused = CommandError::Refused(
-        "RD.TRACE runs GET, SET, DEL of one key, RD.GET, RD.PUT and RD.DEL, and nothing else",
-    );
-    // Looked at before parsing: a trace of a trace of a trace must not be followed.
-    let name = arguments[1].to_ascii_uppercase();
-    if !TRACED.iter().any(|traced| traced.as_bytes() == name) {
-        return Err(refused);
-    }
-    match table::parse(&arguments[1..])? {
-        Command::Delete(keys) if keys.len() > 1 => Err(refused),
-        command => Ok(Command::Trace(Box::new(command))),
-    }
-}
-
-pub(super) fn ring(_: &[Bytes]) -> Parsed {
-    Ok(Command::Ring)
-}
-
-pub(super) fn nodes(_: &[Bytes]) -> Parsed {
-    Ok(Command::Nodes)
-}
-
-pub(super) fn digest(_: &[Bytes]) -> Parsed {
-    Ok(Command::Digest)
-}
-
-pub(super) fn help(arguments: &[Bytes]) -> Parsed {
-    match arguments {
-        [_] => Ok(Command::Help(None)),
-        [_, name] => Ok(Command::Help(Some(name.clone()))),
-        _ => Err(wrong_arity("rd.help")),
-    }
 }

@@ -306,7 +306,7 @@ fn take_length(buffer: &mut BytesMut, error: ProtocolError) -> Result<Option<i64
         return if window.len() == LENGTH_LINE_BYTES { Err(error) } else { Ok(None) };
     };
     let digits = window[1..end].strip_suffix(b"\r").ok_or(error)?;
-    let number = super::parse::integer(digits).ok_or(error)?;
+    let number = super::options::integer(digits).ok_or(error)?;
     buffer.advance(end + 1);
     Ok(Some(number))
 }
@@ -317,9 +317,10 @@ fn looks_like_http(line: &[u8]) -> bool {
     const METHODS: [&[u8]; 8] =
         [b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"CONNECT", b"TRACE"];
     let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-    let (first, last) = (words.next().unwrap_or_default(), words.next_back().unwrap_or_default());
-    let is = |word: &[u8]| first.eq_ignore_ascii_case(word);
-    is(b"POST") || is(b"Host:") || (last.starts_with(b"HTTP/") && METHODS.iter().any(|m| is(m)))
+    let method = words.next().unwrap_or_default();
+    let version = words.nth(1).unwrap_or_default();
+    let is = |word: &[u8]| method.eq_ignore_ascii_case(word);
+    is(b"POST") || is(b"Host:") || (version.starts_with(b"HTTP/") && METHODS.iter().any(|m| is(m)))
 }
 
 /// The words of a line, as Redis splits them. Within `"…"` a backslash begins `\n \r \t \b \a`,
@@ -394,5 +395,29 @@ fn hex(digit: u8) -> u8 {
         b'0'..=b'9' => digit - b'0',
         b'a'..=b'f' => digit - b'a' + 10,
         _ => digit - b'A' + 10,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn announcing_allocates_next_to_nothing() {
+        let mut parser = Parser::new();
+        let mut buffer = BytesMut::from(&b"*1048576\r\n$16777216\r\nx"[..]);
+        let before = buffer.capacity();
+        assert_eq!(parser.next(&mut buffer, &ParserLimits::default()), Ok(None));
+        assert_eq!((parser.missing, parser.length), (1_048_576, Some(16_777_216)));
+        assert!(parser.arguments.capacity() <= ARGUMENTS_AT_ONCE);
+        assert!(buffer.capacity() <= before);
+    }
+
+    #[test]
+    fn a_line_is_looked_through_once() {
+        let mut parser = Parser::new();
+        let mut buffer = BytesMut::from(&b"SET k "[..]);
+        assert_eq!(parser.next(&mut buffer, &ParserLimits::default()), Ok(None));
+        assert_eq!(parser.scanned, 6);
     }
 }

@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 
 use super::command::{Command, CommandError, TableCommand};
-use super::parse;
 use super::reply::Reply;
+use super::{extensions, options, parse};
 
 /// What is known about one command.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +36,7 @@ pub struct Row {
 }
 
 const READ: &[&str] = &["readonly", "fast"];
-const READ_MANY: &[&str] = &["readonly"];
+const SLOW_READ: &[&str] = &["readonly"];
 const WRITE: &[&str] = &["write", "denyoom"];
 const DELETE: &[&str] = &["write"];
 const SELF: &[&str] = &["fast"];
@@ -45,12 +45,15 @@ const ADMIN: &[&str] = &["admin"];
 
 const NONE: (i8, i8, i8) = (0, 0, 0);
 const ONE: (i8, i8, i8) = (1, 1, 1);
+const SECOND: (i8, i8, i8) = (2, 2, 1);
 const ALL: (i8, i8, i8) = (1, -1, 1);
 const PAIRS: (i8, i8, i8) = (1, -1, 2);
 
 macro_rules! rows {
     ($($group:literal since $since:literal {
-        $($name:literal $arity:literal $flags:ident $keys:ident $parse:ident $syntax:literal $summary:literal)*
+        $($name:literal $arity:literal $flags:ident $keys:ident $module:ident::$parse:ident
+            $syntax:literal
+            $summary:literal)*
     })*) => {
         /// All commands, by group.
         pub static ROWS: &[Row] = &[$($(Row {
@@ -62,82 +65,142 @@ macro_rules! rows {
             since: $since,
             syntax: $syntax,
             summary: $summary,
-            parse: parse::$parse,
+            parse: $module::$parse,
         },)*)*];
     };
 }
 
 rows! {
     "string" since "0.1.0" {
-        "GET"    2 READ      ONE   get           "key"  "The value; of siblings the newest."
-        "SET"   -3 WRITE     ONE   set           "key value [EX seconds|PX milliseconds] [NX|XX]"
+        "GET"          2 READ      ONE    parse::get
+            "key"
+            "The value; of siblings the newest."
+        "SET"         -3 WRITE     ONE    parse::set
+            "key value [EX seconds|PX milliseconds] [NX|XX]"
             "Writes a value that replaces what the node's quorum read sees."
-        "GETDEL" 2 DELETE    ONE   get_delete    "key"  "Answers the value, then deletes the key."
-        "MGET"  -2 READ_MANY ALL   multi_get     "key [key ...]"
+        "GETDEL"       2 DELETE    ONE    parse::get_delete
+            "key"
+            "Answers the value, then deletes the key."
+        "MGET"        -2 SLOW_READ ALL    parse::multi_get
+            "key [key ...]"
             "The values of several keys, each read by itself: not a snapshot."
-        "MSET"  -3 WRITE     PAIRS multi_set     "key value [key value ...]"
+        "MSET"        -3 WRITE     PAIRS  parse::multi_set
+            "key value [key value ...]"
             "Writes several keys, each by itself: not atomic."
-        "STRLEN" 2 READ      ONE   string_length "key"  "Bytes of what GET would answer."
+        "STRLEN"       2 READ      ONE    parse::string_length
+            "key"
+            "Bytes of what GET would answer."
     }
     "generic" since "0.1.0" {
-        "DEL"   -2 DELETE    ALL   delete        "key [key ...]"
+        "DEL"         -2 DELETE    ALL    parse::delete
+            "key [key ...]"
             "Deletes keys; how many had a value."
-        "UNLINK" -2 DELETE   ALL   delete        "key [key ...]"  "The same as DEL."
-        "EXISTS" -2 READ_MANY ALL  exists        "key [key ...]"  "How many of the keys have a value."
-        "TYPE"   2 READ      ONE   value_type    "key"  "string, or none."
-        "TTL"    2 READ      ONE   time_to_live_seconds "key"
+        "UNLINK"      -2 DELETE    ALL    parse::delete
+            "key [key ...]"
+            "The same as DEL."
+        "EXISTS"      -2 SLOW_READ ALL    parse::exists
+            "key [key ...]"
+            "How many of the keys have a value."
+        "TYPE"         2 READ      ONE    parse::value_type
+            "key"
+            "string, or none."
+        "TTL"          2 READ      ONE    parse::time_to_live_seconds
+            "key"
             "Seconds until the value expires; -1 for never, -2 for no value."
-        "PTTL"   2 READ      ONE   time_to_live_milliseconds "key"  "The same in milliseconds."
-        "SCAN"  -2 READ_MANY NONE  scan          "cursor [MATCH pattern] [COUNT count]"
+        "PTTL"         2 READ      ONE    parse::time_to_live_milliseconds
+            "key"
+            "The same in milliseconds."
+        "SCAN"        -2 SLOW_READ NONE   parse::scan
+            "cursor [MATCH pattern] [COUNT count]"
             "One page of the bucket's keys; cursor 0 begins and ends."
-        "KEYS"   2 READ_MANY NONE  keys          "pattern"  "Refused: use SCAN."
+        "KEYS"         2 SLOW_READ NONE   parse::keys
+            "pattern"
+            "Refused: use SCAN."
     }
     "connection" since "0.1.0" {
-        "PING"  -1 SELF      NONE  ping          "[message]"  "Answers PONG, or the message."
-        "ECHO"   2 SELF      NONE  echo          "message"  "Answers the message."
-        "HELLO" -1 GREETING  NONE  hello         "[2|3 [AUTH user password] [SETNAME name]]"
+        "PING"        -1 SELF      NONE   parse::ping
+            "[message]"
+            "Answers PONG, or the message."
+        "ECHO"         2 SELF      NONE   parse::echo
+            "message"
+            "Answers the message."
+        "HELLO"       -1 GREETING  NONE   parse::hello
+            "[2|3 [AUTH user password] [SETNAME name]]"
             "Chooses the protocol version and says who the server is."
-        "AUTH"  -2 GREETING  NONE  auth          "[user] password"  "Gives the password."
-        "SELECT" 2 SELF      NONE  select        "0"  "There is one database; see RD.BUCKET."
-        "CLIENT" -2 SELF     NONE  client
-            "SETNAME name|GETNAME|SETINFO LIB-NAME name|SETINFO LIB-VER version|ID|INFO|LIST|NO-EVICT on|NO-TOUCH on"
+        "AUTH"        -2 GREETING  NONE   parse::auth
+            "[user] password"
+            "Gives the password."
+        "SELECT"       2 SELF      NONE   parse::select
+            "0"
+            "There is one database; see RD.BUCKET."
+        "CLIENT"      -2 SELF      NONE   parse::client
+            "SETNAME name|GETNAME|SETINFO LIB-NAME name|SETINFO LIB-VER version\
+             |ID|INFO|LIST|NO-EVICT on|NO-TOUCH on"
             "Names this connection, or describes it."
-        "RESET"  1 GREETING  NONE  reset         ""  "Sets the connection back to how it began."
-        "QUIT"  -1 GREETING  NONE  quit          ""  "Closes the connection."
+        "RESET"        1 GREETING  NONE   parse::reset
+            ""
+            "Sets the connection back to how it began."
+        "QUIT"        -1 GREETING  NONE   parse::quit
+            ""
+            "Closes the connection."
     }
     "server" since "0.1.0" {
-        "INFO"   -1 ADMIN    NONE  info          "[section ...]"
+        "INFO"        -1 ADMIN     NONE   parse::info
+            "[section ...]"
             "The node's state as lines of name:value."
-        "COMMAND" -1 SELF    NONE  command       "[COUNT|LIST|INFO name ...|DOCS name ...]"
+        "COMMAND"     -1 SELF      NONE   parse::command
+            "[COUNT|LIST|INFO name ...|DOCS name ...]"
             "This table, for clients."
-        "CONFIG" -2 ADMIN    NONE  config        "GET pattern [pattern ...]"
+        "CONFIG"      -2 ADMIN     NONE   parse::config
+            "GET pattern [pattern ...]"
             "Settings that clients ask for; SET is refused."
-        "DBSIZE"  1 READ     NONE  database_size ""  "Keys on this node's disk, estimated."
-        "CLUSTER" -2 ADMIN   NONE  cluster       "subcommand"
+        "DBSIZE"       1 READ      NONE   parse::database_size
+            ""
+            "Keys on this node's disk, estimated."
+        "CLUSTER"     -2 ADMIN     NONE   parse::cluster
+            "subcommand"
             "Refused: this is no Redis cluster; any node serves any key."
     }
     "ringdove" since "0.1.0" {
-        "RD.GET" -2 READ     ONE   rd_get        "key [R r] [PR n]"
+        "RD.GET"      -2 READ      ONE    extensions::get
+            "key [R r] [PR n]"
             "Context, all values, and receipt of a read."
-        "RD.PUT" -4 WRITE    ONE   rd_put        "key value CTX context|NEW|BLIND [W w] [PW n] [EX seconds|PX milliseconds]"
+        "RD.PUT"      -4 WRITE     ONE    extensions::put
+            "key value CTX context|NEW|BLIND [W w] [PW n] [EX seconds|PX milliseconds]"
             "Writes a value in place of those that the context covers."
-        "RD.DEL" -3 DELETE   ONE   rd_delete     "key CTX context|BLIND [W w] [PW n]"
+        "RD.DEL"      -3 DELETE    ONE    extensions::delete
+            "key CTX context|BLIND [W w] [PW n]"
             "Deletes the values that the context covers."
-        "RD.SIBLINGS" 2 READ ONE   siblings      "key"  "Each value of a key with who wrote it, and when."
-        "RD.LAST" 1 SELF     NONE  last          ""  "The receipt of this connection's latest read or write."
-        "RD.QUORUM" -1 SELF  NONE  quorum        "[R r] [W w] [PR n] [PW n] [STRICT|SLOPPY]"
+        "RD.SIBLINGS"  2 READ      ONE    extensions::siblings
+            "key"
+            "Each value of a key with who wrote it, and when."
+        "RD.LAST"      1 SELF      NONE   extensions::last
+            ""
+            "The receipt of this connection's latest read or write."
+        "RD.QUORUM"   -1 SELF      NONE   extensions::quorum
+            "[R r] [W w] [PR n] [PW n] [STRICT|SLOPPY]"
             "Sets this connection's quorums, or shows them."
-        "RD.BUCKET" -1 SELF  NONE  bucket        "[name]"
+        "RD.BUCKET"   -1 SELF      NONE   extensions::bucket
+            "[name]"
             "Changes this connection's bucket, or shows it."
-        "RD.EXPLAIN" 2 READ_MANY ONE explain     "key"
+        "RD.EXPLAIN"   2 SLOW_READ ONE    extensions::explain
+            "key"
             "Where a key is, and what each replica holds."
-        "RD.TRACE" -3 READ_MANY NONE trace       "command key [argument ...]"
+        "RD.TRACE"    -3 SLOW_READ SECOND extensions::trace
+            "command key [argument ...]"
             "Runs GET, SET, DEL, RD.GET, RD.PUT or RD.DEL and shows each hop with its time."
-        "RD.RING"  1 ADMIN   NONE  ring          ""  "The ring: members and their shares."
-        "RD.NODES" 1 ADMIN   NONE  nodes         ""  "The members as this node sees them."
-        "RD.DIGEST" 1 ADMIN  NONE  digest        ""
+        "RD.RING"      1 ADMIN     NONE   extensions::ring
+            ""
+            "The ring: members and their shares."
+        "RD.NODES"     1 ADMIN     NONE   extensions::nodes
+            ""
+            "The members as this node sees them."
+        "RD.DIGEST"    1 ADMIN     NONE   extensions::digest
+            ""
             "Number and digest of the objects on this node's disk."
-        "RD.HELP" -1 SELF    NONE  help          "[command]"  "What there is, or one command in full."
+        "RD.HELP"     -1 SELF      NONE   extensions::help
+            "[command]"
+            "What there is, or one command in full."
     }
 }
 
@@ -157,10 +220,11 @@ const ABSENT: &[(&[&str], &str)] = &[
         "publishing and subscribing are not supported",
     ),
     (
-        &["INCR", "DECR", "INCRBY", "DECRBY", "APPEND", "GETSET", "SETNX", "MSETNX"],
+        &["INCR", "DECR", "INCRBY", "DECRBY", "APPEND", "GETSET", "MSETNX"],
         "this command is not supported: without a leader nobody can read and write in one step. \
          Use RD.GET, then RD.PUT with its context",
     ),
+    (&["SETNX", "SETEX", "PSETEX"], "this command is not supported: use SET with NX, EX or PX"),
     (
         &["EXPIRE", "PEXPIRE", "PERSIST", "EXPIREAT"],
         "the expiry of a value is fixed when it is written: use SET with EX or PX",
@@ -202,7 +266,7 @@ fn unknown(name: &[u8], arguments: &[Bytes]) -> CommandError {
         let argument = &argument[..argument.len().min(room)];
         let _ = write!(shown, "'{}' ", argument.escape_ascii());
     }
-    CommandError::UnknownCommand { name: parse::shown(name), arguments: shown }
+    CommandError::UnknownCommand { name: options::shown(name), arguments: shown }
 }
 
 /// The row of a name, written in capitals or small letters.
@@ -298,7 +362,7 @@ pub fn help(name: Option<&[u8]>) -> Reply {
             format!("Group {}, since {}. More in docs/TEXT_PROTOCOL.md.", row.group, row.since),
         ],
         Some((name, None)) => {
-            let name = parse::shown(name);
+            let name = options::shown(name);
             return Reply::error("ERR", format!("no command '{name}': RD.HELP lists all of them"));
         }
     };

@@ -91,3 +91,54 @@ fn lowest_level(most: u64, goal: u64, poured: impl Fn(u64) -> u64) -> u64 {
     }
     low
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shares(weights: &[u32], zones: &[usize], partitions: u32, replicas: usize) -> Vec<u64> {
+        let mut sizes = vec![0; zones.iter().max().map_or(0, |last| last + 1)];
+        for zone in zones {
+            sizes[*zone] += 1;
+        }
+        let exact = fair_shares(weights, zones, &quotas(&sizes, replicas), partitions, replicas);
+        // The fixed point is off by far less than half a replica.
+        exact.iter().map(|share| (share + ONE / 2) / ONE).collect()
+    }
+
+    #[test]
+    fn without_limits_in_the_way_shares_follow_weights() {
+        assert_eq!(shares(&[100; 6], &[0; 6], 1024, 3), [512; 6]);
+        assert_eq!(
+            shares(&[50, 100, 200, 50, 100, 200, 300], &[0; 7], 1000, 2).iter().sum::<u64>(),
+            2000
+        );
+        assert_eq!(shares(&[50, 100, 150, 200], &[0; 4], 1000, 1), [100, 200, 300, 400]);
+    }
+
+    #[test]
+    fn nobody_takes_two_replicas_of_a_partition_and_the_others_share_the_rest() {
+        assert_eq!(shares(&[1000, 100, 100], &[0; 3], 1000, 2), [1000, 500, 500]);
+        assert_eq!(shares(&[1, 1000, 30], &[0; 3], 1000, 3), [1000; 3]);
+    }
+
+    #[test]
+    fn three_zones_take_a_replica_each_whatever_their_size() {
+        assert_eq!(shares(&[100; 4], &[0, 0, 1, 2], 1000, 3), [500, 500, 1000, 1000]);
+        assert_eq!(shares(&[100, 300, 100, 7], &[0, 0, 1, 2], 1000, 3), [250, 750, 1000, 1000]);
+    }
+
+    #[test]
+    fn with_fewer_zones_than_replicas_each_zone_takes_one_before_any_takes_another() {
+        let quota = |least, most| Quota { least, most };
+        assert_eq!(quotas(&[3, 3], 3), [quota(1, 2), quota(1, 2)]);
+        assert_eq!(quotas(&[3, 3], 4), [quota(2, 2), quota(2, 2)]);
+        assert_eq!(quotas(&[5, 1], 4), [quota(3, 3), quota(1, 1)]);
+        assert_eq!(quotas(&[1, 2, 9, 1], 3), [quota(0, 1); 4]);
+        assert_eq!(quotas(&[], 0), []);
+        assert_eq!(
+            shares(&[100; 6], &[0, 0, 0, 0, 0, 1], 1000, 3),
+            [400, 400, 400, 400, 400, 1000]
+        );
+    }
+}

@@ -1,4 +1,31 @@
 //! Where a key lives: partitions, tokens, preference lists, and what moves between two rings.
+//!
+//! The tokens, 64-bit hashes of keys, close to a ring. It is cut into Q equal **partitions**, and
+//! each member stands on it at many points, its **virtual nodes**, in proportion to its weight.
+//! The **preference list** of a partition is found by walking clockwise from its first token:
+//!
+//! ```text
+//!        p7   0   p0
+//!      .----------c-.        p0 walks:  c, a, (c again), b      list of p0: c a b
+//!  p6 b    ---->     a p1
+//!     |              c       N = 3 members, all distinct, zones distinct while there are any
+//!  p5 a              b p2    left to choose from; a member that has its share is passed by.
+//!      `-a----------'        The walk goes on to name the fallbacks.
+//!        p4       p3
+//! ```
+//!
+//! What always holds:
+//!
+//! - The same members give the same ring, on every machine, in whatever order they are listed:
+//!   integers only, nothing random, no state from earlier rings.
+//! - The members of a list are distinct, and there are N of them, or all when there are fewer.
+//! - A list covers as many zones as there are, up to N, and its replicas are spread over them as
+//!   evenly as their members allow.
+//! - No member holds more than 1.10 of its fair share, rounded up ("Consistent Hashing with
+//!   Bounded Loads", Mirrokni, Thorup and Zadimoghaddam, 2018). What is fair when weights and zones
+//!   pull in different directions is defined in `fairness`; how the bound is kept, in `placement`.
+//! - A join or a leave moves little more than it must: docs/adr/0002-ring-placement.md has the
+//!   figures and what else was tried, `tests/ring_quality.rs` measures them.
 
 mod fairness;
 mod moves;
@@ -29,6 +56,8 @@ pub struct Share {
     pub owned: u32,
     /// Partitions of which it is the first primary.
     pub first: u32,
+    /// Its fair share in thousandths of a partition replica.
+    pub fair_thousandths: u32,
     /// What it holds over its fair share, in hundredths of a percent: 10,000 is exactly fair.
     pub owned_per_fair: u32,
 }
@@ -66,7 +95,9 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Places `n` replicas of each of `partitions` partitions.
+    /// Places `n` replicas of each of `partitions` partitions over `members`, in any order.
+    ///
+    /// Without members, or with an `n` of 0, all lists are empty.
     ///
     /// # Panics
     /// When `partitions` is not a power of two, or there are more members than [`limits::MEMBERS`].
@@ -105,7 +136,8 @@ impl Ring {
         &self.primaries[start..start + self.list]
     }
 
-    /// Who stands in for a primary that is down, in order of preference.
+    /// Who stands in for a primary that is down, in order of preference: all other members, in
+    /// the order in which the walk meets them. Their zones play no part.
     #[must_use]
     pub fn fallbacks(&self, partition: Partition) -> Vec<NodeId> {
         let point = point_of(partition, self.partitions);
@@ -121,10 +153,13 @@ impl Ring {
         let mut shares: Vec<Share> = self
             .members
             .iter()
-            .map(|id| Share { id: *id, owned: 0, first: 0, owned_per_fair: 0 })
+            .map(|id| Share { id: *id, owned: 0, first: 0, fair_thousandths: 0, owned_per_fair: 0 })
             .collect();
+        if self.list == 0 {
+            return shares;
+        }
         let index = |id: &NodeId| self.members.binary_search(id).expect("a primary is a member");
-        for list in self.primaries.chunks(self.list.max(1)) {
+        for list in self.primaries.chunks(self.list) {
             shares[index(&list[0])].first += 1;
             for id in list {
                 shares[index(id)].owned += 1;
@@ -132,8 +167,12 @@ impl Ring {
         }
         for (share, fair) in shares.iter_mut().zip(&self.fair) {
             let owned = u128::from(share.owned) * 10_000 * u128::from(fairness::ONE);
+            share.fair_thousandths = ((u128::from(*fair) * 1000) >> 32) as u32;
             share.owned_per_fair = owned.checked_div(u128::from(*fair)).unwrap_or(0) as u32;
         }
         shares
     }
 }
+
+#[cfg(test)]
+mod tests;

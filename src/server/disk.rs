@@ -36,7 +36,8 @@ use super::slots::sync_directory_of;
 use crate::ids::{Incarnation, NodeId};
 use crate::store::StoreError;
 
-/// An open data directory. Dropping it without [`Disk::close`] is what a crash is.
+/// An open data directory. Dropping it without [`Disk::close`] is what a crash is. Keep it for as
+/// long as its parts: the directory is locked until it is dropped.
 pub struct Disk {
     /// The records.
     pub store: Arc<RocksStore>,
@@ -113,10 +114,14 @@ impl Disk {
     /// # Errors
     /// See [`OpenError`]. A damaged database is no error: it is set aside, and the verdict says so.
     pub fn open(directory: &Path, options: &RocksOptions) -> Result<Self, OpenError> {
-        let root = directory.to_owned();
-        let layout = Layout { db: root.join("db"), copy: root.join("db.copy"), root };
         let io = |source| OpenError::Io { path: directory.to_owned(), source };
         fs::create_dir_all(directory).map_err(io)?;
+        // A path such as "." has no parent to be synced.
+        let root = fs::canonicalize(directory).map_err(io)?;
+        let directory = root.clone();
+        let directory = directory.as_path();
+        let layout = Layout { db: root.join("db"), copy: root.join("db.copy"), root };
+        let io = |source| OpenError::Io { path: directory.to_owned(), source };
         let lock = File::create(directory.join("lock")).map_err(io)?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -178,24 +183,10 @@ fn start_again(
     let incarnation = new_incarnation().map_err(io)?;
     layout.finish_rescue().map_err(io)?;
     let journal = Journal::open(&layout.root).map_err(io)?;
-    let (db, number, refused) = match open_with_number(layout, options) {
-        Ok((db, number)) => (db, number, None),
-        Err(Refusal::Damaged(why)) => {
-            tracing::error!(%why, "the database is damaged; setting it aside and rescuing a copy");
-            // Before anything is moved, so that no later start takes what was rescued for whole.
-            mark.change(|state| {
-                (state.clean, state.repairing, state.incarnation) = (false, true, incarnation);
-            })?;
-            layout.rescue(options)?;
-            let opened = open_with_number(layout, options);
-            let (db, number) = opened.map_err(|refusal| layout.error(refusal))?;
-            (db, number, Some(format!("the database was damaged ({why}) and has been set aside")))
-        }
-        Err(other) => return Err(layout.error(other)),
-    };
+    let Found { db, number, damage } = find(layout, options, &mark, incarnation)?;
     let acknowledged = journal.as_ref().map_or(0, Journal::last).max(before.commit);
-    let lost = if refused.is_some() {
-        refused
+    let lost = if damage.is_some() {
+        damage
     } else if journal.is_none() {
         Some(format!("{} is missing or damaged", layout.root.join(journal::FILE).display()))
     } else if number < acknowledged {
@@ -229,6 +220,37 @@ fn start_again(
     };
     let store = RocksStore::over(db, &layout.root, journal, number, options);
     Ok(Disk { store, mark: Arc::new(mark), verdict, _lock: lock })
+}
+
+struct Found {
+    db: DB,
+    number: u64,
+    /// What was wrong with the database that has been set aside, if one was.
+    damage: Option<String>,
+}
+
+/// Opens the database, or what can be rescued of it.
+fn find(
+    layout: &Layout,
+    options: &RocksOptions,
+    mark: &Mark,
+    incarnation: Incarnation,
+) -> Result<Found, OpenError> {
+    let why = match open_with_number(layout, options) {
+        Ok((db, number)) => return Ok(Found { db, number, damage: None }),
+        Err(Refusal::Damaged(why)) => why,
+        Err(other) => return Err(layout.error(other)),
+    };
+    tracing::error!(%why, "the database is damaged; setting it aside and rescuing a copy");
+    // Before anything is moved, so that no later start takes what was rescued for whole.
+    mark.change(|state| {
+        (state.clean, state.repairing, state.incarnation) = (false, true, incarnation);
+    })?;
+    layout.rescue(options)?;
+    let opened = open_with_number(layout, options);
+    let (db, number) = opened.map_err(|refusal| layout.error(refusal))?;
+    let damage = Some(format!("the database was damaged ({why}) and has been set aside"));
+    Ok(Found { db, number, damage })
 }
 
 fn open_with_number(layout: &Layout, options: &RocksOptions) -> Result<(DB, u64), Refusal> {

@@ -2,11 +2,35 @@
 //!
 //! Everything here touches a disk, a socket, a clock or an operator, and decides as little as it
 //! can: a decision belongs below, where the simulator can reach it.
+//!
+//! ```text
+//!   frames  text  admin          sessions: bytes to requests and back
+//!      └──────┴─────┴──▶ node ──▶ mailbox ──▶ driver ──▶ replica::Shard
+//!                                             │   │  └──▶ links ──▶ the other members
+//!                                     loader ◀┘   └▶ committer
+//!                                        └──▶ rocks, journal, mark ◀──┘
+//! ```
 
 pub mod config;
 
+mod admin;
+mod clock;
+mod cluster;
+mod committer;
 pub mod disk;
+mod driver;
+mod frames;
 pub mod journal;
+mod links;
+mod loader;
+mod mailbox;
 pub mod mark;
+mod node;
+mod outbox;
+mod reply;
 pub mod rocks;
+mod run;
 mod slots;
+mod text;
+
+pub use run::run;

@@ -110,12 +110,6 @@ impl Kind {
     pub fn is_response(self) -> bool {
         (Self::Got..=Self::Failed).contains(&self)
     }
-
-    /// Whether only a connection that was opened by a peer may carry it towards a node.
-    #[must_use]
-    pub fn is_for_peers(self) -> bool {
-        matches!(self, Self::Read | Self::Write)
-    }
 }
 
 /// One message, whole and undamaged.

@@ -27,8 +27,8 @@ use bytes::{BufMut, BytesMut};
 use super::WireError;
 use super::codec::{put_failure_code, put_text, read_failure_code};
 use super::codec::{put_topology, read_topology};
-use super::frame::{self, Frame, Kind};
-use super::messages::{FailureCode, TopologyVersion};
+use super::frame::{self, FORWARDED, Frame, Kind};
+use super::messages::{Control, FailureCode, Request, TopologyVersion};
 use crate::codec::{CodecError, Reader};
 use crate::ids::{Incarnation, NodeId};
 use crate::limits;
@@ -48,6 +48,20 @@ pub enum Role {
     Client,
     /// A member of the cluster: it may also talk to single replicas and exchange cluster states.
     Peer,
+}
+
+impl Role {
+    /// Whether a connection that was opened in this role may carry `request` with these `flags`.
+    /// What only peers may send would let a client pass by the coordinator, and with it by every
+    /// check it makes. Anything else is to be answered with [`FailureCode::Denied`].
+    #[must_use]
+    pub fn may_send(self, request: &Request, flags: u16) -> bool {
+        let for_peers = match request {
+            Request::Read(_) | Request::Write(_) | Request::Control(Control::Exchange(_)) => true,
+            Request::Get(_) | Request::Put(_) | Request::Control(_) => flags & FORWARDED != 0,
+        };
+        self == Self::Peer || !for_peers
+    }
 }
 
 /// Which member opened a connection.
@@ -313,5 +327,15 @@ mod tests {
         assert_eq!(negotiate(1..=9, 4..=5), Some(5));
         assert_eq!(negotiate(1..=2, 3..=4), None);
         assert_eq!(negotiate(3..=4, 1..=2), None);
+    }
+
+    #[test]
+    fn a_client_may_not_talk_to_single_replicas_nor_forward() {
+        let topology = Request::Control(Control::Topology);
+        let exchange = Request::Control(Control::Exchange(vec![]));
+        assert!(Role::Client.may_send(&topology, 0));
+        assert!(!Role::Client.may_send(&topology, FORWARDED));
+        assert!(!Role::Client.may_send(&exchange, 0));
+        assert!(Role::Peer.may_send(&exchange, 0) && Role::Peer.may_send(&topology, FORWARDED));
     }
 }

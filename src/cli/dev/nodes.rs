@@ -1,10 +1,9 @@
 //! One node of a development cluster, from its start to its end.
 
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
@@ -103,14 +102,15 @@ async fn watch_over(
 ) -> String {
     tokio::select! {
         status = child.wait() => return match status {
-            Ok(status) => format!("died by itself: {}{}", told(status), start_line(plan)),
+            Ok(status) => format!("died by itself: {status}{}", start_line(plan)),
             Err(error) => format!("was lost: {error}"),
         },
         _ = stop.wait_for(|stop| *stop != Stop::No) => {}
     }
     // Not reaped yet, so the number still is this child's.
-    if let Some(id) = child.id().and_then(|id| i32::try_from(id).ok()) {
-        let _ = kill(Pid::from_raw(id), Signal::SIGTERM);
+    let id = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    if let Some(id) = id {
+        let _ = kill_process(id, Signal::TERM);
     }
     let gentle = async {
         tokio::select! {
@@ -119,24 +119,12 @@ async fn watch_over(
         }
     };
     match timeout(PATIENCE, gentle).await {
-        Ok(Some(Ok(status))) => format!("stopped: {}", told(status)),
+        Ok(Some(Ok(status))) => format!("stopped: {status}"),
         Ok(Some(Err(error))) => format!("was lost: {error}"),
         Ok(None) | Err(_) => match child.kill().await {
             Ok(()) => "was killed".to_owned(),
             Err(error) => format!("cannot be killed: {error}"),
         },
-    }
-}
-
-/// How a process ended, in words.
-fn told(status: ExitStatus) -> String {
-    use std::os::unix::process::ExitStatusExt;
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit code {code}"),
-        (None, Some(signal)) => {
-            Signal::try_from(signal).map_or_else(|_| format!("signal {signal}"), |s| s.to_string())
-        }
-        (None, None) => status.to_string(),
     }
 }
 

@@ -9,6 +9,7 @@
 //! ```
 
 use super::Config;
+use crate::limits;
 use std::path::Path;
 
 impl Config {
@@ -36,12 +37,14 @@ impl Config {
              [cluster]\n\
              seeds = [{seeds}]\n\
              initial_members = {nodes}\n\
+             replicas = {replicas}\n\
              \n\
              [listen]\n\
              address = \"127.0.0.1:{frames}\"\n\
              text = \"127.0.0.1:{text}\"\n\
              admin = \"127.0.0.1:{admin}\"\n",
             seeds = seeds.join(", "),
+            replicas = nodes.clamp(1, usize::from(limits::REPLICAS_DEFAULT)),
             frames = port(index, 0),
             text = port(index, 1),
             admin = port(index, 2),

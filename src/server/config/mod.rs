@@ -82,6 +82,8 @@ pub struct Cluster {
     /// A node serves only after it has met this many members, itself included, so that a new
     /// cluster's ring is never too small for its replicas.
     pub initial_members: usize,
+    /// Replicas of the keys of the bucket `default`; fixed when the cluster is created.
+    pub replicas: u8,
 }
 
 /// `[listen]`: where this node listens. Every address is `host:port`.
@@ -269,6 +271,7 @@ impl Default for Cluster {
             partitions: limits::PARTITIONS_DEFAULT,
             seeds: vec!["127.0.0.1:7400".into()],
             initial_members: 1,
+            replicas: limits::REPLICAS_DEFAULT,
         }
     }
 }

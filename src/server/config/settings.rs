@@ -63,6 +63,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("cluster.seeds", Kind::Addresses),
     setting("cluster.initial_members", Kind::Whole(1, limits::MEMBERS as u64)),
+    setting("cluster.replicas", Kind::Whole(1, limits::REPLICAS_MAX as u64)),
     setting("listen.address", Kind::Address),
     setting("listen.advertise", Kind::AddressOrNone),
     setting("listen.text", Kind::AddressOrNone),

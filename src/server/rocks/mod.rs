@@ -3,22 +3,24 @@
 //! The life of a commit, which any number of threads may be in at once:
 //!
 //! ```text
-//!   1  room?      below the reserve: Full, and RocksDB was not asked
-//!   2  write      one WriteBatch: records, digests, and the group's number     (one at a time)
-//!   3  sync       the log, for every group written so far                      (one at a time)
-//!   4  journal    the number of the last group of 3, synced
-//!   5  return
+//!   1  gather     each thread adds its changes to the group that is being gathered
+//!   2  room?      below the reserve: Full, and RocksDB was not asked        ┐
+//!   3  write      one WriteBatch: records, digests, and the group's number  │ by one thread, for
+//!   4  sync       the log                                                   │ the whole group
+//!   5  journal    the group's number, synced                                ┘
+//!   6  return     the group's outcome, to each of its threads
 //! ```
 //!
-//! Steps 3 and 4 are skipped by who finds, when its turn comes, that another thread's sync has
-//! covered its group already. So threads that commit together share a sync, and a single thread
-//! waits for nobody.
+//! Whoever comes first to the front of the line does 2 to 5 for its group; those behind it find
+//! that done. While it waits for the disk the next group gathers, so threads that commit together
+//! share a sync, and a single thread waits for nobody.
 //!
 //! What always holds:
 //! - A commit that returned is in the log on the disk, and its number is in the journal
 //!   ([`Durability::Fsync`]), in that order: so the journal is never ahead of a whole disk.
 //! - `Full` means that nothing was written. RocksDB writes its log before its memory, and a log
-//!   record that did not fit is torn, which recovery drops.
+//!   record that did not fit is torn, which recovery drops. No group is written while one before
+//!   it is not synced, because a log that failed once refuses the sync as well.
 //! - After a failed sync nothing more is written or acknowledged.
 //! - "Not there" is only said by a read that met no error.
 
@@ -26,10 +28,11 @@ mod open;
 mod options;
 mod space;
 
+use std::mem;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -55,26 +58,43 @@ const NUMBER_KEY: &[u8] = b"commit";
 pub struct RocksStore {
     db: DB,
     durability: Durability,
-    writer: Mutex<Writer>,
-    /// The number of the last group that is in the log, synced or not.
-    written: AtomicU64,
-    /// The number of the last group that is synced. Held while syncing.
-    synced: Mutex<u64>,
-    journal: Mutex<Journal>,
-    /// Set for good by a sync that failed.
-    failed: AtomicBool,
+    gathering: Mutex<Gathering>,
+    committing: Mutex<Committing>,
+    /// The number of the last group that was written.
+    number: AtomicU64,
     reads: ReadOptions,
     cached_reads: ReadOptions,
     writes: WriteOptions,
     /// Dropped with the store, which ends the thread that syncs in intervals.
-    _ticker: Option<Sender<()>>,
+    _ticker: Sender<()>,
 }
 
-struct Writer {
-    /// Kept for its memory.
+/// The group that has not been written yet.
+struct Gathering {
     batch: WriteBatch,
+    bytes: usize,
+    group: Arc<Group>,
+}
+
+/// What became of a group, once that is known.
+#[derive(Default)]
+struct Group {
+    outcome: OnceLock<Result<(), StoreError>>,
+}
+
+/// What only the thread at the front of the line touches.
+struct Committing {
+    /// The batch of the group before, empty: kept for its memory.
+    spare: WriteBatch,
     space: Space,
-    stopped: bool,
+    journal: Journal,
+    /// The number of the last group that is synced.
+    synced: u64,
+    /// Whether the last write was refused by a full disk. The log can't be synced then, and need
+    /// not be: RocksDB recovers by writing everything to tables and beginning another.
+    full: bool,
+    /// Why nothing can be committed any more.
+    ended: Option<StoreError>,
 }
 
 impl RocksStore {
@@ -88,25 +108,30 @@ impl RocksStore {
     ) -> Arc<Self> {
         let mut cached_reads = ReadOptions::default();
         cached_reads.set_read_tier(ReadTier::BlockCache);
-        let space = Space::new(path, options.reserve_bytes);
+        let committing = Committing {
+            spare: WriteBatch::default(),
+            space: Space::new(path, options.reserve_bytes),
+            journal,
+            synced: number,
+            full: false,
+            ended: None,
+        };
+        let (batch, group) = (WriteBatch::default(), Arc::default());
         let (sender, receiver) = channel();
         let store = Arc::new(Self {
             db,
             durability: options.durability,
-            writer: Mutex::new(Writer { batch: WriteBatch::default(), space, stopped: false }),
-            written: AtomicU64::new(number),
-            synced: Mutex::new(number),
-            journal: Mutex::new(journal),
-            failed: AtomicBool::new(false),
+            gathering: Mutex::new(Gathering { batch, bytes: 0, group }),
+            committing: Mutex::new(committing),
+            number: AtomicU64::new(number),
             reads: ReadOptions::default(),
             cached_reads,
             writes: WriteOptions::default(),
-            _ticker: Some(sender),
+            _ticker: sender,
         });
         if let Durability::Interval(interval) = options.durability {
             let store = Arc::downgrade(&store);
-            let tick =
-                move || sync_in_intervals(&store, interval, || receiver.recv_timeout(interval));
+            let tick = move || sync_in_intervals(&store, interval, &receiver);
             let builder = thread::Builder::new().name("ringdove-sync".to_owned());
             builder.spawn(tick).expect("a thread can be started at start");
         }
@@ -116,7 +141,7 @@ impl RocksStore {
     /// The number of the last commit.
     #[must_use]
     pub fn number(&self) -> u64 {
-        self.written.load(Ordering::Acquire)
+        self.number.load(Ordering::Acquire)
     }
 
     /// Ends all writing, makes everything durable and returns the number of the last commit.
@@ -125,90 +150,114 @@ impl RocksStore {
     /// # Errors
     /// [`StoreError::Fatal`] when it cannot be proven that everything is on disk.
     pub fn stop(&self) -> Result<u64, StoreError> {
-        self.writer().stopped = true;
-        let number = self.number();
-        self.sync_up_to(number)?;
+        let mut committing = self.committing();
+        let ended = StoreError::Fatal("the store has been stopped".to_owned());
+        if let Some(earlier) = committing.ended.replace(ended) {
+            return Err(earlier);
+        }
+        self.sync(&mut committing)?;
         // Leaves nothing for the next start to replay. Failing is no loss: the log is synced.
         let families = [OBJECTS, DIGESTS, HINTS, META].map(|name| self.family(name));
         if let Err(error) = self.db.flush_cfs_opt(&families, &FlushOptions::default()) {
             tracing::warn!(%error, "memtables were not flushed at the stop; the log holds them");
         }
-        Ok(number)
+        Ok(self.number())
     }
 
     fn family(&self, name: &str) -> &ColumnFamily {
         self.db.cf_handle(name).expect("every family was opened")
     }
 
-    fn writer(&self) -> MutexGuard<'_, Writer> {
-        self.writer.lock().expect("no method panics while it holds the writer")
+    fn gathering(&self) -> MutexGuard<'_, Gathering> {
+        self.gathering.lock().expect("no method panics while it gathers")
     }
 
-    fn check_failed(&self) -> Result<(), StoreError> {
-        if self.failed.load(Ordering::Acquire) {
-            return Err(StoreError::Fatal("an earlier sync failed".to_owned()));
+    fn committing(&self) -> MutexGuard<'_, Committing> {
+        self.committing.lock().expect("no method panics while it commits")
+    }
+
+    /// Adds changes to the group that is being gathered.
+    fn gather(&self, batches: &[Batch]) -> Arc<Group> {
+        let (objects, digests) = (self.family(OBJECTS), self.family(DIGESTS));
+        let mut gathering = self.gathering();
+        for change in batches.iter().flat_map(|batch| &batch.changes) {
+            let key = change.key.as_bytes();
+            gathering.batch.put_cf(objects, key, &change.record);
+            gathering.batch.put_cf(digests, key, change.digest.to_le_bytes());
+            gathering.bytes += 2 * key.len() + change.record.len() + 16;
         }
+        gathering.group.clone()
+    }
+
+    /// Writes the group that has been gathered, and makes it as durable as is asked for.
+    fn commit_group(&self, committing: &mut Committing) {
+        let next = Arc::default();
+        let mut gathering = self.gathering();
+        let mut batch = mem::replace(&mut gathering.batch, mem::take(&mut committing.spare));
+        let bytes = mem::take(&mut gathering.bytes);
+        let group = mem::replace(&mut gathering.group, next);
+        drop(gathering);
+        let outcome =
+            self.write(committing, &mut batch, bytes).and_then(|()| match self.durability {
+                Durability::Fsync => self.sync(committing),
+                Durability::Interval(_) | Durability::None => self.enter(committing, false),
+            });
+        batch.clear();
+        committing.spare = batch;
+        group.outcome.set(outcome).expect("a group is committed once");
+    }
+
+    fn write(
+        &self,
+        committing: &mut Committing,
+        batch: &mut WriteBatch,
+        bytes: usize,
+    ) -> Result<(), StoreError> {
+        if let Some(ended) = &committing.ended {
+            return Err(ended.clone());
+        }
+        committing.space.admit(bytes).map_err(StoreError::Full)?;
+        let number = self.number() + 1;
+        batch.put_cf(self.family(META), NUMBER_KEY, number.to_le_bytes());
+        let written = self.db.write_opt(batch, &self.writes);
+        committing.full = written.as_ref().is_err_and(is_no_space);
+        written.map_err(|error| match error.kind() {
+            _ if committing.full => StoreError::Full(error.to_string()),
+            // A compaction met damage and RocksDB has closed itself to writes. Nothing was written.
+            ErrorKind::Corruption => StoreError::Corrupt(error.to_string()),
+            _ => committing.end(error.to_string()),
+        })?;
+        self.number.store(number, Ordering::Release);
         Ok(())
     }
 
-    /// Writes all changes as one group; visible when it returns, durable after a sync.
-    fn write(&self, batches: &[Batch]) -> Result<u64, StoreError> {
-        let changes = || batches.iter().flat_map(|batch| &batch.changes);
-        let bytes = changes().map(|c| 2 * c.key.as_bytes().len() + c.record.len() + 16).sum();
-        let mut writer = self.writer();
-        self.check_failed()?;
-        if writer.stopped {
-            return Err(StoreError::Fatal("the store has been stopped".to_owned()));
-        }
-        writer.space.admit(bytes).map_err(StoreError::Full)?;
-        let (objects, digests) = (self.family(OBJECTS), self.family(DIGESTS));
-        let number = self.number() + 1;
-        let batch = &mut writer.batch;
-        batch.clear();
-        for change in changes() {
-            batch.put_cf(objects, change.key.as_bytes(), &change.record);
-            batch.put_cf(digests, change.key.as_bytes(), change.digest.to_le_bytes());
-        }
-        batch.put_cf(self.family(META), NUMBER_KEY, number.to_le_bytes());
-        self.db.write_opt(batch, &self.writes).map_err(|error| self.write_failed(&error))?;
-        self.written.store(number, Ordering::Release);
-        Ok(number)
-    }
-
-    fn write_failed(&self, error: &Error) -> StoreError {
-        let text = error.to_string();
-        match error.kind() {
-            _ if is_no_space(error) => StoreError::Full(text),
-            // A compaction met damage and RocksDB has closed itself to writes. Nothing was written.
-            ErrorKind::Corruption => StoreError::Corrupt(text),
-            _ => self.fail(text),
-        }
-    }
-
-    fn fail(&self, why: String) -> StoreError {
-        self.failed.store(true, Ordering::Release);
-        StoreError::Fatal(why)
-    }
-
-    /// Makes the groups up to `number` durable, unless another thread has.
-    fn sync_up_to(&self, number: u64) -> Result<(), StoreError> {
-        let mut synced = self.synced.lock().expect("no method panics while it syncs");
-        self.check_failed()?;
-        if *synced >= number {
+    /// Makes everything that was written outlive the machine's power.
+    fn sync(&self, committing: &mut Committing) -> Result<(), StoreError> {
+        let number = self.number();
+        if committing.synced == number {
             return Ok(());
         }
-        let last = self.number();
-        self.db.flush_wal(true).map_err(|error| self.fail(format!("sync of the log: {error}")))?;
-        self.enter(last, true)?;
-        *synced = last;
+        let synced = self.db.flush_wal(true);
+        synced.map_err(|error| committing.end(format!("sync of the log: {error}")))?;
+        self.enter(committing, true)?;
+        committing.synced = number;
         Ok(())
     }
 
-    fn enter(&self, number: u64, sync: bool) -> Result<(), StoreError> {
-        let mut journal = self.journal.lock().expect("no method panics while it holds the journal");
-        let entered =
-            journal.enter(number).and_then(|()| if sync { journal.sync() } else { Ok(()) });
-        entered.map_err(|error| self.fail(format!("journal: {error}")))
+    fn enter(&self, committing: &mut Committing, sync: bool) -> Result<(), StoreError> {
+        let journal = &mut committing.journal;
+        let entered = journal.enter(self.number());
+        let entered = entered.and_then(|()| if sync { journal.sync() } else { Ok(()) });
+        entered.map_err(|error| committing.end(format!("journal: {error}")))
+    }
+}
+
+impl Committing {
+    /// Nobody knows what is on the disk: nothing may be written from here on.
+    fn end(&mut self, why: String) -> StoreError {
+        let ended = StoreError::Fatal(why);
+        self.ended = Some(ended.clone());
+        ended
     }
 }
 
@@ -229,14 +278,17 @@ impl Store for RocksStore {
     }
 
     fn commit(&self, batches: &[Batch]) -> Result<(), StoreError> {
+        // A group of nothing would cost a sync all the same.
         if batches.iter().all(|batch| batch.changes.is_empty()) {
-            return self.check_failed();
+            return Ok(());
         }
-        let number = self.write(batches)?;
-        match self.durability {
-            Durability::Fsync => self.sync_up_to(number),
-            Durability::Interval(_) | Durability::None => self.enter(number, false),
+        let group = self.gather(batches);
+        let mut committing = self.committing();
+        if group.outcome.get().is_none() {
+            self.commit_group(&mut committing);
         }
+        drop(committing);
+        group.outcome.get().expect("the group has been committed").clone()
     }
 
     fn page(
@@ -323,16 +375,19 @@ fn is_no_space(error: &Error) -> bool {
     error.kind() == ErrorKind::IOError && error.as_ref().contains("No space left on device")
 }
 
-fn sync_in_intervals(
-    store: &Weak<RocksStore>,
-    interval: Duration,
-    wait: impl Fn() -> Result<(), RecvTimeoutError>,
-) {
-    while wait() == Err(RecvTimeoutError::Timeout) {
+fn sync_in_intervals(store: &Weak<RocksStore>, interval: Duration, stopped: &Receiver<()>) {
+    while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
         let Some(store) = store.upgrade() else { return };
+        let mut committing = store.committing();
+        if committing.ended.is_some() {
+            return;
+        }
+        if committing.full {
+            continue;
+        }
         // Whoever commits next is told; here is nobody to tell.
-        if let Err(error) = store.sync_up_to(store.number()) {
-            tracing::error!(%error, ?interval, "the sync of the interval failed");
+        if let Err(error) = store.sync(&mut committing) {
+            tracing::error!(%error, "the sync of the interval failed");
             return;
         }
     }

@@ -1,0 +1,157 @@
+//! What a commit and a read cost, and what the commit journal's own sync adds.
+//!
+//! `cargo bench --bench store`. The paired table comes first: the same commits through Ringdove's
+//! store and through RocksDB alone, in turn, so that a busy machine is busy for both. Set
+//! `TMPDIR` to a directory on the disk that is meant: a file system in memory syncs for nothing.
+
+use std::hint::black_box;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use criterion::{Criterion, Throughput, criterion_group};
+use ringdove::ids::Partition;
+use ringdove::key::Key;
+use ringdove::random::Random;
+use ringdove::server::disk::Disk;
+use ringdove::server::journal::Journal;
+use ringdove::server::rocks::{Durability, RocksOptions};
+use ringdove::store::{Batch, Change, Store, StoredKey};
+use rocksdb::{DB, Options, WriteBatch};
+
+const SIZES: [usize; 3] = [1, 16, 64];
+const VALUE_BYTES: usize = 128;
+
+fn key(n: u64) -> StoredKey {
+    StoredKey::new(Partition((n % 1024) as u16), &Key::new(b"bench", &n.to_be_bytes()).unwrap())
+}
+
+fn batch(random: &mut Random, changes: usize) -> Batch {
+    let mut one = || Change {
+        key: key(random.below(100_000)),
+        record: Bytes::from(vec![random.next_u64() as u8; VALUE_BYTES]),
+        digest: random.next_u128(),
+    };
+    Batch { changes: (0..changes).map(|_| one()).collect() }
+}
+
+fn disk(directory: &Path, durability: Durability) -> Disk {
+    let options = RocksOptions { durability, reserve_bytes: 0, ..RocksOptions::default() };
+    Disk::open(directory, &options).unwrap()
+}
+
+/// The least that a durable commit can cost with this database: its log and no journal.
+struct Alone(DB);
+
+impl Alone {
+    fn open(directory: &Path) -> Self {
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.set_track_and_verify_wals(true);
+        options.set_track_and_verify_wals_in_manifest(true);
+        Self(DB::open(&options, directory).unwrap())
+    }
+
+    fn commit(&self, batch: &Batch) {
+        let mut writes = WriteBatch::default();
+        for change in &batch.changes {
+            writes.put(change.key.as_bytes(), &change.record);
+            writes.put(change.key.as_bytes(), change.digest.to_le_bytes());
+        }
+        writes.put(b"commit", [0; 8]);
+        self.0.write(&writes).unwrap();
+        self.0.flush_wal(true).unwrap();
+    }
+}
+
+fn timed(work: impl FnOnce()) -> Duration {
+    let since = Instant::now();
+    work();
+    since.elapsed()
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+/// Prints commits a second with the journal, without it, and the time of the journal alone.
+fn journal_cost() {
+    let directory = tempfile::tempdir().unwrap();
+    let ours = disk(&directory.path().join("ours"), Durability::Fsync);
+    let alone = Alone::open(&directory.path().join("alone"));
+    let mut journal = Journal::create(directory.path(), 0).unwrap();
+    let mut random = Random::new(1);
+    println!("| changes | commit | RocksDB alone | journal alone | commits/s with | without |");
+    println!("| --- | --- | --- | --- | --- | --- |");
+    for changes in SIZES {
+        let (mut with, mut without, mut entry) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..1000 {
+            let batch = batch(&mut random, changes);
+            without.push(timed(|| alone.commit(&batch)));
+            with.push(timed(|| ours.store.commit(std::slice::from_ref(&batch)).unwrap()));
+            entry.push(timed(|| {
+                journal.enter(journal.last() + 1).unwrap();
+                journal.sync().unwrap();
+            }));
+        }
+        let (with, without, entry) = (median(with), median(without), median(entry));
+        let rate = |time: Duration| 1.0 / time.as_secs_f64();
+        println!(
+            "| {changes} | {with:.0?} | {without:.0?} | {entry:.0?} | {:.0} | {:.0} |",
+            rate(with),
+            rate(without)
+        );
+    }
+}
+
+fn commits(criterion: &mut Criterion) {
+    for (name, durability) in [("fsync", Durability::Fsync), ("none", Durability::None)] {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = disk(directory.path(), durability);
+        let mut random = Random::new(2);
+        let mut group = criterion.benchmark_group(format!("commit/{name}"));
+        for changes in SIZES {
+            group.throughput(Throughput::Elements(changes as u64));
+            group.bench_function(changes.to_string(), |bencher| {
+                bencher.iter(|| disk.store.commit(&[batch(&mut random, changes)]).unwrap());
+            });
+        }
+    }
+}
+
+fn reads(criterion: &mut Criterion) {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = disk(directory.path(), Durability::None);
+    let record = Bytes::from(vec![7; VALUE_BYTES]);
+    let all = (0..100_000).map(|n| Change { key: key(n), record: record.clone(), digest: 1 });
+    disk.store.commit(&[Batch { changes: all.collect() }]).unwrap();
+    let mut random = Random::new(3);
+    let mut group = criterion.benchmark_group("read");
+    group.bench_function("memtable", |bencher| {
+        bencher.iter(|| black_box(disk.store.read_cached(&key(random.below(100_000))).unwrap()));
+    });
+    disk.close().unwrap();
+    disk.store.page(Partition(0), None, 1).unwrap();
+    for n in 0..100_000 {
+        disk.store.read(&key(n)).unwrap();
+    }
+    group.bench_function("block cache", |bencher| {
+        bencher.iter(|| black_box(disk.store.read_cached(&key(random.below(100_000))).unwrap()));
+    });
+    group.bench_function("absent", |bencher| {
+        bencher.iter(|| {
+            black_box(disk.store.read_cached(&key(200_000 + random.below(100_000))).unwrap())
+        });
+    });
+}
+
+criterion_group!(store, commits, reads);
+
+fn main() {
+    if !std::env::args().any(|argument| argument == "--test") {
+        journal_cost();
+    }
+    store();
+    Criterion::default().configure_from_args().final_summary();
+}

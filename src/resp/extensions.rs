@@ -1,0 +1,160 @@
+//! From arguments to values, for the commands that Redis has no word for: siblings and contexts,
+//! quorums, and looking inside. As in `parse`, the arity has been checked.
+
+use bytes::Bytes;
+
+use super::command::{
+    Command, CommandError, DeleteBasis, PutBasis, QuorumMode, QuorumSettings, RdDelete, RdPut,
+};
+use super::options::{Options, once, wrong_arity};
+use super::table;
+use crate::key::{self, KeyError};
+
+type Parsed = Result<Command, CommandError>;
+
+pub(super) fn get(arguments: &[Bytes]) -> Parsed {
+    let (mut r, mut pr) = (None, None);
+    let mut options = Options::behind(arguments, 2);
+    while let Some(name) = options.name() {
+        match name.as_slice() {
+            b"R" => options.level(&mut r, "R")?,
+            b"PR" => options.level(&mut pr, "PR")?,
+            _ => return Err(CommandError::Syntax),
+        }
+    }
+    Ok(Command::RdGet { key: arguments[1].clone(), r, pr })
+}
+
+pub(super) fn put(arguments: &[Bytes]) -> Parsed {
+    let (mut basis, mut w, mut pw, mut ttl_ms) = (None, None, None, None);
+    let mut options = Options::behind(arguments, 3);
+    while let Some(name) = options.name() {
+        match name.as_slice() {
+            b"CTX" => once(&mut basis, put_basis(options.value()?))?,
+            b"NEW" => once(&mut basis, PutBasis::New)?,
+            b"BLIND" => once(&mut basis, PutBasis::Blind)?,
+            b"W" => options.level(&mut w, "W")?,
+            b"PW" => options.level(&mut pw, "PW")?,
+            b"EX" => options.expiry(&mut ttl_ms, 1000, "rd.put")?,
+            b"PX" => options.expiry(&mut ttl_ms, 1, "rd.put")?,
+            _ => return Err(CommandError::Syntax),
+        }
+    }
+    let basis = basis.ok_or(CommandError::Refused(
+        "RD.PUT must say what it builds on: CTX and a context from RD.GET, NEW or BLIND",
+    ))?;
+    let (key, value) = (arguments[1].clone(), arguments[2].clone());
+    Ok(Command::RdPut(RdPut { key, value, basis, w, pw, ttl_ms }))
+}
+
+/// What stands behind `CTX`. "CTX context|NEW|BLIND" can be read in two ways, so `CTX NEW` means
+/// what `NEW` means; no context token is that short.
+fn put_basis(word: &Bytes) -> PutBasis {
+    match word.to_ascii_uppercase().as_slice() {
+        b"NEW" => PutBasis::New,
+        b"BLIND" => PutBasis::Blind,
+        _ => PutBasis::Context(word.clone()),
+    }
+}
+
+pub(super) fn delete(arguments: &[Bytes]) -> Parsed {
+    const BASIS: CommandError = CommandError::Refused(
+        "RD.DEL must say what it builds on: CTX and a context from RD.GET, or BLIND",
+    );
+    let (mut basis, mut w, mut pw) = (None, None, None);
+    let mut options = Options::behind(arguments, 2);
+    while let Some(name) = options.name() {
+        match name.as_slice() {
+            b"CTX" => match put_basis(options.value()?) {
+                PutBasis::Context(context) => once(&mut basis, DeleteBasis::Context(context))?,
+                PutBasis::Blind => once(&mut basis, DeleteBasis::Blind)?,
+                PutBasis::New => return Err(BASIS),
+            },
+            b"BLIND" => once(&mut basis, DeleteBasis::Blind)?,
+            b"NEW" => return Err(BASIS),
+            b"W" => options.level(&mut w, "W")?,
+            b"PW" => options.level(&mut pw, "PW")?,
+            _ => return Err(CommandError::Syntax),
+        }
+    }
+    let basis = basis.ok_or(BASIS)?;
+    Ok(Command::RdDelete(RdDelete { key: arguments[1].clone(), basis, w, pw }))
+}
+
+pub(super) fn siblings(arguments: &[Bytes]) -> Parsed {
+    Ok(Command::Siblings { key: arguments[1].clone() })
+}
+
+pub(super) fn last(_: &[Bytes]) -> Parsed {
+    Ok(Command::Last)
+}
+
+pub(super) fn quorum(arguments: &[Bytes]) -> Parsed {
+    let mut settings = QuorumSettings::default();
+    let mut options = Options::behind(arguments, 1);
+    if options.rest.is_empty() {
+        return Ok(Command::Quorum(None));
+    }
+    while let Some(name) = options.name() {
+        match name.as_slice() {
+            b"R" => options.level(&mut settings.r, "R")?,
+            b"W" => options.level(&mut settings.w, "W")?,
+            b"PR" => options.level(&mut settings.pr, "PR")?,
+            b"PW" => options.level(&mut settings.pw, "PW")?,
+            b"STRICT" => once(&mut settings.mode, QuorumMode::Strict)?,
+            b"SLOPPY" => once(&mut settings.mode, QuorumMode::Sloppy)?,
+            _ => return Err(CommandError::Syntax),
+        }
+    }
+    Ok(Command::Quorum(Some(settings)))
+}
+
+pub(super) fn bucket(arguments: &[Bytes]) -> Parsed {
+    let name = match arguments {
+        [_] => None,
+        [_, name] if key::is_bucket_name(name) => Some(name.escape_ascii().to_string()),
+        [_, _] => return Err(CommandError::BucketName(KeyError::BucketName)),
+        _ => return Err(wrong_arity("rd.bucket")),
+    };
+    Ok(Command::Bucket(name))
+}
+
+pub(super) fn explain(arguments: &[Bytes]) -> Parsed {
+    Ok(Command::Explain { key: arguments[1].clone() })
+}
+
+pub(super) fn trace(arguments: &[Bytes]) -> Parsed {
+    const TRACED: [&str; 6] = ["GET", "SET", "DEL", "RD.GET", "RD.PUT", "RD.DEL"];
+    let refused = CommandError::Refused(
+        "RD.TRACE runs GET, SET, DEL of one key, RD.GET, RD.PUT and RD.DEL, and nothing else",
+    );
+    // Looked at before parsing: a trace of a trace of a trace must not be followed.
+    let name = arguments[1].to_ascii_uppercase();
+    if !TRACED.iter().any(|traced| traced.as_bytes() == name) {
+        return Err(refused);
+    }
+    match table::parse(&arguments[1..])? {
+        Command::Delete(keys) if keys.len() > 1 => Err(refused),
+        command => Ok(Command::Trace(Box::new(command))),
+    }
+}
+
+pub(super) fn ring(_: &[Bytes]) -> Parsed {
+    Ok(Command::Ring)
+}
+
+pub(super) fn nodes(_: &[Bytes]) -> Parsed {
+    Ok(Command::Nodes)
+}
+
+pub(super) fn digest(_: &[Bytes]) -> Parsed {
+    Ok(Command::Digest)
+}
+
+pub(super) fn help(arguments: &[Bytes]) -> Parsed {
+    match arguments {
+        [_] => Ok(Command::Help(None)),
+        [_, name] => Ok(Command::Help(Some(name.clone()))),
+        _ => Err(wrong_arity("rd.help")),
+    }
+}

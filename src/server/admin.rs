@@ -1,0 +1,72 @@
+//! The admin port: HTTP for load balancers, Prometheus and people with a browser.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use tokio::net::TcpListener;
+
+use super::node::Node;
+use crate::wire::messages::{Control, ControlReply, Response};
+
+/// Serves until the process ends.
+pub async fn serve(node: Arc<Node>, listener: TcpListener) {
+    let router = Router::new()
+        .route("/health", get(|| async { "alive\n" }))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/status", get(status))
+        .with_state(node);
+    if let Err(error) = axum::serve(listener, router).await {
+        tracing::error!(%error, "the admin port has stopped");
+    }
+}
+
+/// 200 while clients are served, 503 with the reason while they are not.
+async fn ready(State(node): State<Arc<Node>>) -> impl IntoResponse {
+    match node.refusal() {
+        None => (StatusCode::OK, "ready\n".to_owned()),
+        Some(refusal) => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", refusal.message)),
+    }
+}
+
+async fn status(State(node): State<Arc<Node>>) -> impl IntoResponse {
+    match node.control(node.id, Control::Status).await {
+        Response::Control(ControlReply::Status(status)) => Json(status).into_response(),
+        _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// Every counter of `status` in Prometheus' text format.
+async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
+    let mut text = String::new();
+    if let Response::Control(ControlReply::Status(status)) =
+        node.control(node.id, Control::Status).await
+    {
+        for (name, count) in &status.counters {
+            let is_gauge = name == "in_flight" || name.ends_with("_connections");
+            let kind = if is_gauge { "gauge" } else { "counter" };
+            let suffix = if is_gauge { "" } else { "_total" };
+            let _ = writeln!(text, "# TYPE ringdove_{name}{suffix} {kind}");
+            let _ = writeln!(text, "ringdove_{name}{suffix} {count}");
+        }
+        let up = status.peers.iter().filter(|peer| peer.up).count();
+        let members = status.peers.len();
+        for (name, value) in [
+            ("keys", status.keys),
+            ("members", members as u64),
+            ("members_up", up as u64),
+            ("amnesiac", u64::from(status.amnesiac)),
+            ("uptime_seconds", status.uptime_ms / 1000),
+        ] {
+            let _ = writeln!(text, "# TYPE ringdove_{name} gauge");
+            let _ = writeln!(text, "ringdove_{name} {value}");
+        }
+    }
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+}

@@ -1,0 +1,101 @@
+//! The thread that makes batches durable.
+//!
+//! It takes every batch that is waiting, from all shards, and commits them as one group: one write
+//! to the log and one sync. While it waits for the disk the next group gathers, so the busier the
+//! node, the more writes share a sync.
+
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+
+use super::mailbox::{Mail, Mailbox};
+use crate::replica::Input;
+use crate::store::{Batch, Store, StoreError};
+
+/// The way to the thread.
+#[derive(Clone)]
+pub struct Committer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<Waiting>,
+    stopped: bool,
+}
+
+/// A batch, and whose it is.
+struct Waiting {
+    shard: usize,
+    number: u64,
+    batch: Batch,
+}
+
+impl Committer {
+    /// Starts the thread; it tells the shards through their mailboxes.
+    #[must_use]
+    pub fn start(store: Arc<dyn Store>, mailboxes: Vec<Arc<Mailbox>>) -> (Self, JoinHandle<()>) {
+        let shared = Arc::new(Shared { queue: Mutex::default(), wake: Condvar::new() });
+        let committer = Self { shared: shared.clone() };
+        let builder = std::thread::Builder::new().name("ringdove-commit".to_owned());
+        let thread = builder.spawn(move || run(&shared, store.as_ref(), &mailboxes));
+        (committer, thread.expect("a thread can be started at start"))
+    }
+
+    /// Hands a shard's batch in. Batches of one shard are committed in the order they come.
+    pub fn submit(&self, shard: usize, number: u64, batch: Batch) {
+        let mut queue = self.shared.queue.lock().expect("no holder of the lock panics");
+        queue.waiting.push(Waiting { shard, number, batch });
+        self.shared.wake.notify_one();
+    }
+
+    /// Ends the thread once everything handed in is committed.
+    pub fn stop(&self) {
+        self.shared.queue.lock().expect("no holder of the lock panics").stopped = true;
+        self.shared.wake.notify_one();
+    }
+}
+
+fn run(shared: &Shared, store: &dyn Store, mailboxes: &[Arc<Mailbox>]) {
+    loop {
+        let mut queue = shared.queue.lock().expect("no holder of the lock panics");
+        while queue.waiting.is_empty() {
+            if queue.stopped {
+                return;
+            }
+            queue = shared.wake.wait(queue).expect("no holder of the lock panics");
+        }
+        let group = std::mem::take(&mut queue.waiting);
+        drop(queue);
+        let (owners, batches): (Vec<_>, Vec<_>) =
+            group.into_iter().map(|w| ((w.shard, w.number), w.batch)).unzip();
+        let result = store.commit(&batches);
+        if let Err(StoreError::Fatal(why)) = &result {
+            die(why);
+        }
+        for (shard, mailbox) in mailboxes.iter().enumerate() {
+            let numbers = owners.iter().filter(|(owner, _)| *owner == shard);
+            let mail = numbers.map(|(_, batch)| {
+                Mail::Input(Input::Committed { batch: *batch, result: result.clone() })
+            });
+            let mail: Vec<Mail> = mail.collect();
+            if !mail.is_empty() {
+                mailbox.post(mail);
+            }
+        }
+    }
+}
+
+/// Ends the process: the disk can no longer be relied on. After a failed sync the kernel may have
+/// dropped the pages and a second sync would lie; restarting finds out what is really there.
+pub fn die(why: &str) -> ! {
+    tracing::error!(
+        why,
+        "the disk failed; ending the process so that nothing false is acknowledged"
+    );
+    std::process::exit(70);
+}

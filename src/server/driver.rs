@@ -1,0 +1,218 @@
+//! The thread of one shard: takes its mail, turns the state machine, does what it says.
+//!
+//! One turn takes everything that is waiting, gives the disk at most one batch, and wakes each
+//! connection it has something for once.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use super::clock::Clock;
+use super::committer::{self, Committer};
+use super::links::Links;
+use super::loader::Loader;
+use super::mailbox::{Ask, Mail, Mailbox};
+use super::mark::Mark;
+use super::outbox::Outbox;
+use super::reply::ReplyTo;
+use crate::limits;
+use crate::replica::{Counters, Effect, Input, Notice, Origin, Shard};
+use crate::store::{Cached, Store, StoreError, StoredKey};
+use crate::wire::codec;
+use crate::wire::messages::{Failure, FailureCode, Request, Response};
+
+/// What a shard shows of itself after each turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Gauge {
+    /// What it has counted.
+    pub counters: Counters,
+    /// Operations under way.
+    pub in_flight: usize,
+}
+
+/// What a driver works with.
+pub struct Driver {
+    /// Which shard it drives.
+    pub index: usize,
+    /// The state machine.
+    pub shard: Shard,
+    /// Its mail.
+    pub mailbox: Arc<Mailbox>,
+    /// The clocks.
+    pub clock: Clock,
+    /// Where records are read.
+    pub store: Arc<dyn Store>,
+    /// Where records that only the disk knows are read.
+    pub loader: Loader,
+    /// Where batches go.
+    pub committer: Committer,
+    /// The peers.
+    pub links: Arc<Links>,
+    /// Where numbers for actors come from.
+    pub mark: Arc<Mark>,
+    /// What it shows of itself.
+    pub gauge: Arc<Mutex<Gauge>>,
+}
+
+/// What one turn needs besides the driver.
+#[derive(Default)]
+struct Turn {
+    effects: Vec<Effect>,
+    touched: Vec<Arc<Outbox>>,
+    waiting: HashMap<u64, ReplyTo>,
+    last_origin: u64,
+}
+
+impl Driver {
+    /// Starts the thread.
+    #[must_use]
+    pub fn start(mut self) -> JoinHandle<()> {
+        let builder = std::thread::Builder::new().name(format!("ringdove-shard-{}", self.index));
+        builder.spawn(move || self.run()).expect("a thread can be started at start")
+    }
+
+    fn run(&mut self) {
+        let mut turn = Turn::default();
+        let mut mail = Vec::new();
+        let mut stopping = false;
+        while !stopping {
+            let until = self.shard.next_deadline().map(|instant| self.clock.std(instant));
+            self.mailbox.take(&mut mail, until);
+            let now = self.clock.now();
+            for piece in mail.drain(..) {
+                match piece {
+                    Mail::Request(ask) => {
+                        let input = admit(ask, &mut turn);
+                        self.shard.handle(now, input, &mut turn.effects);
+                    }
+                    Mail::Input(input) => self.shard.handle(now, input, &mut turn.effects),
+                    Mail::Stop => stopping = true,
+                }
+            }
+            if self.shard.next_deadline().is_some_and(|deadline| deadline <= now.instant) {
+                self.shard.handle_deadline(now, &mut turn.effects);
+            }
+            self.perform(&mut turn);
+            self.shard.flush(&mut turn.effects);
+            self.perform(&mut turn);
+            for outbox in turn.touched.drain(..) {
+                outbox.wake();
+            }
+            let gauge =
+                Gauge { counters: self.shard.counters(), in_flight: self.shard.in_flight() };
+            *self.gauge.lock().expect("no holder of the lock panics") = gauge;
+        }
+    }
+
+    /// Does what the shard says; records that memory has go straight back in.
+    fn perform(&mut self, turn: &mut Turn) {
+        while !turn.effects.is_empty() {
+            for effect in std::mem::take(&mut turn.effects) {
+                match effect {
+                    Effect::Respond { to, response } => {
+                        if let Some(reply) = turn.waiting.remove(&to.0) {
+                            reply.give(response, &mut turn.touched);
+                        }
+                    }
+                    Effect::Send { to, id, forwarded, request } => {
+                        self.send(turn, to, id, forwarded, &request);
+                    }
+                    Effect::Load { key } => self.load(turn, key),
+                    Effect::Commit { batch, changes } => {
+                        self.committer.submit(self.index, batch, changes);
+                    }
+                    Effect::LeaseActors => self.lease(),
+                    Effect::Notice(notice) => report(&notice),
+                }
+            }
+        }
+    }
+
+    fn send(
+        &mut self,
+        turn: &mut Turn,
+        to: crate::ids::NodeId,
+        id: u64,
+        forwarded: bool,
+        request: &Request,
+    ) {
+        let flags = if forwarded { crate::wire::frame::FORWARDED } else { 0 };
+        let Some(outbox) = self.links.outbox(to) else { return };
+        let mut oversize = None;
+        let wake = outbox.append(|buffer| {
+            oversize = codec::encode_request(buffer, id, flags, request).err();
+        });
+        if wake {
+            turn.touched.push(outbox);
+        }
+        if let Some(oversize) = oversize {
+            let failure = Failure::not_applied(FailureCode::TooLarge, oversize.to_string());
+            let response = Response::Failed(failure);
+            let input = Input::Response { from: to, id, response };
+            self.mailbox.post([Mail::Input(input)]);
+        }
+    }
+
+    fn load(&mut self, turn: &mut Turn, key: StoredKey) {
+        let result = match self.store.read_cached(&key) {
+            Ok(Cached::Known(record)) => Ok(record),
+            Ok(Cached::WouldBlock) => return self.loader.load(self.index, key),
+            Err(StoreError::Fatal(why)) => committer::die(&why),
+            Err(error) => Err(error),
+        };
+        let input = Input::Loaded { key, result };
+        self.shard.handle(self.clock.now(), input, &mut turn.effects);
+    }
+
+    /// Leases numbers for actors. Waits for the disk, once in a million new keys.
+    fn lease(&mut self) {
+        let count = u32::try_from(limits::ACTORS_LEASED).expect("the lease fits 32 bits");
+        match self.mark.lease(count) {
+            Ok(actors) => self.mailbox.post([Mail::Input(Input::Actors(actors))]),
+            Err(error) => committer::die(&error.to_string()),
+        }
+    }
+}
+
+fn admit(ask: Ask, turn: &mut Turn) -> Input {
+    turn.last_origin += 1;
+    turn.waiting.insert(turn.last_origin, ask.reply);
+    Input::Request {
+        from: Origin(turn.last_origin),
+        received: ask.received,
+        forwarded: ask.forwarded,
+        request: ask.request,
+    }
+}
+
+fn report(notice: &Notice) {
+    match notice {
+        Notice::Amnesia { key } => tracing::warn!(
+            key,
+            "a peer has seen writes of this node that its disk has forgotten; nothing is lost as long as a peer has them"
+        ),
+        Notice::DotCollision { key, dot } => tracing::error!(
+            key,
+            dot,
+            "one dot stands for two values; both are kept. Two processes may be running on copies of one disk"
+        ),
+        Notice::ManySiblings { key, siblings } => {
+            tracing::debug!(
+                key,
+                siblings,
+                "a key has many siblings; its writers do not use contexts"
+            );
+        }
+        Notice::Corrupt { key, why } => {
+            tracing::error!(
+                key,
+                why,
+                "a record is damaged; it will be restored from the other replicas when it is read"
+            );
+        }
+        Notice::Malformed { from, why } => {
+            let from = from.map(|node| node.short());
+            tracing::warn!(from, why, "a peer sent an object that does not decode");
+        }
+    }
+}

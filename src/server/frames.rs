@@ -1,0 +1,297 @@
+//! Connections that clients and peers open, in the framed protocol.
+//!
+//! A task reads whatever has arrived, takes all whole frames out of it and puts each request into
+//! its shard's mailbox, each mailbox once for each readable batch. Answers go straight from the
+//! shards into the connection's outbox. What a connection sends wrong costs that connection and
+//! nothing else.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::AsyncReadExt;
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::mailbox::Ask;
+use super::node::{Node, busy};
+use super::outbox::Outbox;
+use super::reply::ReplyTo;
+use crate::ids::NodeId;
+use crate::limits;
+use crate::wire::codec;
+use crate::wire::frame::{self, Frame, FrameError, Kind};
+use crate::wire::greeting::{self, Greeting, Hello, Refused, Role, Welcome};
+use crate::wire::messages::{Failure, FailureCode, Request, Response};
+
+/// Whoever connects has this long to say who it is.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
+/// A frame that has begun has this long to arrive; a connection that is quiet between frames may
+/// stay as long as it likes.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
+/// How much memory a connection begins with.
+const READ_BYTES: usize = 16 * 1024;
+
+/// Why a connection was closed by this side.
+#[derive(Debug, thiserror::Error)]
+enum Closed {
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    #[error("{0}")]
+    Wire(#[from] crate::wire::WireError),
+    #[error("it did not greet in time")]
+    NoGreeting,
+    #[error("a frame stopped half way")]
+    HalfFrame,
+    #[error("a {0:?} frame has no place here")]
+    OutOfPlace(Kind),
+    #[error("refused: {0}")]
+    Refused(String),
+}
+
+/// Who is on the other side.
+struct Peer {
+    role: Role,
+    /// The member, or this node for a client.
+    node: NodeId,
+    /// Requests that may be under way at once.
+    most_in_flight: usize,
+}
+
+/// Accepts connections until the process ends.
+pub async fn serve(node: Arc<Node>, listener: TcpListener) {
+    loop {
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, most likely: waiting lets some be closed.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let open = node.traffic.frame_connections.fetch_add(1, Ordering::Relaxed);
+        if open >= node.config.limits.connections as u64 {
+            node.traffic.frame_connections.fetch_sub(1, Ordering::Relaxed);
+            node.traffic.refused_connections.fetch_add(1, Ordering::Relaxed);
+            continue;
+        }
+        let node = node.clone();
+        tokio::spawn(async move {
+            if let Err(why) = connection(&node, stream).await {
+                node.traffic.malformed_connections.fetch_add(1, Ordering::Relaxed);
+                tracing::info!(%address, %why, "closed a connection");
+            }
+            node.traffic.frame_connections.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+}
+
+async fn connection(node: &Arc<Node>, stream: TcpStream) -> Result<(), Closed> {
+    let _ = stream.set_nodelay(true);
+    let (mut reader, writer) = stream.into_split();
+    let outbox = Outbox::new();
+    let writing = tokio::spawn({
+        let outbox = outbox.clone();
+        async move { outbox.write_to(writer).await }
+    });
+    let mut buffer = BytesMut::with_capacity(READ_BYTES);
+    let greeted = greet(node, &mut reader, &mut buffer, &outbox);
+    let result = match tokio::time::timeout(GREETING_TIMEOUT, greeted).await {
+        Err(_) => Err(Closed::NoGreeting),
+        Ok(Err(why)) => Err(why),
+        Ok(Ok(None)) => Ok(()),
+        Ok(Ok(Some(peer))) => read(node, &mut reader, &mut buffer, &outbox, &peer).await,
+    };
+    outbox.close();
+    // What was answered before still goes out, unless nobody reads it.
+    let _ = tokio::time::timeout(GREETING_TIMEOUT, writing).await;
+    result
+}
+
+/// Hears who the other side is. `None` when it went away without a word.
+async fn greet(
+    node: &Node,
+    reader: &mut OwnedReadHalf,
+    buffer: &mut BytesMut,
+    outbox: &Outbox,
+) -> Result<Option<Peer>, Closed> {
+    let frame = loop {
+        if let Some(frame) = frame::decode(buffer, limits::FRAME_PAYLOAD_BYTES_GREETING)? {
+            break frame;
+        }
+        match reader.read_buf(buffer).await {
+            Ok(0) | Err(_) if buffer.is_empty() => return Ok(None),
+            Ok(0) | Err(_) => return Err(Closed::HalfFrame),
+            Ok(_) => {}
+        }
+    };
+    let Greeting::Hello(hello) = greeting::decode_greeting(&frame)? else {
+        return Err(Closed::OutOfPlace(frame.kind));
+    };
+    match consider(node, &hello) {
+        Ok((welcome, peer)) => {
+            outbox.send(|buffer| greeting::encode_welcome(buffer, &welcome));
+            Ok(Some(peer))
+        }
+        Err(refused) => {
+            outbox.send(|buffer| greeting::encode_refused(buffer, &refused));
+            Err(Closed::Refused(refused.message))
+        }
+    }
+}
+
+fn consider(node: &Node, hello: &Hello) -> Result<(Welcome, Peer), Refused> {
+    let refuse = |code, message: String| Refused { code, message };
+    let theirs = hello.oldest_version..=hello.newest_version;
+    let version = greeting::negotiate(frame::OLDEST_VERSION..=frame::VERSION, theirs);
+    let version = version.ok_or_else(|| {
+        let (oldest, newest) = (frame::OLDEST_VERSION, frame::VERSION);
+        let message = format!("this node speaks protocol versions {oldest} to {newest}");
+        refuse(FailureCode::Invalid, message)
+    })?;
+    let ours = &node.config.cluster.name;
+    if hello.cluster != *ours && (hello.role == Role::Peer || !hello.cluster.is_empty()) {
+        let theirs = &hello.cluster;
+        let message = format!("this node belongs to cluster {ours:?}, not {theirs:?}");
+        return Err(refuse(FailureCode::Invalid, message));
+    }
+    let requests = &node.config.requests;
+    let peer = match (&hello.node, hello.role) {
+        (Some(introduction), Role::Peer) if introduction.id == node.id => {
+            let message = "this is the node itself, or a copy of its data directory";
+            return Err(refuse(FailureCode::Denied, message.to_owned()));
+        }
+        (Some(introduction), Role::Peer) => {
+            // A peer bounds itself, by what its own clients may have under way.
+            let most_in_flight = usize::MAX;
+            Peer { role: Role::Peer, node: introduction.id, most_in_flight }
+        }
+        (None, Role::Client) => {
+            let most_in_flight = requests.max_in_flight_per_connection;
+            Peer { role: Role::Client, node: node.id, most_in_flight }
+        }
+        _ => {
+            let message = "a peer says who it is, and a client does not".to_owned();
+            return Err(refuse(FailureCode::Invalid, message));
+        }
+    };
+    let welcome = Welcome {
+        version,
+        features: hello.features & greeting::FEATURES,
+        cluster: ours.clone(),
+        node: node.id,
+        incarnation: node.incarnation,
+        name: node.config.node.name.clone(),
+        topology: node.topology().version(),
+        key_bytes: node.config.limits.key_bytes as u32,
+        value_bytes: node.config.limits.value_bytes as u32,
+    };
+    Ok((welcome, peer))
+}
+
+async fn read(
+    node: &Arc<Node>,
+    reader: &mut OwnedReadHalf,
+    buffer: &mut BytesMut,
+    outbox: &Arc<Outbox>,
+    peer: &Peer,
+) -> Result<(), Closed> {
+    let mut asks: Vec<Vec<Ask>> = node.mailboxes.iter().map(|_| Vec::new()).collect();
+    let mut told_to_go = false;
+    loop {
+        let took = take_frames(node, buffer, outbox, peer, &mut asks);
+        for (mailbox, asks) in node.mailboxes.iter().zip(&mut asks) {
+            if !asks.is_empty() {
+                mailbox.offer(asks);
+            }
+            for ask in asks.drain(..) {
+                ask.reply.give_now(Response::Failed(busy()));
+            }
+        }
+        took?;
+        if node.draining.load(Ordering::Relaxed) && !std::mem::replace(&mut told_to_go, true) {
+            outbox.send(|buffer| greeting::encode_goaway(buffer, "this node is stopping"));
+        }
+        outbox.room().await;
+        let half_frame = !buffer.is_empty();
+        let arrived = reader.read_buf(buffer);
+        let arrived = match half_frame {
+            false => arrived.await,
+            true => match tokio::time::timeout(FRAME_TIMEOUT, arrived).await {
+                Ok(arrived) => arrived,
+                Err(_) => return Err(Closed::HalfFrame),
+            },
+        };
+        match arrived {
+            Ok(0) | Err(_) => return Ok(()),
+            Ok(_) => {}
+        }
+    }
+}
+
+/// Takes all whole frames out of `buffer`.
+fn take_frames(
+    node: &Arc<Node>,
+    buffer: &mut BytesMut,
+    outbox: &Arc<Outbox>,
+    peer: &Peer,
+    asks: &mut [Vec<Ask>],
+) -> Result<(), Closed> {
+    let received = node.clock.instant();
+    let topology = node.topology();
+    while let Some(frame) = frame::decode(buffer, limits::FRAME_PAYLOAD_BYTES)? {
+        let Frame { kind, flags, id, .. } = frame;
+        match kind {
+            Kind::Ping => {
+                greeting::decode_empty(&frame)?;
+                outbox.send(|buffer| greeting::encode_pong(buffer, id));
+                continue;
+            }
+            Kind::Pong | Kind::GoAway => continue,
+            kind if !kind.is_request() => return Err(Closed::OutOfPlace(kind)),
+            _ => {}
+        }
+        let fail = |failure: Failure| {
+            outbox.send(|out| codec::encode_response(out, id, &Response::Failed(failure)));
+        };
+        let request = match codec::decode_request(&frame) {
+            Ok(request) => request,
+            Err(error) => {
+                fail(Failure::not_applied(FailureCode::Invalid, error.to_string()));
+                continue;
+            }
+        };
+        if !peer.role.may_send(&request, flags) {
+            let message = "only members of the cluster may send this";
+            fail(Failure::not_applied(FailureCode::Denied, message));
+            continue;
+        }
+        if !outbox.admit(peer.most_in_flight) {
+            fail(busy());
+            continue;
+        }
+        let reply = ReplyTo::Connection(outbox.clone(), id);
+        let key = match request {
+            Request::Control(control) => {
+                let (node, from) = (node.clone(), peer.node);
+                tokio::spawn(async move { reply.give_now(node.control(from, control).await) });
+                continue;
+            }
+            Request::Get(ref get) => &get.key,
+            Request::Put(ref put) => &put.key,
+            Request::Read(ref read) => &read.key,
+            Request::Write(ref write) => &write.key,
+        };
+        let of_client = matches!(request, Request::Get(_) | Request::Put(_));
+        if let Some(refusal) = node.refusal().filter(|_| of_client) {
+            reply.give_now(Response::Failed(refusal));
+            continue;
+        }
+        let shard = node.shard_of(&topology, key);
+        let forwarded = flags & frame::FORWARDED != 0;
+        asks[shard].push(Ask { reply, received, forwarded, request });
+    }
+    Ok(())
+}

@@ -1,0 +1,345 @@
+//! Connections to the other members.
+//!
+//! For each member there is one task that keeps a connection to it: dials, greets, reads answers,
+//! and when the connection breaks tells the shards and dials again, waiting a little longer each
+//! time. Requests go out through the connection's outbox; answers carry the number of the shard
+//! that asked in their top byte and go to its mailbox. Numbers with [`CONTROL_SHARD`] there belong
+//! to the node itself.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+use super::mailbox::{Mail, Mailbox};
+use super::outbox::Outbox;
+use crate::ids::NodeId;
+use crate::limits;
+use crate::random::Random;
+use crate::replica::Input;
+use crate::wire::codec;
+use crate::wire::frame::{self, Frame, Kind};
+use crate::wire::greeting::{self, Greeting, Hello, Introduction, Role, Welcome};
+use crate::wire::messages::{Control, Request, Response};
+
+/// The number, in the place of a shard's, of requests that the node itself sends.
+const CONTROL_SHARD: u64 = 0xff;
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_LAST: Duration = Duration::from_secs(2);
+
+/// What a node tells others about itself when it connects.
+#[derive(Clone, Debug)]
+pub struct Myself {
+    /// The cluster it belongs to.
+    pub cluster: String,
+    /// Who it is.
+    pub introduction: Introduction,
+}
+
+/// All connections to members.
+pub struct Links {
+    myself: Myself,
+    connect_timeout: Duration,
+    mailboxes: Vec<Arc<Mailbox>>,
+    links: ArcSwap<BTreeMap<NodeId, Arc<Link>>>,
+    /// Told of every connection that has come up.
+    connected: tokio::sync::mpsc::UnboundedSender<NodeId>,
+}
+
+/// The connection to one member.
+pub struct Link {
+    node: NodeId,
+    address: ArcSwap<String>,
+    outbox: ArcSwapOption<Outbox>,
+    pending: Mutex<HashMap<u64, oneshot::Sender<Response>>>,
+    last_id: AtomicU64,
+}
+
+impl Links {
+    /// No connections yet; every one that comes up is told to `connected`.
+    #[must_use]
+    pub fn new(
+        myself: Myself,
+        connect_timeout: Duration,
+        mailboxes: Vec<Arc<Mailbox>>,
+        connected: tokio::sync::mpsc::UnboundedSender<NodeId>,
+    ) -> Arc<Self> {
+        let links = ArcSwap::default();
+        Arc::new(Self { myself, connect_timeout, mailboxes, links, connected })
+    }
+
+    /// The outbox of the connection to `node`, if there is one now.
+    #[must_use]
+    pub fn outbox(&self, node: NodeId) -> Option<Arc<Outbox>> {
+        self.links.load().get(&node)?.outbox.load_full()
+    }
+
+    /// Whether there is a connection to `node`.
+    #[must_use]
+    pub fn is_up(&self, node: NodeId) -> bool {
+        self.links.load().get(&node).is_some_and(|link| link.outbox.load().is_some())
+    }
+
+    /// The members there is a connection to.
+    #[must_use]
+    pub fn up(&self) -> Vec<NodeId> {
+        let links = self.links.load();
+        let up = links.values().filter(|link| link.outbox.load().is_some());
+        up.map(|link| link.node).collect()
+    }
+
+    /// Keeps a connection to each of `members` from now on.
+    pub fn keep(self: &Arc<Self>, members: &[(NodeId, String)]) {
+        let before = self.links.load_full();
+        let mut links = BTreeMap::new();
+        for (node, address) in members {
+            if let Some(link) = before.get(node) {
+                link.address.store(Arc::new(address.clone()));
+                links.insert(*node, link.clone());
+                continue;
+            }
+            let link = Arc::new(Link {
+                node: *node,
+                address: ArcSwap::from_pointee(address.clone()),
+                outbox: ArcSwapOption::empty(),
+                pending: Mutex::default(),
+                last_id: AtomicU64::new(0),
+            });
+            links.insert(*node, link.clone());
+            tokio::spawn(self.clone().keep_one(link));
+        }
+        self.links.store(Arc::new(links));
+    }
+
+    /// Asks `node` something that is not a shard's; `None` when there is no connection or no
+    /// answer in time.
+    pub async fn ask(&self, node: NodeId, control: Control, within: Duration) -> Option<Response> {
+        let link = self.links.load().get(&node)?.clone();
+        let outbox = link.outbox.load_full()?;
+        let sequence = link.last_id.fetch_add(1, Ordering::Relaxed) & ((1 << 56) - 1);
+        let id = (CONTROL_SHARD << 56) | sequence;
+        let (sender, receiver) = oneshot::channel();
+        link.pending().insert(id, sender);
+        let request = Request::Control(control);
+        let mut encoded = true;
+        outbox.send(|buffer| encoded = codec::encode_request(buffer, id, 0, &request).is_ok());
+        let answer = match encoded {
+            true => tokio::time::timeout(within, receiver).await.ok()?.ok(),
+            false => None,
+        };
+        link.pending().remove(&id);
+        answer
+    }
+
+    fn tell_shards(&self, input: impl Fn() -> Input) {
+        for mailbox in &self.mailboxes {
+            mailbox.post([Mail::Input(input())]);
+        }
+    }
+
+    async fn keep_one(self: Arc<Self>, link: Arc<Link>) {
+        let mut random = Random::new(link.node.0 as u64);
+        let mut wait = RETRY_FIRST;
+        let mut told = false;
+        loop {
+            match self.connect(&link).await {
+                Ok(stream) => {
+                    (wait, told) = (RETRY_FIRST, false);
+                    tracing::info!(peer = %link.node.short(), address = %link.address.load(), "connected");
+                    self.serve(&link, stream).await;
+                    tracing::info!(peer = %link.node.short(), "connection lost");
+                }
+                Err(error) if !told => {
+                    told = true;
+                    tracing::warn!(peer = %link.node.short(), address = %link.address.load(), %error, "cannot connect; trying on");
+                }
+                Err(_) => {}
+            }
+            if !self.links.load().contains_key(&link.node) {
+                return;
+            }
+            let jitter = Duration::from_millis(random.below(wait.as_millis() as u64 / 2 + 1));
+            tokio::time::sleep(wait + jitter).await;
+            wait = (wait * 2).min(RETRY_LAST);
+        }
+    }
+
+    async fn connect(&self, link: &Link) -> Result<(TcpStream, BytesMut), DialError> {
+        let address = link.address.load_full();
+        let (stream, buffer, welcome) = dial(&address, &self.myself, self.connect_timeout).await?;
+        if welcome.node != link.node {
+            let address = address.to_string();
+            return Err(DialError::Stranger { address, node: welcome.node.short() });
+        }
+        Ok((stream, buffer))
+    }
+
+    async fn serve(&self, link: &Arc<Link>, (stream, mut buffer): (TcpStream, BytesMut)) {
+        let outbox = Outbox::new();
+        let (mut reader, writer) = stream.into_split();
+        let writing = tokio::spawn({
+            let outbox = outbox.clone();
+            async move { outbox.write_to(writer).await }
+        });
+        link.outbox.store(Some(outbox.clone()));
+        self.tell_shards(|| Input::Connected(link.node));
+        let _ = self.connected.send(link.node);
+        let mut mail: Vec<Vec<Mail>> = self.mailboxes.iter().map(|_| Vec::new()).collect();
+        loop {
+            if let Err(error) = self.take_frames(link, &mut buffer, &mut mail) {
+                tracing::warn!(peer = %link.node.short(), %error, "closing a connection to a member");
+                break;
+            }
+            match reader.read_buf(&mut buffer).await {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+        }
+        link.outbox.store(None);
+        outbox.close();
+        writing.abort();
+        link.pending().clear();
+        self.tell_shards(|| Input::Disconnected(link.node));
+    }
+
+    /// Takes all whole frames out of `buffer` and sends them where they belong.
+    fn take_frames(
+        &self,
+        link: &Link,
+        buffer: &mut BytesMut,
+        mail: &mut [Vec<Mail>],
+    ) -> Result<(), DialError> {
+        while let Some(frame) = frame::decode(buffer, limits::FRAME_PAYLOAD_BYTES)? {
+            let Frame { kind, id, .. } = frame;
+            if !kind.is_response() {
+                continue; // GOAWAY and PONG: the breaker and the broken connection say the rest.
+            }
+            let response = codec::decode_response(&frame)?;
+            let shard = id >> 56;
+            if shard == CONTROL_SHARD {
+                if let Some(waiting) = link.pending().remove(&id) {
+                    let _ = waiting.send(response);
+                }
+            } else if let Some(mail) = mail.get_mut(shard as usize) {
+                mail.push(Mail::Input(Input::Response { from: link.node, id, response }));
+            }
+        }
+        for (mailbox, mail) in self.mailboxes.iter().zip(mail) {
+            if !mail.is_empty() {
+                mailbox.post(mail.drain(..));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Link {
+    fn pending(&self) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Response>>> {
+        self.pending.lock().expect("no holder of the lock panics")
+    }
+}
+
+/// Why a connection to another node did not come about, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The network.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// Nobody answered in time.
+    #[error("no answer in time")]
+    Timeout,
+    /// What came back is not our protocol.
+    #[error("{0}")]
+    Frame(#[from] frame::FrameError),
+    /// What came back does not decode.
+    #[error("{0}")]
+    Wire(#[from] crate::wire::WireError),
+    /// The other side does not want us.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// Another member lives there.
+    #[error("{address} is member {node} now, not the one that was looked for")]
+    Stranger {
+        /// Where.
+        address: String,
+        /// Who is there.
+        node: String,
+    },
+}
+
+/// Opens a connection to a node and greets it as a peer.
+pub async fn dial(
+    address: &str,
+    myself: &Myself,
+    within: Duration,
+) -> Result<(TcpStream, BytesMut, Welcome), DialError> {
+    let greeted = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let mut out = BytesMut::new();
+        let hello = Hello {
+            oldest_version: frame::OLDEST_VERSION,
+            newest_version: frame::VERSION,
+            features: greeting::FEATURES,
+            role: Role::Peer,
+            cluster: myself.cluster.clone(),
+            node: Some(myself.introduction.clone()),
+            agent: concat!("ringdove/", env!("CARGO_PKG_VERSION")).to_owned(),
+        };
+        greeting::encode_hello(&mut out, &hello);
+        stream.write_all(&out).await?;
+        let mut buffer = BytesMut::with_capacity(64 * 1024);
+        loop {
+            let most = limits::FRAME_PAYLOAD_BYTES_GREETING;
+            if let Some(frame) = frame::decode(&mut buffer, most)? {
+                debug_assert!(frame.kind != Kind::Hello);
+                return match greeting::decode_greeting(&frame)? {
+                    Greeting::Welcome(welcome) => Ok((stream, buffer, welcome)),
+                    Greeting::Refused(refused) => Err(DialError::Refused(refused.message)),
+                    Greeting::Hello(_) => Err(DialError::Refused("it greeted back".to_owned())),
+                };
+            }
+            if stream.read_buf(&mut buffer).await? == 0 {
+                return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+            }
+        }
+    };
+    tokio::time::timeout(within, greeted).await.map_err(|_| DialError::Timeout)?
+}
+
+/// Asks a node of which only the address is known, over a connection of its own.
+pub async fn ask_stranger(
+    address: &str,
+    myself: &Myself,
+    control: Control,
+    within: Duration,
+) -> Result<(Welcome, Response), DialError> {
+    let (mut stream, mut buffer, welcome) = dial(address, myself, within).await?;
+    let asked = async {
+        let mut out = BytesMut::new();
+        let request = Request::Control(control);
+        if let Err(oversize) = codec::encode_request(&mut out, 1, 0, &request) {
+            return Err(DialError::Refused(oversize.to_string()));
+        }
+        stream.write_all(&out).await?;
+        loop {
+            match frame::decode(&mut buffer, limits::FRAME_PAYLOAD_BYTES)? {
+                Some(frame) if frame.kind.is_response() => {
+                    return Ok((welcome, codec::decode_response(&frame)?));
+                }
+                Some(_) => continue,
+                None => {}
+            }
+            if stream.read_buf(&mut buffer).await? == 0 {
+                return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+            }
+        }
+    };
+    tokio::time::timeout(within, asked).await.map_err(|_| DialError::Timeout)?
+}

@@ -1,0 +1,445 @@
+//! The node as its sessions see it: somewhere to ask.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::clock::Clock;
+use super::cluster::{Cluster, ClusterError};
+use super::config::Config;
+use super::driver::Gauge;
+use super::links::Links;
+use super::mailbox::{Ask, Mail, Mailbox};
+use super::reply::ReplyTo;
+use super::rocks::RocksStore;
+use crate::ids::{Incarnation, NodeId, Partition, WriteId};
+use crate::key::Key;
+use crate::limits;
+use crate::membership::{ClusterState, Topology};
+use crate::random::Random;
+use crate::replica::{Counters, Input};
+use crate::store::{Store, StoredKey};
+use crate::wire::messages::{
+    Control, ControlReply, Failure, FailureCode, NodeStatus, PeerStatus, Request, Response,
+};
+
+/// How long one member may take over a question that is not about a key.
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes of keys in one page of a listing.
+const PAGE_BYTES: usize = 1 << 20;
+
+/// A running node. Shared by everything that serves.
+pub struct Node {
+    /// Who it is.
+    pub id: NodeId,
+    /// The span of its life.
+    pub incarnation: Incarnation,
+    /// Its disk cannot be proven complete.
+    pub amnesiac: bool,
+    /// How it was configured.
+    pub config: Config,
+    /// Its clocks.
+    pub clock: Clock,
+    /// The members and buckets it knows.
+    pub cluster: Cluster,
+    /// Its connections to the other members.
+    pub links: Arc<Links>,
+    /// Its records.
+    pub store: Arc<RocksStore>,
+    /// The mail of its shards.
+    pub mailboxes: Vec<Arc<Mailbox>>,
+    /// What its shards show of themselves.
+    pub gauges: Vec<Arc<Mutex<Gauge>>>,
+    /// What its sessions have counted.
+    pub traffic: Traffic,
+    /// Set once, when it is asked to stop.
+    pub draining: AtomicBool,
+    /// Where write ids come from.
+    pub random: Mutex<Random>,
+}
+
+/// What the sessions count.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// Framed connections open now.
+    pub frame_connections: AtomicU64,
+    /// Text connections open now.
+    pub text_connections: AtomicU64,
+    /// Connections closed because of what they sent.
+    pub malformed_connections: AtomicU64,
+    /// Connections refused because there were too many.
+    pub refused_connections: AtomicU64,
+}
+
+impl Node {
+    /// The rings and buckets in force.
+    #[must_use]
+    pub fn topology(&self) -> Arc<Topology> {
+        self.cluster.topology()
+    }
+
+    /// A write id nobody has used.
+    #[must_use]
+    pub fn new_write_id(&self) -> WriteId {
+        WriteId(self.random.lock().expect("no holder of the lock panics").next_u128())
+    }
+
+    /// The shard that `key` belongs to.
+    #[must_use]
+    pub fn shard_of(&self, topology: &Topology, key: &Key) -> usize {
+        usize::from(topology.partition(key).0) % self.mailboxes.len()
+    }
+
+    /// Why clients are not served now, if they are not.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Failure> {
+        if self.draining.load(Ordering::Relaxed) {
+            let message = "this node is stopping and takes no new work; ask another";
+            return Some(Failure::not_applied(FailureCode::Draining, message));
+        }
+        if self.cluster.is_formed() {
+            return None;
+        }
+        let (met, needed) = self.cluster.met();
+        let message = format!(
+            "the cluster is forming: {met} of {needed} members have met; \
+             start the others, or check cluster.seeds and cluster.initial_members"
+        );
+        let mut failure = Failure::not_applied(FailureCode::Forming, message);
+        failure.retry_after_ms = 500;
+        Some(failure)
+    }
+
+    /// Asks on behalf of a client of this process (a text session, the admin page): answers as
+    /// the framed protocol would.
+    pub async fn ask(&self, request: Request) -> Response {
+        if let Request::Control(control) = request {
+            return self.control(self.id, control).await;
+        }
+        let (sender, receiver) = oneshot::channel();
+        if let Some(failure) = self.submit(request, ReplyTo::Task(sender)) {
+            return Response::Failed(failure);
+        }
+        let stopped = || Failure::not_applied(FailureCode::Draining, "this node has stopped");
+        receiver.await.unwrap_or_else(|_| Response::Failed(stopped()))
+    }
+
+    /// Gives a request about a key to its shard; the answer goes to `reply`. Returns why not,
+    /// where it could not be given.
+    #[must_use]
+    pub fn submit(&self, request: Request, reply: ReplyTo) -> Option<Failure> {
+        let key = match &request {
+            Request::Get(get) => &get.key,
+            Request::Put(put) => &put.key,
+            Request::Read(read) => &read.key,
+            Request::Write(write) => &write.key,
+            Request::Control(_) => {
+                let message = "not a request about a key";
+                return Some(Failure::not_applied(FailureCode::Internal, message));
+            }
+        };
+        if let Some(refusal) = self.refusal() {
+            return Some(refusal);
+        }
+        let shard = self.shard_of(&self.topology(), key);
+        let received = self.clock.instant();
+        let mut asks = vec![Ask { reply, received, forwarded: false, request }];
+        self.mailboxes[shard].offer(&mut asks);
+        if asks.is_empty() { None } else { Some(busy()) }
+    }
+
+    /// What all shards have counted.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        for gauge in &self.gauges {
+            sum.add(&gauge.lock().expect("no holder of the lock panics").counters);
+        }
+        sum
+    }
+
+    /// Operations under way in all shards.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        let count = |gauge: &Arc<Mutex<Gauge>>| {
+            gauge.lock().expect("no holder of the lock panics").in_flight
+        };
+        self.gauges.iter().map(count).sum()
+    }
+
+    /// Answers a control request; `from` is the node it comes from, or this node for a client.
+    pub async fn control(&self, from: NodeId, control: Control) -> Response {
+        match self.answer_control(from, control).await {
+            Ok(reply) => Response::Control(reply),
+            Err(failure) => Response::Failed(failure),
+        }
+    }
+
+    async fn answer_control(
+        &self,
+        from: NodeId,
+        control: Control,
+    ) -> Result<ControlReply, Failure> {
+        let invalid = |why: String| Failure::not_applied(FailureCode::Invalid, why);
+        match control {
+            Control::Topology => Ok(ControlReply::Topology(self.topology().state().encode())),
+            Control::Exchange(bytes) => {
+                let theirs =
+                    ClusterState::decode(&bytes).map_err(|error| invalid(error.to_string()))?;
+                self.merge(from, &theirs).map_err(|error| invalid(error.to_string()))?;
+                Ok(ControlReply::Topology(self.topology().state().encode()))
+            }
+            Control::CreateBucket { name, settings } => {
+                self.cluster
+                    .create_bucket(&name, settings)
+                    .map_err(|error| invalid(error.to_string()))?;
+                self.topology_changed();
+                self.exchange_with_all().await;
+                Ok(ControlReply::Ok)
+            }
+            Control::Status => Ok(ControlReply::Status(self.status())),
+            Control::Explain { ref bucket, ref key } => {
+                let key = Key::new(bucket.as_bytes(), key).map_err(|e| invalid(e.to_string()))?;
+                self.explain(&key, control).await
+            }
+            Control::Keys { bucket, partition, after, count } => {
+                let count = (count as usize).min(limits::PAGE_KEYS);
+                self.keys(&bucket, Partition(partition), &after, count)
+            }
+            Control::Digest => {
+                let store = self.store.clone();
+                let scan = tokio::task::spawn_blocking(move || store.digest()).await;
+                let failed = |why: String| Failure::not_applied(FailureCode::Internal, why);
+                let (objects, digest) = scan
+                    .map_err(|error| failed(error.to_string()))?
+                    .map_err(|error| failed(error.to_string()))?;
+                Ok(ControlReply::Digest { objects, digest })
+            }
+        }
+    }
+
+    async fn explain(&self, key: &Key, control: Control) -> Result<ControlReply, Failure> {
+        let (sender, receiver) = oneshot::channel();
+        let shard = self.shard_of(&self.topology(), key);
+        let received = self.clock.instant();
+        let request = Request::Control(control);
+        let ask = Ask { reply: ReplyTo::Task(sender), received, forwarded: false, request };
+        let mut asks = vec![ask];
+        self.mailboxes[shard].offer(&mut asks);
+        if !asks.is_empty() {
+            return Err(busy());
+        }
+        match receiver.await {
+            Ok(Response::Control(reply)) => Ok(reply),
+            Ok(Response::Failed(failure)) => Err(failure),
+            _ => Err(Failure::not_applied(FailureCode::Draining, "this node has stopped")),
+        }
+    }
+
+    /// One page of the keys of a partition, from this node's disk or, where this node holds no
+    /// replica of it, from one that does.
+    ///
+    /// # Errors
+    /// When no replica of the partition can be asked.
+    pub async fn keys_anywhere(
+        &self,
+        bucket: &str,
+        partition: Partition,
+        after: &[u8],
+        count: usize,
+    ) -> Result<(Vec<Vec<u8>>, bool), Failure> {
+        let topology = self.topology();
+        let n = topology.bucket(bucket).map_or(limits::REPLICAS_DEFAULT, |settings| settings.n);
+        let mut owners = topology.primaries(partition, n).to_vec();
+        owners.sort_by_key(|owner| *owner != self.id);
+        for owner in owners {
+            let control = Control::Keys {
+                bucket: bucket.to_owned(),
+                partition: partition.0,
+                after: after.to_vec(),
+                count: count as u32,
+            };
+            let reply = match owner == self.id {
+                true => Some(self.control(self.id, control).await),
+                false => self.links.ask(owner, control, CONTROL_TIMEOUT).await,
+            };
+            if let Some(Response::Control(ControlReply::Keys { keys, done })) = reply {
+                return Ok((keys, done));
+            }
+        }
+        let message = format!("no replica of partition {partition} can be reached; try again");
+        Err(Failure::not_applied(FailureCode::Unavailable, message))
+    }
+
+    /// Reads from this node's disk; a page is small, so it is read where it is asked for.
+    fn keys(
+        &self,
+        bucket: &str,
+        partition: Partition,
+        after: &[u8],
+        count: usize,
+    ) -> Result<ControlReply, Failure> {
+        let failed = |code, why: String| Failure::not_applied(code, why);
+        let first = if after.is_empty() { &[0][..] } else { after };
+        let from = Key::new(bucket.as_bytes(), first)
+            .map_err(|error| failed(FailureCode::Invalid, error.to_string()))?;
+        let mut from = StoredKey::new(partition, &from);
+        let (mut keys, mut bytes) = (Vec::new(), 0);
+        let now = self.clock.now().wall;
+        // The key behind which a first page begins (one zero byte) may itself be there.
+        if after.is_empty() {
+            let record = self.store.read(&from);
+            let record = record.map_err(|e| failed(FailureCode::Corrupt, e.to_string()))?;
+            if record.is_some_and(|record| is_live(record, now)) {
+                keys.push(first.to_vec());
+            }
+        }
+        loop {
+            let page = self.store.page(partition, Some(&from), count.max(1));
+            let page = page.map_err(|e| failed(FailureCode::Corrupt, e.to_string()))?;
+            let Some(last) = page.last() else {
+                return Ok(ControlReply::Keys { keys, done: true });
+            };
+            from = last.key.clone();
+            for entry in page {
+                let key = entry.key.key();
+                if key.bucket() != bucket {
+                    return Ok(ControlReply::Keys { keys, done: true });
+                }
+                if is_live(entry.record, now) {
+                    bytes += key.name().len();
+                    keys.push(key.name().to_vec());
+                }
+                if keys.len() >= count || bytes >= PAGE_BYTES {
+                    return Ok(ControlReply::Keys { keys, done: false });
+                }
+            }
+        }
+    }
+
+    // ---- the cluster state ---------------------------------------------------------------
+
+    /// Merges what another node knows, and tells everyone if that changed anything.
+    ///
+    /// # Errors
+    /// When it does not fit; nothing is changed.
+    pub fn merge(&self, from: NodeId, theirs: &ClusterState) -> Result<bool, ClusterError> {
+        let changed = self.cluster.merge(from, theirs)?;
+        if changed {
+            self.topology_changed();
+        }
+        Ok(changed)
+    }
+
+    /// Tells the shards and the links of a new topology.
+    pub fn topology_changed(&self) {
+        let topology = self.topology();
+        for mailbox in &self.mailboxes {
+            mailbox.post([Mail::Input(Input::Topology(topology.clone()))]);
+        }
+        self.links.keep(&self.cluster.others());
+    }
+
+    /// Exchanges states with `node`.
+    pub async fn exchange_with(&self, node: NodeId) {
+        let control = Control::Exchange(self.topology().state().encode());
+        match self.links.ask(node, control, CONTROL_TIMEOUT).await {
+            Some(Response::Control(ControlReply::Topology(bytes))) => {
+                let merged = ClusterState::decode(&bytes).map_err(ClusterError::from);
+                if let Err(error) = merged.and_then(|theirs| self.merge(node, &theirs)) {
+                    tracing::warn!(peer = %node.short(), %error, "a member's cluster state was not taken");
+                }
+            }
+            Some(Response::Failed(failure)) => {
+                let why = failure.message;
+                tracing::warn!(peer = %node.short(), why, "a member did not take this node's cluster state");
+            }
+            _ => {}
+        }
+    }
+
+    /// Exchanges states with every member there is a connection to, all at once.
+    pub async fn exchange_with_all(&self) {
+        let mut exchanges: Vec<_> =
+            self.links.up().into_iter().map(|node| Box::pin(self.exchange_with(node))).collect();
+        std::future::poll_fn(|context| {
+            exchanges.retain_mut(|exchange| exchange.as_mut().poll(context).is_pending());
+            match exchanges.is_empty() {
+                true => std::task::Poll::Ready(()),
+                false => std::task::Poll::Pending,
+            }
+        })
+        .await;
+    }
+
+    // ---- how it is -----------------------------------------------------------------------
+
+    fn status(&self) -> NodeStatus {
+        let topology = self.topology();
+        let shares = topology.ring(limits::REPLICAS_DEFAULT).shares();
+        let share = |id: NodeId| shares.iter().find(|share| share.id == id);
+        let slots: u64 = shares.iter().map(|share| u64::from(share.owned)).sum();
+        let peers = topology.state().active().map(|(id, entry)| PeerStatus {
+            id,
+            name: entry.name.clone(),
+            address: entry.address.clone(),
+            zone: entry.zone.clone(),
+            up: id == self.id || self.links.is_up(id),
+            share: share(id)
+                .map_or(0, |share| (u64::from(share.owned) * 10_000 / slots.max(1)) as u32),
+        });
+        let rows = self.counters().rows();
+        let mut counters: Vec<(String, u64)> =
+            rows.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
+        let traffic = &self.traffic;
+        for (name, count) in [
+            ("frame_connections", &traffic.frame_connections),
+            ("text_connections", &traffic.text_connections),
+            ("malformed_connections", &traffic.malformed_connections),
+            ("refused_connections", &traffic.refused_connections),
+        ] {
+            counters.push((name.to_owned(), count.load(Ordering::Relaxed)));
+        }
+        counters.push(("in_flight".to_owned(), self.in_flight() as u64));
+        NodeStatus {
+            id: self.id,
+            name: self.config.node.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_ms: self.clock.instant().0 / 1000,
+            state: self.state().to_owned(),
+            topology: topology.version(),
+            keys: self.store.estimated_keys(),
+            amnesiac: self.amnesiac,
+            peers: peers.collect(),
+            counters,
+        }
+    }
+
+    /// `draining`, `forming` or `serving`.
+    #[must_use]
+    pub fn state(&self) -> &'static str {
+        match (self.draining.load(Ordering::Relaxed), self.cluster.is_formed()) {
+            (true, _) => "draining",
+            (false, false) => "forming",
+            (false, true) => "serving",
+        }
+    }
+}
+
+fn is_live(record: bytes::Bytes, now: crate::time::WallMs) -> bool {
+    let object = crate::store::record::Record::decode(record)
+        .and_then(|record| crate::causality::Object::decode(record.object));
+    // A damaged record is listed: reading it will say what is wrong.
+    object.map_or(true, |object| !object.values(now).is_empty())
+}
+
+/// The answer where a queue is full.
+#[must_use]
+pub fn busy() -> Failure {
+    let message = "too many requests are waiting at this node; try again in a moment";
+    let mut failure = Failure::not_applied(FailureCode::Busy, message);
+    failure.retry_after_ms = 50;
+    failure
+}

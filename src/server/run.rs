@@ -1,0 +1,391 @@
+//! The life of a node: start, serve, drain, stop.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::admin;
+use super::clock::Clock;
+use super::cluster::Cluster;
+use super::committer::Committer;
+use super::config::{Config, Durability as ConfiguredDurability};
+use super::disk::{Disk, Verdict};
+use super::driver::Driver;
+use super::links::{self, Links, Myself};
+use super::loader::Loader;
+use super::mailbox::{Mail, Mailbox};
+use super::node::{Node, Traffic};
+use super::rocks::{Durability, RocksOptions};
+use super::{frames, text};
+use crate::limits;
+use crate::membership::{ClusterState, MemberEntry};
+use crate::random::Random;
+use crate::replica::{Input, Settings, Shard};
+use crate::store::Store;
+use crate::wire::greeting::Introduction;
+use crate::wire::messages::BucketSettings;
+
+/// How often a node that has not met everyone asks its seeds.
+const FORMING_EVERY: Duration = Duration::from_millis(300);
+/// How often a node compares its cluster state with another's for no particular reason.
+const EXCHANGE_EVERY: Duration = Duration::from_secs(5);
+/// How long the threads may take to end once nothing is under way.
+const STOP_WITHIN: Duration = Duration::from_secs(1);
+
+/// Runs a node until it is told to stop by SIGTERM or SIGINT.
+///
+/// # Errors
+/// When it cannot start: the data directory, the ports, the cluster state. Nothing was served.
+pub fn run(config: Config) -> Result<ExitCode> {
+    install_log(&config);
+    let threads = config.threads();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(threads).enable_all().build()?;
+    runtime.block_on(async {
+        let running = Running::start(config).await?;
+        running.until_told_to_stop().await?;
+        Ok(running.stop().await)
+    })
+}
+
+/// A node and the threads it owns.
+struct Running {
+    node: Arc<Node>,
+    disk: Disk,
+    committer: Committer,
+    committing: JoinHandle<()>,
+    shards: Vec<JoinHandle<()>>,
+    pid_file: PathBuf,
+}
+
+impl Running {
+    async fn start(config: Config) -> Result<Self> {
+        let directory = config.node.data_dir.clone();
+        // The ports first: a second start of the same node must not get as far as its data.
+        let frames = bind(&config.listen.address, "listen.address").await?;
+        let text = bind_unless_empty(&config.listen.text, "listen.text").await?;
+        let admin = bind_unless_empty(&config.listen.admin, "listen.admin").await?;
+        let options = rocks_options(&config);
+        let opening = directory.clone();
+        let disk = tokio::task::spawn_blocking(move || Disk::open(&opening, &options)).await??;
+        let pid_file = directory.join("pid");
+        fs::write(&pid_file, format!("{}\n", std::process::id()))
+            .with_context(|| format!("writing {}", pid_file.display()))?;
+        let mark = disk.mark.state();
+        let amnesiac = report_verdict(&disk.verdict);
+        let cluster = open_cluster(&config, &disk)?;
+        let clock = Clock::start();
+        let seed = entropy()?;
+        let mailboxes: Vec<Arc<Mailbox>> =
+            (0..config.shards()).map(|_| Arc::new(Mailbox::new(config.requests.queue))).collect();
+        let introduction = Introduction {
+            id: mark.member,
+            incarnation: mark.incarnation,
+            name: config.node.name.clone(),
+            address: config.advertised().to_owned(),
+        };
+        let myself = Myself { cluster: config.cluster.name.clone(), introduction };
+        let connect_timeout = Duration::from_millis(u64::from(config.requests.connect_ms));
+        let (connected, connections) = tokio::sync::mpsc::unbounded_channel();
+        let links = Links::new(myself.clone(), connect_timeout, mailboxes.clone(), connected);
+        let store: Arc<dyn Store> = disk.store.clone();
+        let (committer, committing) = Committer::start(store.clone(), mailboxes.clone());
+        let loader = Loader::start(&store, &mailboxes);
+        let gauges = mailboxes.iter().map(|_| Arc::new(Mutex::default())).collect();
+        let node = Arc::new(Node {
+            id: mark.member,
+            incarnation: mark.incarnation,
+            amnesiac,
+            clock,
+            cluster,
+            links: links.clone(),
+            store: disk.store.clone(),
+            mailboxes: mailboxes.clone(),
+            gauges,
+            traffic: Traffic::default(),
+            draining: AtomicBool::new(false),
+            random: Mutex::new(Random::new(seed)),
+            config,
+        });
+        let mut shards = Vec::new();
+        for (index, mailbox) in mailboxes.iter().enumerate() {
+            let lease = u32::try_from(limits::ACTORS_LEASED).expect("the lease fits 32 bits");
+            let actors = disk.mark.lease(lease)?;
+            let settings = shard_settings(&node, index);
+            let seed = seed.wrapping_add(index as u64);
+            let driver = Driver {
+                index,
+                shard: Shard::new(settings, node.topology(), actors, seed),
+                mailbox: mailbox.clone(),
+                clock,
+                store: store.clone(),
+                loader: loader.clone(),
+                committer: committer.clone(),
+                links: links.clone(),
+                mark: disk.mark.clone(),
+                gauge: node.gauges[index].clone(),
+            };
+            shards.push(driver.start());
+        }
+        links.keep(&node.cluster.others());
+        tokio::spawn(frames::serve(node.clone(), frames));
+        if let Some(listener) = text {
+            tokio::spawn(text::serve(node.clone(), listener));
+        }
+        if let Some(listener) = admin {
+            tokio::spawn(admin::serve(node.clone(), listener));
+        }
+        tokio::spawn(exchange_on_connect(node.clone(), connections));
+        tokio::spawn(exchange_now_and_then(node.clone()));
+        tokio::spawn(meet(node.clone(), myself));
+        let (name, id) = (&node.config.node.name, node.id);
+        let frames = &node.config.listen.address;
+        let text = &node.config.listen.text;
+        tracing::info!(%name, %id, %frames, %text, "started");
+        Ok(Self { node, disk, committer, committing, shards, pid_file })
+    }
+
+    async fn until_told_to_stop(&self) -> Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        Ok(())
+    }
+
+    /// Refuses new work, finishes what is under way, and leaves the disk in order.
+    async fn stop(self) -> ExitCode {
+        let node = &self.node;
+        tracing::info!(in_flight = node.in_flight(), "stopping: no new work is taken");
+        node.draining.store(true, Ordering::Relaxed);
+        for mailbox in &node.mailboxes {
+            mailbox.post([Mail::Input(Input::Drain)]);
+        }
+        let drained_by = std::time::Instant::now()
+            + Duration::from_millis(u64::from(node.config.requests.drain_ms));
+        // One round at least, so that requests in the mailboxes have been looked at.
+        loop {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if node.in_flight() == 0 || std::time::Instant::now() >= drained_by {
+                break;
+            }
+        }
+        for mailbox in &node.mailboxes {
+            mailbox.post([Mail::Stop]);
+        }
+        let left = node.in_flight();
+        let (committer, committing, shards, disk) =
+            (self.committer, self.committing, self.shards, self.disk);
+        let closing = tokio::task::spawn_blocking(move || {
+            for shard in shards {
+                let _ = shard.join();
+            }
+            committer.stop();
+            let _ = committing.join();
+            disk.close()
+        });
+        let closed = tokio::time::timeout(STOP_WITHIN + Duration::from_secs(5), closing).await;
+        let _ = fs::remove_file(&self.pid_file);
+        match closed {
+            Ok(Ok(Ok(()))) => {
+                tracing::info!(left, "stopped");
+                ExitCode::SUCCESS
+            }
+            Ok(Ok(Err(error))) => {
+                tracing::error!(%error, "the disk could not be closed in order");
+                ExitCode::from(70)
+            }
+            _ => {
+                tracing::error!("the disk could not be closed in time");
+                ExitCode::from(70)
+            }
+        }
+    }
+}
+
+fn install_log(config: &Config) {
+    use std::io::IsTerminal;
+    let filter = tracing_subscriber::EnvFilter::new(&config.log.level);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    // A second node in one process (in a test) finds the first one's.
+    let _ = subscriber.try_init();
+}
+
+async fn bind(address: &str, setting: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}; is another node running there? Change {setting}")
+    })
+}
+
+async fn bind_unless_empty(address: &str, setting: &str) -> Result<Option<TcpListener>> {
+    match address.is_empty() {
+        true => Ok(None),
+        false => bind(address, setting).await.map(Some),
+    }
+}
+
+fn rocks_options(config: &Config) -> RocksOptions {
+    let storage = &config.storage;
+    let interval = Duration::from_millis(u64::from(storage.interval_ms));
+    RocksOptions {
+        durability: match storage.durability {
+            ConfiguredDurability::Fsync => Durability::Fsync,
+            ConfiguredDurability::Interval => Durability::Interval(interval),
+            ConfiguredDurability::None => Durability::None,
+        },
+        cache_bytes: storage.cache_mb << 20,
+        memtable_bytes: storage.memtable_mb << 20,
+        background_jobs: storage.max_background_jobs as u16,
+        reserve_bytes: (storage.reserve_mb as u64) << 20,
+    }
+}
+
+/// Says what the disk can be trusted with; returns whether this node may have forgotten things.
+fn report_verdict(verdict: &Verdict) -> bool {
+    match verdict {
+        Verdict::Complete { clean: true } => tracing::info!("the disk is complete"),
+        Verdict::Complete { clean: false } => {
+            tracing::info!("not stopped in order last time; the disk is complete all the same");
+        }
+        Verdict::Amnesiac { why } => {
+            tracing::error!(
+                why,
+                "this disk has lost acknowledged writes; they are on the other replicas. \
+                 This node takes writes, and does not count in read quorums"
+            );
+            return true;
+        }
+    }
+    false
+}
+
+fn open_cluster(config: &Config, disk: &Disk) -> Result<Cluster> {
+    let cluster = &config.cluster;
+    let mut fresh = ClusterState::new(&cluster.name, cluster.partitions);
+    let default = fresh.buckets.get_mut("default").expect("a new state has it");
+    default.settings = BucketSettings { n: cluster.replicas, ..BucketSettings::default() };
+    let entry = MemberEntry {
+        version: 1,
+        name: config.node.name.clone(),
+        address: config.advertised().to_owned(),
+        text_address: config.listen.text.clone(),
+        zone: config.node.zone.clone(),
+        weight: config.node.weight,
+        removed: false,
+    };
+    let me = disk.mark.state().member;
+    let directory = &config.node.data_dir;
+    Ok(Cluster::open(directory, fresh, me, entry, cluster.initial_members)?)
+}
+
+fn shard_settings(node: &Node, index: usize) -> Settings {
+    let (requests, limits) = (&node.config.requests, &node.config.limits);
+    let millis = |ms: u32| Duration::from_millis(u64::from(ms));
+    Settings {
+        shard: u8::try_from(index).expect("the configuration allows few shards"),
+        node: node.id,
+        incarnation: node.incarnation,
+        amnesiac: node.amnesiac,
+        fsync: node.config.storage.durability == ConfiguredDurability::Fsync,
+        attempt: millis(requests.attempt_ms),
+        timeout: millis(requests.timeout_ms),
+        key_bytes: limits.key_bytes,
+        value_bytes: limits.value_bytes,
+        siblings_warn: limits.siblings_warn,
+        siblings_refuse: limits.siblings_refuse,
+        max_in_flight: requests.max_in_flight.div_ceil(node.mailboxes.len()),
+        breaker_failures: requests.breaker_failures,
+        breaker_open: millis(requests.breaker_open_ms),
+    }
+}
+
+/// Exchanges cluster states with every member whose connection has come up.
+async fn exchange_on_connect(
+    node: Arc<Node>,
+    mut connections: tokio::sync::mpsc::UnboundedReceiver<crate::ids::NodeId>,
+) {
+    while let Some(peer) = connections.recv().await {
+        let before = node.topology().version();
+        node.exchange_with(peer).await;
+        if node.topology().version() != before {
+            node.exchange_with_all().await;
+        }
+    }
+}
+
+/// Compares cluster states with one member after the other: whatever was missed is made good.
+async fn exchange_now_and_then(node: Arc<Node>) {
+    let mut turn = 0;
+    loop {
+        tokio::time::sleep(EXCHANGE_EVERY).await;
+        let up = node.links.up();
+        if let Some(peer) = up.get(turn % up.len().max(1)) {
+            node.exchange_with(*peer).await;
+        }
+        turn += 1;
+    }
+}
+
+/// Asks the seeds for the cluster state until as many members have met as the cluster begins with.
+async fn meet(node: Arc<Node>, myself: Myself) {
+    let mut told: Option<String> = None;
+    while !node.cluster.is_formed() {
+        for seed in &node.config.cluster.seeds {
+            if seed == node.config.advertised() || *seed == node.config.listen.address {
+                continue;
+            }
+            if let Err(why) = introduce(&node, &myself, seed).await {
+                let why = why.to_string();
+                let is_news = why.contains("formed") && told.as_ref() != Some(&why);
+                if is_news {
+                    tracing::error!(seed, why, "a seed does not take this node in");
+                    told = Some(why);
+                } else {
+                    tracing::debug!(seed, why, "a seed does not answer");
+                }
+            }
+        }
+        tokio::time::sleep(FORMING_EVERY).await;
+    }
+    let (members, _) = node.cluster.met();
+    tracing::info!(members, "the cluster has formed");
+}
+
+/// Exchanges states with a node of which only the address is known.
+async fn introduce(node: &Node, myself: &Myself, seed: &str) -> Result<()> {
+    use crate::wire::messages::{Control, ControlReply, Response};
+    let within = Duration::from_millis(u64::from(node.config.requests.connect_ms));
+    let control = Control::Exchange(node.topology().state().encode());
+    let (welcome, response) = links::ask_stranger(seed, myself, control, within).await?;
+    match response {
+        Response::Control(ControlReply::Topology(bytes)) => {
+            let theirs = ClusterState::decode(&bytes)?;
+            node.merge(welcome.node, &theirs)?;
+            Ok(())
+        }
+        Response::Failed(failure) => anyhow::bail!("{}", failure.message),
+        _ => anyhow::bail!("it answered something else"),
+    }
+}
+
+/// Random bits of the operating system.
+fn entropy() -> Result<u64> {
+    use std::io::Read;
+    let mut bytes = [0; 8];
+    fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
+}

@@ -1,0 +1,362 @@
+//! Random messages of every type, from a seed, for the tests of the framed protocol.
+
+use bytes::{Bytes, BytesMut};
+use ringdove::causality::{Actor, Dot, Hlc};
+use ringdove::ids::{Incarnation, NodeId, WriteId};
+use ringdove::key::Key;
+use ringdove::limits;
+use ringdove::random::Random;
+use ringdove::time::WallMs;
+use ringdove::wire::codec::{encode_request, encode_response};
+use ringdove::wire::frame::{self, Frame};
+use ringdove::wire::greeting::{Hello, Introduction, Refused, Role, Welcome};
+use ringdove::wire::messages::*;
+
+/// Draws messages. Every variant of every type comes up, and so do the edges of numbers.
+pub struct Values(pub Random);
+
+impl Values {
+    pub fn new(seed: u64) -> Self {
+        Self(Random::new(seed))
+    }
+
+    fn one_of<T: Clone>(&mut self, choices: &[T]) -> T {
+        choices[self.0.below(choices.len() as u64) as usize].clone()
+    }
+
+    fn flag(&mut self) -> bool {
+        self.0.chance(50)
+    }
+
+    /// 0 and the largest as often as anything between.
+    fn number(&mut self) -> u64 {
+        let any = self.0.next_u64() >> self.0.below(64);
+        self.one_of(&[0, 1, any, any, u64::MAX])
+    }
+
+    fn number_u128(&mut self) -> u128 {
+        u128::from(self.number()) << 64 | u128::from(self.number())
+    }
+
+    fn small(&mut self) -> u8 {
+        self.number() as u8
+    }
+
+    pub fn bytes(&mut self, most: u64) -> Bytes {
+        let length = self.0.below(most + 1);
+        (0..length).map(|_| self.0.next_u64() as u8).collect()
+    }
+
+    fn text(&mut self, most: u64) -> String {
+        let length = self.0.below(most / 2 + 1);
+        (0..length).map(|_| self.one_of(&['a', 'Z', '0', '-', ' ', 'é'])).collect()
+    }
+
+    pub fn key(&mut self) -> Key {
+        let longest = "n".repeat(limits::BUCKET_NAME_BYTES);
+        let bucket = self.one_of(&["b", "carts", &longest]);
+        let mut name = self.bytes(200).to_vec();
+        name.push(0);
+        Key::new(bucket.as_bytes(), &name).unwrap()
+    }
+
+    fn level(&mut self) -> Level {
+        let count = 1 + self.0.below(limits::REPLICAS_MAX.into()) as u8;
+        self.one_of(&[Level::Default, Level::Quorum, Level::All, Level::Count(count)])
+    }
+
+    fn budget_ms(&mut self) -> u32 {
+        self.0.below(u64::from(limits::BUDGET_MS_MAX) + 1) as u32
+    }
+
+    fn node(&mut self) -> NodeId {
+        NodeId(self.number_u128())
+    }
+
+    fn topology(&mut self) -> TopologyVersion {
+        TopologyVersion { epoch: self.number(), hash: self.number() }
+    }
+
+    pub fn get(&mut self) -> Request {
+        let (r, pr) = (self.level(), self.level());
+        let (key, budget_ms, trace) = (self.key(), self.budget_ms(), self.flag());
+        Request::Get(Get { key, r, pr, budget_ms, trace })
+    }
+
+    pub fn put(&mut self) -> Request {
+        let context = self.bytes(90);
+        let basis = self.one_of(&[Basis::Context(context), Basis::Blind, Basis::Observed]);
+        let conditions = [Condition::None, Condition::Absent, Condition::Present];
+        let condition = match basis {
+            Basis::Observed => self.one_of(&conditions),
+            Basis::Context(_) | Basis::Blind => Condition::None,
+        };
+        Request::Put(Put {
+            key: self.key(),
+            write_id: WriteId(self.number_u128()),
+            attempt: self.small(),
+            basis,
+            condition,
+            value: self.flag().then(|| self.bytes(300)),
+            ttl_ms: self.flag().then(|| self.number()),
+            w: self.level(),
+            pw: self.level(),
+            budget_ms: self.budget_ms(),
+        })
+    }
+
+    pub fn read(&mut self) -> Request {
+        let (key, digest, budget_ms) = (self.key(), self.flag(), self.budget_ms());
+        Request::Read(Read { key, digest, budget_ms })
+    }
+
+    pub fn write(&mut self) -> Request {
+        let purpose = self.one_of(&[Purpose::Replicate, Purpose::Repair, Purpose::Restore]);
+        let (key, object, budget_ms) = (self.key(), self.bytes(300), self.budget_ms());
+        Request::Write(Write { key, object, purpose, budget_ms })
+    }
+
+    pub fn control(&mut self) -> Request {
+        let settings = BucketSettings {
+            n: self.small(),
+            r: self.level(),
+            w: self.level(),
+            conflicts: self.one_of(&[Conflicts::Siblings, Conflicts::LastWriteWins]),
+            ttl_ms: self.flag().then(|| self.number()),
+        };
+        let (name, bytes) = (self.text(40), self.bytes(200).to_vec());
+        let (partition, count) = (self.number() as u16, self.number() as u32);
+        Request::Control(self.one_of(&[
+            Control::Topology,
+            Control::Exchange(bytes.clone()),
+            Control::CreateBucket { name: name.clone(), settings },
+            Control::Status,
+            Control::Explain { bucket: name.clone(), key: bytes.clone() },
+            Control::Keys { bucket: name, partition, after: bytes, count },
+            Control::Digest,
+        ]))
+    }
+
+    fn receipt(&mut self) -> Receipt {
+        Receipt {
+            n: self.small(),
+            needed: self.small(),
+            acks: self.small(),
+            primaries: self.small(),
+            fallbacks: self.small(),
+            fsynced: self.small(),
+            zones: self.small(),
+            coordinator: self.node(),
+            micros: self.number() as u32,
+            topology: self.topology(),
+        }
+    }
+
+    fn value(&mut self) -> Value {
+        let actor = Actor { incarnation: Incarnation(self.number()), k: self.number() };
+        Value {
+            dot: Dot { actor, counter: self.number() },
+            write_id: WriteId(self.number_u128()),
+            hlc: Hlc(self.number()),
+            expires_at: self.flag().then(|| WallMs(self.number())),
+            data: self.bytes(200),
+        }
+    }
+
+    fn hop(&mut self) -> Hop {
+        Hop { node: self.node(), micros: self.number() as u32, what: self.text(60) }
+    }
+
+    pub fn got(&mut self) -> Response {
+        let (siblings, hops) = (self.0.below(5), self.0.below(4));
+        Response::Got(Got {
+            context: self.bytes(90),
+            values: (0..siblings).map(|_| self.value()).collect(),
+            deleted: self.flag(),
+            receipt: self.receipt(),
+            trace: (0..hops).map(|_| self.hop()).collect(),
+        })
+    }
+
+    pub fn done(&mut self) -> Response {
+        Response::Done(Done { context: self.bytes(90), receipt: self.receipt() })
+    }
+
+    pub fn held(&mut self) -> Response {
+        let (object, digest) = (self.bytes(300), self.number_u128());
+        let choices = [HeldObject::Missing, HeldObject::Full(object), HeldObject::Digest(digest)];
+        Response::Held(Held { object: self.one_of(&choices), amnesiac: self.flag() })
+    }
+
+    pub fn stored(&mut self) -> Response {
+        Response::Stored(Stored { fsynced: self.flag() })
+    }
+
+    fn status(&mut self) -> NodeStatus {
+        let (peers, counters) = (self.0.below(4), self.0.below(4));
+        NodeStatus {
+            id: self.node(),
+            name: self.text(40),
+            version: self.text(20),
+            uptime_ms: self.number(),
+            state: self.text(20),
+            topology: self.topology(),
+            keys: self.number(),
+            amnesiac: self.flag(),
+            peers: (0..peers)
+                .map(|_| PeerStatus {
+                    id: self.node(),
+                    name: self.text(40),
+                    address: self.text(40),
+                    zone: self.text(40),
+                    up: self.flag(),
+                    share: self.number() as u32,
+                })
+                .collect(),
+            counters: (0..counters).map(|_| (self.text(20), self.number())).collect(),
+        }
+    }
+
+    fn explanation(&mut self) -> Explanation {
+        let (replicas, fallbacks) = (self.0.below(4), self.0.below(4));
+        Explanation {
+            token: self.number(),
+            partition: self.number() as u16,
+            n: self.small(),
+            replicas: (0..replicas)
+                .map(|_| ReplicaView {
+                    node: self.node(),
+                    name: self.text(40),
+                    state: self.text(20),
+                    clock: self.text(60),
+                    siblings: self.number() as u32,
+                    tombstones: self.number() as u32,
+                    bytes: self.number(),
+                    digest: self.number_u128(),
+                })
+                .collect(),
+            fallbacks: (0..fallbacks).map(|_| self.node()).collect(),
+        }
+    }
+
+    pub fn control_reply(&mut self) -> Response {
+        let bytes = self.bytes(200).to_vec();
+        let keys = (0..self.0.below(5)).map(|_| self.bytes(30).to_vec()).collect();
+        let choices = [
+            ControlReply::Topology(bytes),
+            ControlReply::Ok,
+            ControlReply::Status(self.status()),
+            ControlReply::Explain(self.explanation()),
+            ControlReply::Keys { keys, done: self.flag() },
+            ControlReply::Digest { objects: self.number(), digest: self.number_u128() },
+        ];
+        Response::Control(self.one_of(&choices))
+    }
+
+    fn failure_code(&mut self) -> FailureCode {
+        use FailureCode::*;
+        self.one_of(&[
+            Unavailable,
+            Unknown,
+            Timeout,
+            Busy,
+            Exists,
+            Absent,
+            Siblings,
+            BadContext,
+            TooLarge,
+            Draining,
+            NoBucket,
+            Forming,
+            DiskFull,
+            Corrupt,
+            Denied,
+            Invalid,
+            Internal,
+        ])
+    }
+
+    pub fn failed(&mut self) -> Response {
+        Response::Failed(Failure {
+            code: self.failure_code(),
+            outcome: self.one_of(&[Outcome::NotApplied, Outcome::Unknown]),
+            acks: self.small(),
+            needed: self.small(),
+            write_id: self.flag().then(|| WriteId(self.number_u128())),
+            context: self.bytes(90),
+            retry_after_ms: self.number() as u32,
+            message: self.text(100),
+        })
+    }
+
+    pub fn hello(&mut self) -> Hello {
+        let newest_version = 1 + self.0.below(255) as u8;
+        let role = self.one_of(&[Role::Client, Role::Peer]);
+        Hello {
+            oldest_version: 1 + self.0.below(newest_version.into()) as u8,
+            newest_version,
+            features: self.number(),
+            role,
+            cluster: self.text(24),
+            node: (role == Role::Peer).then(|| Introduction {
+                id: self.node(),
+                incarnation: Incarnation(self.number()),
+                name: self.text(24),
+                address: self.text(120),
+            }),
+            agent: self.text(24),
+        }
+    }
+
+    pub fn welcome(&mut self) -> Welcome {
+        Welcome {
+            version: self.small(),
+            features: self.number(),
+            cluster: self.text(24),
+            node: self.node(),
+            incarnation: Incarnation(self.number()),
+            name: self.text(24),
+            topology: self.topology(),
+            key_bytes: self.number() as u32,
+            value_bytes: self.number() as u32,
+        }
+    }
+
+    pub fn refused(&mut self) -> Refused {
+        Refused { code: self.failure_code(), message: self.text(100) }
+    }
+
+    /// A request of each kind in turn.
+    pub fn request(&mut self, turn: u64) -> Request {
+        let kinds = [Self::get, Self::put, Self::read, Self::write, Self::control];
+        kinds[(turn % 5) as usize](self)
+    }
+
+    /// An answer of each kind in turn.
+    pub fn response(&mut self, turn: u64) -> Response {
+        let kinds =
+            [Self::got, Self::done, Self::held, Self::stored, Self::control_reply, Self::failed];
+        kinds[(turn % 6) as usize](self)
+    }
+}
+
+/// The one frame in `bytes`.
+pub fn only_frame(mut bytes: BytesMut) -> Frame {
+    let frame = frame::decode(&mut bytes, limits::FRAME_PAYLOAD_BYTES).unwrap().unwrap();
+    assert!(bytes.is_empty());
+    frame
+}
+
+/// `request` as a frame.
+pub fn request_bytes(request: &Request) -> BytesMut {
+    let mut out = BytesMut::new();
+    encode_request(&mut out, 7, 0, request).unwrap();
+    out
+}
+
+/// `response` as a frame.
+pub fn response_bytes(response: &Response) -> BytesMut {
+    let mut out = BytesMut::new();
+    encode_response(&mut out, 7, response);
+    out
+}
