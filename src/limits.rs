@@ -62,7 +62,11 @@ pub const SIBLINGS_DECODE: usize = 4096;
 /// Entries a decoder accepts in one version vector: replicas of a key, times restarts since the
 /// last pruning, with room.
 pub const CLOCK_ENTRIES: usize = 1024;
-/// Longest context token, as printable characters. 1,024 entries of 25 bytes, in base64.
+/// Entries past which a *client's* context may not grow a key's version vector. A quarter of what
+/// decodes: three replicas that cannot reach each other may each let a hostile client come this
+/// far, and what they hold must still decode when it is merged.
+pub const CLOCK_ENTRIES_REFUSE: usize = 256;
+/// Longest context token, as printable characters. 1,024 entries of 40 bytes, in base64.
 pub const CONTEXT_BYTES: usize = 64 * 1024;
 
 /// Largest payload of a frame. An object of one value at its hard cap, its siblings refused
@@ -119,8 +123,9 @@ const _: () = {
     // An object at its cap, its key and the rest of the message fit one frame.
     assert!(OBJECT_BYTES + KEY_BYTES_HARD + 64 * 1024 < FRAME_PAYLOAD_BYTES);
     assert!(VALUE_BYTES_HARD * 2 < OBJECT_BYTES);
-    // A context of the longest clock fits its token: 25 bytes an entry, 4 characters for 3 bytes.
-    assert!((CLOCK_ENTRIES * 25 + 64).div_ceil(3) * 4 <= CONTEXT_BYTES);
+    assert!(CLOCK_ENTRIES_REFUSE * (REPLICAS_DEFAULT as usize) + 1 < CLOCK_ENTRIES);
+    // A context of the longest clock fits its token: 40 bytes an entry, 4 characters for 3 bytes.
+    assert!((CLOCK_ENTRIES * 40 + 64).div_ceil(3) * 4 <= CONTEXT_BYTES);
     assert!(CONTROL_BYTES < FRAME_PAYLOAD_BYTES);
     assert!(MEMBERS <= u16::MAX as usize);
 };

@@ -31,6 +31,14 @@ fn sibling(actor: Actor, counter: u64, content: Content) -> Sibling {
     }
 }
 
+fn holding(dots: &[(Actor, u64)]) -> VersionVector {
+    let mut clock = VersionVector::new();
+    for (actor, counter) in dots {
+        clock.insert(Dot { actor: *actor, counter: *counter });
+    }
+    clock
+}
+
 fn value(text: &'static str) -> Content {
     Content::Value(Bytes::from_static(text.as_bytes()))
 }
@@ -57,12 +65,18 @@ fn objects() -> Vec<(&'static str, Object)> {
     again.write(&nothing, sibling(ANN, 1, value("world")));
     collision.merge(&again);
 
+    // A replica that got two writes through a client's context, and the first of three otherwise.
+    let mut gaps = one.clone();
+    gaps.write(&holding(&[(ANN, 4), (BOB, 9)]), sibling(ANN, 3, value("seen")));
+    gaps.write(&nothing, sibling(BOB, 300, value("beside")));
+
     vec![
         ("empty", Object::new()),
         ("one_value", one),
         ("deleted", deleted),
         ("siblings", siblings),
         ("collision", collision),
+        ("gaps", gaps),
     ]
 }
 
@@ -150,12 +164,24 @@ fn objects_that_no_encoder_writes_are_refused() {
     let encode =
         |clock: &[u8], siblings: &[u8]| Object::decode([&[1][..], clock, siblings].concat().into());
     let actor = |byte: u8, counter: u8| [&[byte; 8][..], &[1, counter]].concat();
-    let clock = [&[2][..], &actor(1, 1), &actor(2, 1)].concat();
+    let clock = [&[2][..], &actor(1, 1), &actor(2, 1), &[0]].concat();
     assert!(encode(&clock, &[0]).is_ok());
+    let gaps = [&[3][..], &actor(1, 1), &actor(1, 5), &actor(2, 4), &[2, 1, 3, 2, 4]].concat();
+    assert!(encode(&gaps, &[0]).is_ok());
     for (what, clock) in [
-        ("actors that descend", [&[2][..], &actor(2, 1), &actor(1, 1)].concat()),
-        ("an actor twice", [&[2][..], &actor(1, 1), &actor(1, 2)].concat()),
-        ("a counter of zero", [&[1][..], &actor(1, 0)].concat()),
+        ("actors that descend", [&[2][..], &actor(2, 1), &actor(1, 1), &[0]].concat()),
+        ("an actor twice", [&[2][..], &actor(1, 1), &actor(1, 2), &[0]].concat()),
+        ("a counter of zero", [&[1][..], &actor(1, 0), &[0]].concat()),
+        ("a gap of nothing", [&[2][..], &actor(1, 1), &actor(1, 5), &[1, 1, 2]].concat()),
+        ("an overlap", [&[2][..], &actor(1, 3), &actor(1, 5), &[1, 1, 3]].concat()),
+        ("runs that descend", [&[2][..], &actor(1, 5), &actor(1, 1), &[1, 0, 3]].concat()),
+        ("a run that ends early", [&[1][..], &actor(1, 5), &[1, 0, 6]].concat()),
+        ("a gap before the first", [&[1][..], &actor(1, 5), &[1, 0, 1]].concat()),
+        ("a gap of counter zero", [&[1][..], &actor(1, 5), &[1, 0, 0]].concat()),
+        ("a gap before no run", [&[1][..], &actor(1, 5), &[1, 1, 3]].concat()),
+        ("a gap twice", [&[1][..], &actor(1, 5), &[2, 0, 3, 0, 3]].concat()),
+        ("gaps that descend", [&[2][..], &actor(1, 5), &actor(2, 5), &[2, 1, 3, 0, 3]].concat()),
+        ("more gaps than runs", [&[1][..], &actor(1, 5), &[0xff, 7]].concat()),
         ("more actors than bytes", vec![0xff, 7]),
         ("far too many actors", vec![0xff, 0xff, 0xff, 0x7f]),
     ] {
@@ -164,6 +190,11 @@ fn objects_that_no_encoder_writes_are_refused() {
     let rest = [&[9; 16 + 8][..], &[1]].concat();
     let sibling = |place: u8, counter: u8| [&[place, counter][..], &rest].concat();
     assert!(encode(&clock, &[&[2][..], &sibling(0, 1), &sibling(1, 1)].concat()).is_ok());
+    assert!(encode(&gaps, &[&[2][..], &sibling(0, 1), &sibling(1, 3)].concat()).is_ok());
+    // In the gap before the run, and behind it.
+    for counter in [2, 6] {
+        assert!(encode(&gaps, &[&[1][..], &sibling(1, counter)].concat()).is_err(), "{counter}");
+    }
     for (what, siblings) in [
         ("siblings that descend", [&[2][..], &sibling(1, 1), &sibling(0, 1)].concat()),
         ("a sibling twice", [&[2][..], &sibling(1, 1), &sibling(1, 1)].concat()),

@@ -1,4 +1,4 @@
-//! What a client carries from a read to the write that follows it.
+//! What a client carries from a read or a write to the write that follows it.
 //!
 //! To the client a context is an opaque, printable text. To us it is input from outside: bounded,
 //! checked, and bound to its key, so that a token that was cut short, damaged or taken from
@@ -14,7 +14,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::version_vector::{ENTRY_BYTES, VARINT_BYTES};
+use super::version_vector::{COUNTS_BYTES, ENTRY_BYTES};
 use super::{Hlc, VersionVector};
 use crate::codec::Reader;
 use crate::key::Key;
@@ -22,9 +22,12 @@ use crate::limits;
 
 /// What a client has seen of a key.
 ///
-/// The clock must be that of an object whose siblings were *all* shown to the client, since a
-/// write with this context overwrites everything in it. In particular a single dot does not make
-/// a context: a clock that contains it contains all earlier dots of its actor.
+/// A write with this context overwrites everything in it, so it may hold nothing else:
+///
+/// - after a read, the clock of the object whose siblings were *all* shown;
+/// - after a write, what that write had seen and its own dot. Never the clock of the object it
+///   was written into: siblings that stand there were not shown, and the client's next write
+///   would take them away though they were acknowledged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Context {
     /// Every write that was seen, or overwritten by one that was.
@@ -63,7 +66,7 @@ pub enum ContextError {
 /// The first byte of a token's body.
 const VERSION: u8 = 1;
 const CHECKSUM_BYTES: usize = 8;
-const FIXED_BYTES: usize = 1 + 8 + VARINT_BYTES + CHECKSUM_BYTES;
+const FIXED_BYTES: usize = 1 + 8 + COUNTS_BYTES + CHECKSUM_BYTES;
 
 // Whatever clock can be decoded can be carried.
 const _: () = assert!(
@@ -199,7 +202,7 @@ mod tests {
             let sum = checksum(&key, body).to_le_bytes();
             Context::parse(&key, &to_base64url(&[body, &sum].concat()))
         };
-        let sound = [&[VERSION][..], &[0; 8], &[0]].concat();
+        let sound = [&[VERSION][..], &[0; 8], &[0, 0]].concat();
         assert_eq!(forged(&sound), Ok(Context::default()));
         assert_eq!(forged(&[]), Err(ContextError::Damaged));
         assert_eq!(forged(&sound[..9]), Err(ContextError::Damaged));

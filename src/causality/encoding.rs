@@ -4,8 +4,8 @@
 //!
 //! ```text
 //! version   1 byte, 1
-//! clock     varint count, then by actor:  incarnation u64 | k varint | counter varint
-//! siblings  varint count, then ascending: actor varint (its place in the clock) | counter varint
+//! clock     runs, then gaps, see VersionVector::encode_to
+//! siblings  varint count, then ascending: place of its run in the clock varint | counter varint
 //!                                         write id u128 | hlc u64 | kind 1 byte
 //!                                         expiry varint, if kind has bit 1
 //!                                         length varint | value, unless kind has bit 0
@@ -14,7 +14,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::version_vector::VARINT_BYTES;
+use super::version_vector::{PLACE_BYTES, VARINT_BYTES};
 use super::{Content, Dot, Hlc, Object, Sibling, VersionVector};
 use crate::codec::{CodecError, Reader, Write as _};
 use crate::ids::WriteId;
@@ -30,7 +30,7 @@ const KIND_EXPIRES: u8 = 2;
 /// Least bytes of an encoded sibling: a place, a counter, a write id, a timestamp and a kind.
 const SIBLING_BYTES_MIN: usize = 1 + 1 + 16 + 8 + 1;
 /// Most bytes of an encoded sibling without its value.
-const SIBLING_BYTES_MAX: usize = 4 * VARINT_BYTES + 16 + 8 + 1;
+const SIBLING_BYTES_MAX: usize = PLACE_BYTES + 3 * VARINT_BYTES + 16 + 8 + 1;
 
 impl Object {
     /// The object as bytes, the same for equal objects.
@@ -97,7 +97,7 @@ pub fn digest_of(key: &Key, encoded: &[u8]) -> u128 {
 }
 
 fn encode_sibling(clock: &VersionVector, sibling: &Sibling, out: &mut BytesMut) {
-    let place = clock.position(sibling.dot.actor);
+    let place = clock.position(sibling.dot);
     out.put_varint(place.expect("the clock contains every sibling's dot") as u64);
     out.put_varint(sibling.dot.counter);
     out.put_u128_le(sibling.write_id.0);
@@ -117,7 +117,7 @@ fn decode_sibling(clock: &VersionVector, input: &mut Reader) -> Result<Sibling, 
     let place = input.length(limits::CLOCK_ENTRIES, "sibling's actor")?;
     let (actor, known) = clock.at(place).ok_or(CodecError::Invalid("sibling's actor"))?;
     let counter = input.varint("sibling's counter")?;
-    if counter == 0 || counter > known {
+    if !known.contains(&counter) {
         return Err(CodecError::Invalid("sibling's counter"));
     }
     let write_id = WriteId(input.u128("write id")?);

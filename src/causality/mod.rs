@@ -10,7 +10,9 @@
 //! Every write gets a [`Dot`], the n-th write of an [`Actor`]. An [`Object`], what a replica holds
 //! for a key, is a set of [`Sibling`]s, each under its dot, and one [`VersionVector`], the *clock*:
 //! all dots this replica ever heard of. A reader takes the clock along as a [`Context`], and a
-//! write that brings a context overwrites the siblings whose dots are in it, and no others.
+//! write that brings a context overwrites the siblings whose dots are in it, and no others. The
+//! writer then has seen what it brought and its own dot, nothing else: a set with a gap, if others
+//! wrote through the same replica, which is why a [`VersionVector`] can have gaps.
 //!
 //! ```text
 //!                    replica A (actor a)                replica B (actor b)
@@ -24,6 +26,8 @@
 //!       merged       {a:2, b:1}  a:2="2" b:1="3"  <-->  the same
 //! eve:  get       ->  "2" and "3", context {a:2, b:1}
 //! eve:  put "5"      {a:3, b:1}  a:3="5"
+//! kim:  put "6"      {a:4, b:1}  a:3="5" a:4="6"      context {a:4-4}: kim has not seen "5"
+//! kim:  put "7"      {a:5, b:1}  a:3="5" a:5="7"      and replaces "6" only
 //! ```
 //!
 //! Ann's and Bob's second writes both overwrote "1" and neither saw the other, so both stayed: B

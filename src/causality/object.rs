@@ -89,16 +89,19 @@ impl Object {
     /// Adds a write that has seen `basis`: what `basis` contains is overwritten, everything else
     /// stays beside the new sibling.
     ///
-    /// The caller mints `sibling.dot` and must never have used it. That it is not yet in the clock
-    /// is asserted in debug builds; a `basis` from outside may name dots that do not exist, so
-    /// whoever mints looks at [`Object::clock`] first and becomes a new actor when the clock shows
-    /// more of the own actor than was minted. `basis` may also name new actors: see
-    /// [`VersionVector::joined_len`].
+    /// The caller mints `sibling.dot` and must never have used it. That neither the clock nor
+    /// `basis` has it yet is asserted in debug builds. A `basis` from outside may name dots that
+    /// do not exist, so whoever mints looks at [`VersionVector::highest`] of both first, and
+    /// becomes a new actor when one of them shows more of the own actor than was minted. `basis`
+    /// may also name actors without end: see [`VersionVector::joined_len`].
+    ///
+    /// What the writer has seen from now on is `basis` and the new dot, *not* the clock.
     pub fn write(&mut self, basis: &VersionVector, sibling: Sibling) {
-        debug_assert!(!self.clock.contains(sibling.dot), "{} was used before", sibling.dot);
+        let dot = sibling.dot;
+        debug_assert!(!self.clock.contains(dot) && !basis.contains(dot), "{dot} was used before");
         self.siblings.retain(|held| !basis.contains(held.dot));
         self.clock.join(basis);
-        self.clock.advance(sibling.dot);
+        self.clock.insert(dot);
         if let Err(place) = self.siblings.binary_search(&sibling) {
             self.siblings.insert(place, sibling);
         }

@@ -3,7 +3,7 @@
 //! ```text
 //!   ask R replicas ──▶ R have answered ──▶ answer the client ──▶ mend those that were behind
 //!        │ slow or failed: one more               │
-//!        └── too few are left: refuse at once     └── the rest may still answer, until the deadline
+//!        └── too few are left: refuse at once     └── the rest may still answer, for a moment
 //! ```
 //!
 //! Writing happens only where something was found to be different: a read of replicas that agree
@@ -82,7 +82,9 @@ impl GetOp {
                 self.ballot.attempt(core, op);
                 core.attempt_timer(op, core.settings.attempt);
             }
-            Event::Attempt | Event::Committed(_) => {}
+            // The client has its answer: stragglers are not waited for any longer.
+            Event::Attempt => return Status::Finished,
+            Event::Committed(_) => {}
             Event::Deadline => {
                 if self.answered.is_none() {
                     self.refuse(core, FailureCode::Timeout);

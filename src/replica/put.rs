@@ -8,6 +8,10 @@
 //!    been done already) covers, new dot       stay silent          they can be reached
 //! ```
 //!
+//! The context in the answer holds what the write has seen: what it built on, and its own dot. It
+//! does not hold what stands beside the new sibling, or else the client's next write would replace
+//! values that the client was never shown.
+//!
 //! Up to the mint, a failure means "not applied". From the mint on the object may stand anywhere,
 //! and what falls short of `W` is "unknown", with the count so far.
 
@@ -19,10 +23,11 @@ use super::forward::Forward;
 use super::keys::{KeyState, Step};
 use super::quorum::{Tally, Verdict};
 use super::{Notice, Origin};
-use crate::causality::{Content, Context, Object, Sibling, VersionVector};
+use crate::causality::{Content, Context, Dot, Hlc, Object, Sibling, VersionVector};
 use crate::ids::NodeId;
 use crate::limits;
 use crate::store::StoredKey;
+use crate::store::record::Mint;
 use crate::time::{Instant, WallMs};
 use crate::wire::messages::{
     Basis, BucketSettings, Condition, Done, Failure, FailureCode, Outcome, Purpose, Put, Request,
@@ -181,9 +186,7 @@ impl PutOp {
             (Condition::Present, false) => (FailureCode::Absent, "no value is there"),
             _ => return Ok(()),
         };
-        let mut failure = Failure::not_applied(code, message);
-        failure.context = token(&self.put, observed);
-        Err(failure)
+        Err(Failure::not_applied(code, message))
     }
 
     /// Writes into this node's record: the one place where dots are made.
@@ -198,16 +201,26 @@ impl PutOp {
     ) -> (Status, Option<u64>) {
         let Phase::Minting(observed) = &mut self.phase else { return (Status::Open, None) };
         let observed = std::mem::take(observed);
-        super::shard::merge(core, key, state, &observed);
-        if self.is_repeated(core, state) {
-            core.counters.repeated_writes += 1;
-        } else if let Err(failure) = self.write(core, state, &observed) {
-            core.fail(self.origin, failure);
-            return (Status::Finished, None);
+        let mut changed = super::shard::merge(core, key, state, &observed);
+        if let Some(context) = &self.context {
+            changed |= super::shard::check_memory(core, &self.put.key, state, &context.clock);
         }
+        let seen = match self.is_repeated(core, state) {
+            true => Ok(self.seen_before(core, state)),
+            false => self.write(core, state, &observed),
+        };
+        let seen = match seen {
+            Ok(seen) => seen,
+            Err(failure) => {
+                core.fail(self.origin, failure);
+                // What was merged is in the record now, and later steps on it wait for its batch.
+                let batch = changed.then(|| core.stage(key, state, Waiter::Nobody));
+                return (Status::Finished, batch);
+            }
+        };
         let batch = core.stage(key, state, Waiter::Op(op));
         let object = state.object.encode();
-        let token = token(&self.put, &state.object);
+        let token = seen.token(&self.put.key);
         let primaries = core.primaries(&self.put.key, self.bucket.n);
         let replicas = primaries.into_iter().map(|node| (node, Ack::Awaited)).collect();
         let mut replication = Replication { object, token, replicas, answered: false };
@@ -222,32 +235,42 @@ impl PutOp {
         seen || state.object.has_write(id)
     }
 
+    /// What a write that was done before has seen, as far as that is still known.
+    fn seen_before(&self, core: &mut Core, state: &KeyState) -> Context {
+        core.counters.repeated_writes += 1;
+        // What the first try observed is forgotten, and what this one did observe may be newer.
+        let basis = self.context.clone().unwrap_or_default();
+        let done = |sibling: &&Sibling| sibling.write_id == self.put.write_id;
+        state.object.siblings().iter().filter(done).fold(basis, seeing)
+    }
+
+    /// Makes the dot and writes. Returns what the write has seen, itself included.
     fn write(
         &self,
         core: &mut Core,
         state: &mut KeyState,
         observed: &Object,
-    ) -> Result<(), Failure> {
+    ) -> Result<Context, Failure> {
         let basis = self.basis(core, state, observed);
-        self.check_room(core, state, &basis)?;
-        let Some(mint) = core.next_mint(state.mint) else {
+        check_clock_room(state, &basis.clock)?;
+        self.check_room(core, state, &basis.clock)?;
+        let Some(mint) = next_mint(core, state, &basis.clock) else {
             let mut busy =
                 Failure::not_applied(FailureCode::Busy, "no actors leased yet; try again");
             busy.retry_after_ms = 10;
             return Err(busy);
         };
-        core.clock.observe(state.object.latest_hlc(), core.now.wall);
         let ttl_ms = self.put.ttl_ms.or(self.bucket.ttl_ms).filter(|_| self.put.value.is_some());
         let sibling = Sibling {
-            dot: crate::causality::Dot { actor: mint.actor, counter: mint.counter },
+            dot: Dot { actor: mint.actor, counter: mint.counter },
             write_id: self.put.write_id,
-            hlc: core.clock.tick(core.now.wall),
+            hlc: self.timestamp(core, state, &basis),
             expires_at: ttl_ms.map(|ttl_ms| WallMs(core.now.wall.0.saturating_add(ttl_ms))),
             content: self.put.value.clone().map_or(Content::Tombstone, Content::Value),
         };
         state.mint = Some(mint);
         core.recent.insert(sibling.write_id, sibling.dot);
-        state.object.write(&basis, sibling);
+        state.object.write(&basis.clock, sibling.clone());
         if core.keeps_latest(&self.put.key) {
             core.counters.discarded_by_last_write_wins += state.object.keep_latest() as u64;
         }
@@ -256,23 +279,31 @@ impl PutOp {
             let key = self.put.key.to_string();
             core.notice(Notice::ManySiblings { key, siblings });
         }
-        Ok(())
+        Ok(seeing(basis, &sibling))
     }
 
-    /// What the write replaces.
-    fn basis(&self, core: &mut Core, state: &mut KeyState, observed: &Object) -> VersionVector {
+    /// What the write builds on, and so replaces.
+    fn basis(&self, core: &Core, state: &KeyState, observed: &Object) -> Context {
+        let mut basis = self.context.clone().unwrap_or_default();
         if core.keeps_latest(&self.put.key) {
-            return state.object.clock().clone();
+            basis.clock.join(state.object.clock());
+            basis.hlc = basis.hlc.max(state.object.latest_hlc());
+        } else if self.put.basis == Basis::Observed {
+            basis = whole(observed);
         }
-        match (&self.put.basis, &self.context) {
-            (Basis::Context(_), Some(context)) => {
-                super::shard::check_memory(core, &self.put.key, state, &context.clock);
-                core.clock.observe(context.hlc, core.now.wall);
-                context.clock.clone()
-            }
-            (Basis::Observed, _) => observed.clock().clone(),
-            _ => VersionVector::new(),
-        }
+        basis
+    }
+
+    /// A timestamp greater than that of everything the write may replace.
+    ///
+    /// Where something there is dated too far ahead for this node's clock to follow, the write
+    /// goes just beyond it, for this key alone: last-write-wins loses everything where a write is
+    /// older than what it replaces ([`Object::keep_latest`]), and refusing it would leave the key
+    /// unwritable for as long as somebody's clock was ahead.
+    fn timestamp(&self, core: &mut Core, state: &KeyState, basis: &Context) -> Hlc {
+        let latest = state.object.latest_hlc().max(basis.hlc);
+        core.clock.observe(latest, core.now.wall);
+        core.clock.tick(core.now.wall).max(Hlc(latest.0.saturating_add(1)))
     }
 
     /// Refuses a write that would pile up siblings or bytes without end.
@@ -293,19 +324,17 @@ impl PutOp {
         });
         if count > core.settings.siblings_refuse && count > before.len() {
             let message = format!(
-                "the key has {} siblings; read it, merge them, and write with the context in this error",
+                "the key has {} siblings; read it, merge them, and write with the context of that read",
                 before.len()
             );
             let mut failure = Failure::not_applied(FailureCode::Siblings, message);
-            failure.context = token(&self.put, &state.object);
+            failure.context = whole(&state.object).token(&self.put.key);
             return Err(failure);
         }
         let bytes = bytes + self.put.value.as_ref().map_or(0, Bytes::len);
         if bytes > limits::OBJECT_BYTES - 1024 * 1024 {
             let message = "the key's siblings together are too large; read it and merge them";
-            let mut failure = Failure::not_applied(FailureCode::TooLarge, message);
-            failure.context = token(&self.put, &state.object);
-            return Err(failure);
+            return Err(Failure::not_applied(FailureCode::TooLarge, message));
         }
         Ok(())
     }
@@ -450,8 +479,47 @@ impl Replication {
     }
 }
 
-fn token(put: &Put, object: &Object) -> Bytes {
-    Context { clock: object.clock().clone(), hlc: object.latest_hlc() }.token(&put.key)
+/// All there is of an object: good for whoever was shown all of it.
+fn whole(object: &Object) -> Context {
+    Context { clock: object.clock().clone(), hlc: object.latest_hlc() }
+}
+
+/// `seen`, and this sibling too.
+fn seeing(mut seen: Context, sibling: &Sibling) -> Context {
+    seen.clock.insert(sibling.dot);
+    seen.hlc = seen.hlc.max(sibling.hlc);
+    seen
+}
+
+/// The next dot's mint: never one that some clock shows already, whoever made that up.
+fn next_mint(core: &mut Core, state: &KeyState, basis: &VersionVector) -> Option<Mint> {
+    let mut last = state.mint;
+    loop {
+        let mint = core.next_mint(last)?;
+        let shown = state.object.clock().highest(mint.actor).max(basis.highest(mint.actor));
+        if shown < mint.counter {
+            return Some(mint);
+        }
+        last = None;
+    }
+}
+
+/// Refuses a context that would grow the clock without end.
+fn check_clock_room(state: &KeyState, basis: &VersionVector) -> Result<(), Failure> {
+    let before = state.object.clock().len();
+    let after = state.object.clock().joined_len(basis);
+    // A long clock is no reason to refuse a write that does not make it longer, until the new
+    // dot could make it one that nobody can read.
+    let is_grown = after > before && after > limits::CLOCK_ENTRIES_REFUSE;
+    if !is_grown && after < limits::CLOCK_ENTRIES {
+        return Ok(());
+    }
+    let message = format!(
+        "the context would grow the key's clock to {after} entries, {} are allowed; read the key \
+         and write with the context of that read",
+        limits::CLOCK_ENTRIES_REFUSE
+    );
+    Err(Failure::not_applied(FailureCode::BadContext, message))
 }
 
 fn unavailable(needed: usize, reachable: usize, replicas: usize) -> Failure {

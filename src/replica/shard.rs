@@ -438,7 +438,7 @@ pub(super) fn check_memory(
 ) -> bool {
     let Some(mint) = state.mint else { return false };
     if mint.actor.incarnation != core.settings.incarnation
-        || seen.counter(mint.actor) <= mint.counter
+        || seen.highest(mint.actor) <= mint.counter
     {
         return false;
     }

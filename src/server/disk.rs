@@ -114,10 +114,14 @@ impl Disk {
     /// # Errors
     /// See [`OpenError`]. A damaged database is no error: it is set aside, and the verdict says so.
     pub fn open(directory: &Path, options: &RocksOptions) -> Result<Self, OpenError> {
-        let root = directory.to_owned();
-        let layout = Layout { db: root.join("db"), copy: root.join("db.copy"), root };
         let io = |source| OpenError::Io { path: directory.to_owned(), source };
         fs::create_dir_all(directory).map_err(io)?;
+        // A path such as "." has no parent to be synced.
+        let root = fs::canonicalize(directory).map_err(io)?;
+        let directory = root.clone();
+        let directory = directory.as_path();
+        let layout = Layout { db: root.join("db"), copy: root.join("db.copy"), root };
+        let io = |source| OpenError::Io { path: directory.to_owned(), source };
         let lock = File::create(directory.join("lock")).map_err(io)?;
         match lock.try_lock() {
             Ok(()) => {}

@@ -214,6 +214,7 @@ async fn read(
         if node.draining.load(Ordering::Relaxed) && !std::mem::replace(&mut told_to_go, true) {
             outbox.send(|buffer| greeting::encode_goaway(buffer, "this node is stopping"));
         }
+        outbox.room().await;
         let half_frame = !buffer.is_empty();
         let arrived = reader.read_buf(buffer);
         let arrived = match half_frame {

@@ -110,7 +110,7 @@ mod tests {
 
     fn ask() -> Ask {
         Ask {
-            reply: ReplyTo::Nobody,
+            reply: ReplyTo::Task(tokio::sync::oneshot::channel().0),
             received: time::Instant(0),
             forwarded: false,
             request: Request::Control(Control::Status),

@@ -4,24 +4,37 @@
 //! and writes it with one call. A shard that has a hundred answers for a connection at the end of
 //! a turn costs that connection one system call.
 //!
-//! The buffer is bounded: a peer that asks and never reads is disconnected.
+//! The buffer is bounded three times. While more than [`PAUSE_BYTES`] wait, no further requests are
+//! read from the connection. Above [`MOST_BYTES`] its reader is taken to have stopped reading, and
+//! is disconnected. And where all connections together hold more than [`MOST_BYTES_OF_ALL`], the
+//! next to add to a queue that is long already is.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 
-/// Bytes that may wait for a reader: two of the largest answers.
-const MOST_BYTES: usize = 2 * crate::limits::FRAME_PAYLOAD_BYTES;
+/// Bytes that may wait while further requests are still read.
+pub const PAUSE_BYTES: usize = 1 << 20;
+/// Bytes that may wait for one reader; the answer that passes it is the last.
+pub const MOST_BYTES: usize = crate::limits::FRAME_PAYLOAD_BYTES;
+/// Bytes that may wait for all readers of this process.
+const MOST_BYTES_OF_ALL: usize = 1 << 30;
 /// Capacity that is kept between writes; above it the memory is given back.
 const KEPT_BYTES: usize = 256 * 1024;
+
+/// Bytes waiting in all outboxes of this process.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
 
 /// The outgoing side of a connection.
 #[derive(Debug, Default)]
 pub struct Outbox {
     state: Mutex<State>,
     wake: Notify,
+    /// Told when the writer has taken what was waiting.
+    taken: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -52,12 +65,17 @@ impl Outbox {
         if state.closed {
             return false;
         }
+        let before = state.buffer.len();
         write(&mut state.buffer);
-        if state.buffer.len() > MOST_BYTES {
+        let after = state.buffer.len();
+        let all = WAITING.fetch_add(after - before, Ordering::Relaxed);
+        if before > MOST_BYTES || (all > MOST_BYTES_OF_ALL && before > PAUSE_BYTES) {
+            WAITING.fetch_sub(after, Ordering::Relaxed);
             state.closed = true;
             state.buffer = BytesMut::new();
             drop(state);
             self.wake.notify_one();
+            self.taken.notify_one();
             return false;
         }
         !std::mem::replace(&mut state.scheduled, true)
@@ -89,10 +107,34 @@ impl Outbox {
         state.in_flight = state.in_flight.saturating_sub(1);
     }
 
+    /// Waits until few enough bytes are waiting for further requests to be read.
+    pub async fn room(&self) {
+        loop {
+            let taken = self.taken.notified();
+            {
+                let state = self.state();
+                if state.closed || state.buffer.len() <= PAUSE_BYTES {
+                    return;
+                }
+            }
+            taken.await;
+        }
+    }
+
+    /// Drops what nobody will read.
+    fn give_up(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        WAITING.fetch_sub(state.buffer.len(), Ordering::Relaxed);
+        state.buffer = BytesMut::new();
+        self.taken.notify_one();
+    }
+
     /// Says nothing more once what is in the buffer has been written.
     pub fn close(&self) {
         self.state().closed = true;
         self.wake.notify_one();
+        self.taken.notify_one();
     }
 
     /// Writes what is appended, until the outbox is closed or the other side is gone.
@@ -105,6 +147,8 @@ impl Outbox {
                 state.scheduled = false;
                 state.closed
             };
+            WAITING.fetch_sub(writing.len(), Ordering::Relaxed);
+            self.taken.notify_one();
             if !writing.is_empty() {
                 if socket.write_all(&writing).await.is_err() {
                     break;
@@ -119,7 +163,7 @@ impl Outbox {
                 self.wake.notified().await;
             }
         }
-        self.state().closed = true;
+        self.give_up();
         // The other side may be gone already; there is nothing to do about it.
         let _ = socket.shutdown().await;
     }
@@ -145,7 +189,7 @@ mod tests {
     fn a_reader_that_never_reads_is_cut_off_and_its_memory_given_back() {
         let outbox = Outbox::new();
         let piece = vec![0; 1 << 20];
-        for _ in 0..MOST_BYTES / piece.len() + 2 {
+        for _ in 0..MOST_BYTES / piece.len() + 3 {
             outbox.append(|buffer| buffer.extend_from_slice(&piece));
         }
         let state = outbox.state();

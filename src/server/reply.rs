@@ -15,8 +15,6 @@ pub enum ReplyTo {
     Connection(Arc<Outbox>, u64),
     /// To a task of this process.
     Task(oneshot::Sender<Response>),
-    /// Nowhere.
-    Nobody,
 }
 
 impl ReplyTo {
@@ -31,7 +29,6 @@ impl ReplyTo {
             }
             // The task may have given up in the meantime.
             Self::Task(sender) => drop(sender.send(response)),
-            Self::Nobody => {}
         }
     }
 

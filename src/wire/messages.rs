@@ -211,7 +211,8 @@ pub struct Got {
 /// A write was acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Done {
-    /// The token that covers what is now there.
+    /// The token that covers what the write built on, and the write. Not what others wrote
+    /// meanwhile: the next write with it stands beside that.
     pub context: Bytes,
     /// What was achieved.
     pub receipt: Receipt,
@@ -306,7 +307,8 @@ pub enum FailureCode {
     Exists,
     /// No value is there, and the write asked for one.
     Absent,
-    /// The key has too many siblings; the failure carries the context with which to merge them.
+    /// The key has too many siblings: they must be read and merged, then written with the context
+    /// of that read.
     Siblings,
     /// The context token is damaged, or belongs to another key.
     BadContext,
@@ -352,7 +354,9 @@ pub struct Failure {
     pub needed: u8,
     /// The write it concerns.
     pub write_id: Option<WriteId>,
-    /// The context that covers what is there (with [`FailureCode::Siblings`]; empty otherwise).
+    /// With [`FailureCode::Siblings`], the context that covers all that the coordinator holds; else
+    /// empty. A write with it replaces values that its bearer may not have seen: use it only after
+    /// reading them all, or better the context of that read.
     pub context: Bytes,
     /// When to try again, in milliseconds; 0 for "no hint".
     pub retry_after_ms: u32,

@@ -1,0 +1,37 @@
+//! P17: siblings and clock entries of a key stay within bounds that follow from the run.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Violation;
+use crate::history::{Fact, History};
+
+pub fn check(history: &History) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let mut reported: BTreeSet<&str> = BTreeSet::new();
+    // Nodes become a new actor of a key at most once for each restart, failed commit and loss.
+    let mut actors: BTreeMap<usize, usize> = BTreeMap::new();
+    for fact in &history.facts {
+        match fact {
+            Fact::NewActor { node } => *actors.entry(*node).or_default() += 1,
+            Fact::Staged { node, key, held, .. } => {
+                let primaries = history.primaries.get(key).map_or(&[][..], Vec::as_slice);
+                // Each primary may have coordinated up to the cap before it heard of the others.
+                let siblings = history.siblings_refuse * primaries.len().max(1);
+                let entries: usize =
+                    primaries.iter().map(|node| actors.get(node).copied().unwrap_or(0)).sum();
+                let is_over = held.live.len() > siblings || held.clock.len() > entries;
+                if is_over && reported.insert(key) {
+                    let what = format!(
+                        "{key} on n{node} has {} siblings (bound {siblings}) and {} clock \
+                         entries (bound {entries})",
+                        held.live.len(),
+                        held.clock.len()
+                    );
+                    found.push(Violation::new("P17", what, Vec::new()));
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}

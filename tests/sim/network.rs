@@ -1,0 +1,75 @@
+//! The simulated network: which messages arrive, when, and how often.
+
+use ringdove::random::Random;
+
+use crate::history::Time;
+use crate::plan::{MS, SECOND};
+
+/// All links between nodes. Clients reach every node that is up.
+pub struct Network {
+    nodes: usize,
+    /// For each ordered pair: how many faults cut it at the moment.
+    cuts: Vec<u32>,
+    pub loss_percent: u64,
+    pub disorder: bool,
+    /// Added to everything that leaves or reaches a node.
+    pub slow: Vec<Time>,
+}
+
+impl Network {
+    pub fn new(nodes: usize) -> Self {
+        let (cuts, slow) = (vec![0; nodes * nodes], vec![0; nodes]);
+        Self { nodes, cuts, loss_percent: 0, disorder: false, slow }
+    }
+
+    pub fn cut(&mut self, pairs: &[(usize, usize)]) {
+        for (from, to) in pairs {
+            self.cuts[from * self.nodes + to] += 1;
+        }
+    }
+
+    pub fn uncut(&mut self, pairs: &[(usize, usize)]) {
+        for (from, to) in pairs {
+            let cuts = &mut self.cuts[from * self.nodes + to];
+            *cuts = cuts.saturating_sub(1);
+        }
+    }
+
+    pub fn heal(&mut self) {
+        *self = Self::new(self.nodes);
+    }
+
+    pub fn is_open(&self, from: usize, to: usize) -> bool {
+        self.cuts[from * self.nodes + to] == 0
+    }
+
+    /// The delays of the copies of a message that arrive: none, one, or two.
+    pub fn between(&self, random: &mut Random, from: usize, to: usize) -> Vec<Time> {
+        if !self.is_open(from, to) || random.chance(self.loss_percent) {
+            return Vec::new();
+        }
+        let slow = self.slow[from] + self.slow[to];
+        let mut delays = vec![self.delay(random) + slow];
+        if self.disorder && random.chance(5) {
+            delays.push(self.delay(random) + slow);
+        }
+        delays
+    }
+
+    /// The delay between a client and a node.
+    pub fn to_client(&self, random: &mut Random, node: usize) -> Time {
+        self.delay(random) + self.slow[node]
+    }
+
+    fn delay(&self, random: &mut Random) -> Time {
+        let base = 200 + random.below(300) + random.below(2 * MS);
+        // Once in a while a packet is sent again, or a switch is busy.
+        let rare = if random.chance(1) { random.below(200 * MS) } else { 0 };
+        let disorder = match self.disorder {
+            true if random.chance(2) => random.below(3 * SECOND),
+            true => random.below(100 * MS),
+            false => 0,
+        };
+        base + rare + disorder
+    }
+}

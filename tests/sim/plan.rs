@@ -1,0 +1,340 @@
+//! What a seed stands for: the cluster, the clients and the faults of a run.
+
+use std::time::Duration;
+
+use ringdove::random::Random;
+
+use crate::history::Time;
+
+pub const SECOND: Time = 1_000_000;
+pub const MS: Time = 1_000;
+
+/// How long clients work before everything is healed.
+const WORK: Time = 24 * SECOND;
+
+/// A defect put into the simulated world on purpose, to see the checkers find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// Disks acknowledge some commits and drop them.
+    LyingDisk,
+    /// A wiped node comes back under its old incarnation, and its actors start again.
+    ReusedIncarnation,
+    /// Contexts are ignored: every write is blind.
+    IgnoredContext,
+    /// A replica answers coordinators with an older state of the key.
+    OlderValue,
+    /// A wiped node says that its disk is complete.
+    ClaimsComplete,
+    /// Replicas forget records of deleted keys after a while, each on its own.
+    EarlyReaping,
+}
+
+impl Bug {
+    /// Each with the properties any of which may find it.
+    pub const ALL: &[(Self, &[&str])] = &[
+        (Self::LyingDisk, &["P1", "P12"]),
+        (Self::ReusedIncarnation, &["P1", "P9"]),
+        (Self::IgnoredContext, &["P4"]),
+        (Self::OlderValue, &["P7"]),
+        (Self::ClaimsComplete, &["P7"]),
+        (Self::EarlyReaping, &["P2"]),
+    ];
+}
+
+/// The faults of the invariants page that a run may combine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    S1Halves,
+    S2Isolated,
+    S3Bridge,
+    S4MajoritiesRing,
+    S5OneWay,
+    S6Flapping,
+    S7Loss,
+    S8Reorder,
+    S9Pause,
+    S10Kill,
+    S11PowerCut,
+    S12FailedSync,
+    S13Full,
+    S14Corrupt,
+    S15Wipe,
+    S16Restore,
+    S17Clone,
+    S18Clocks,
+    S23Slow,
+}
+
+impl Fault {
+    const ANY: &[Self] = &[
+        Self::S1Halves,
+        Self::S2Isolated,
+        Self::S3Bridge,
+        Self::S4MajoritiesRing,
+        Self::S5OneWay,
+        Self::S6Flapping,
+        Self::S7Loss,
+        Self::S8Reorder,
+        Self::S9Pause,
+        Self::S10Kill,
+        Self::S11PowerCut,
+        Self::S12FailedSync,
+        Self::S13Full,
+        Self::S18Clocks,
+        Self::S23Slow,
+    ];
+    /// Those that destroy what was acknowledged. All of a run's strike one node, its victim.
+    const DESTRUCTIVE: &[Self] =
+        &[Self::S14Corrupt, Self::S15Wipe, Self::S16Restore, Self::S17Clone];
+}
+
+/// One step of the fault schedule. What a step begins, a later one ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Messages from the first to the second node of each pair get lost.
+    Cut(Vec<(usize, usize)>),
+    Uncut(Vec<(usize, usize)>),
+    /// Percentage of messages lost.
+    Loss(u64),
+    /// Long delays and duplicates.
+    Disorder(bool),
+    Pause(usize),
+    Resume(usize),
+    /// The process ends; what was not synced yet is lost from some point on.
+    Crash(usize),
+    /// Finish what is under way, then stop.
+    Drain(usize),
+    Start(usize),
+    /// Power cut of everything; the nodes are started one by one by later steps.
+    CrashAll,
+    Full(usize, bool),
+    Corrupt(usize, u64),
+    Backup(usize),
+    Wipe(usize),
+    Restore(usize),
+    /// The first node's disk is replaced by a copy of the second's.
+    CloneOf(usize, usize),
+    Skew(usize, i64),
+    SlowDisk(usize, Time),
+    SlowNode(usize, Time),
+}
+
+/// A run, before it begins.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub nodes: usize,
+    pub shards: usize,
+    pub partitions: u32,
+    pub n: u8,
+    pub sessions: u32,
+    pub keys: u64,
+    pub keys_last_write_wins: u64,
+    /// Least W of any write: 2 where faults destroy data.
+    pub w_least: u8,
+    pub siblings_refuse: usize,
+    pub max_in_flight: usize,
+    pub attempt: Duration,
+    /// Mean time a client thinks between operations.
+    pub think: Time,
+    pub faults: Vec<Fault>,
+    pub victim: usize,
+    pub actions: Vec<(Time, Action)>,
+    pub ends: Time,
+    pub bug: Option<Bug>,
+}
+
+impl Plan {
+    /// The run of a seed, with a defect if one is wanted.
+    pub fn new(seed: u64, bug: Option<Bug>) -> Self {
+        let mut random = Random::new(seed ^ 0x7269_6e67_646f_7665);
+        let nodes = 3 + random.below(5) as usize;
+        let n = match random.below(10) {
+            0 => 2,
+            1 | 2 if nodes >= 5 => 5,
+            _ => 3,
+        };
+        let faults = draw_faults(&mut random, bug);
+        let destructive = faults.iter().any(|fault| Fault::DESTRUCTIVE.contains(fault));
+        let mut plan = Self {
+            seed,
+            nodes,
+            shards: 1 + random.below(2) as usize,
+            partitions: 32 << random.below(2),
+            n,
+            sessions: 6 + random.below(7) as u32,
+            keys: 3 + random.below(6),
+            keys_last_write_wins: 1 + random.below(3),
+            w_least: if destructive { 2 } else { 1 },
+            siblings_refuse: if random.chance(25) { 6 } else { 100 },
+            max_in_flight: if random.chance(15) { 4 } else { 256 },
+            attempt: Duration::from_millis(50 + random.below(150)),
+            think: 0,
+            faults,
+            victim: random.below(nodes as u64) as usize,
+            actions: Vec::new(),
+            ends: WORK,
+            bug,
+        };
+        // Some 2,000 operations a run; faults make it fewer.
+        plan.think = u64::from(plan.sessions) * WORK / 9_000;
+        plan.actions = plan.schedule(&mut random);
+        plan
+    }
+
+    fn schedule(&self, random: &mut Random) -> Vec<(Time, Action)> {
+        let mut actions = Vec::new();
+        // Every run ends with a power cut of everything, so that P12 is looked at in every run.
+        let last = WORK - SECOND;
+        let all = last - random.below(6) * SECOND;
+        actions.push((all, Action::CrashAll));
+        for node in 0..self.nodes {
+            actions.push((all + 100 * MS + random.below(700 * MS), Action::Start(node)));
+        }
+        if self.faults.contains(&Fault::S16Restore) {
+            actions.push((SECOND + random.below(6 * SECOND), Action::Backup(self.victim)));
+        }
+        let mut at = SECOND / 2;
+        while at < last {
+            let fault = self.faults[random.below(self.faults.len() as u64) as usize];
+            let span = 100 * MS + random.below(4 * SECOND);
+            self.strike(random, fault, at, (at + span).min(WORK), &mut actions);
+            at += 100 * MS + random.below(2 * SECOND);
+        }
+        // Stable: steps of one moment stay in the order in which they were drawn.
+        actions.sort_by_key(|(at, _)| *at);
+        actions
+    }
+
+    /// Adds one fault from `begin` to `end`.
+    fn strike(
+        &self,
+        random: &mut Random,
+        fault: Fault,
+        begin: Time,
+        end: Time,
+        actions: &mut Vec<(Time, Action)>,
+    ) {
+        let node = random.below(self.nodes as u64) as usize;
+        let victim = self.victim;
+        let mut during = |start: Action, stop: Action| {
+            actions.push((begin, start));
+            actions.push((end, stop));
+        };
+        match fault {
+            Fault::S1Halves | Fault::S2Isolated | Fault::S3Bridge | Fault::S4MajoritiesRing => {
+                let pairs = self.partition(random, fault, node);
+                during(Action::Cut(pairs.clone()), Action::Uncut(pairs));
+            }
+            Fault::S5OneWay => {
+                let pairs = self.one_way(random, node);
+                during(Action::Cut(pairs.clone()), Action::Uncut(pairs));
+            }
+            Fault::S6Flapping => {
+                let pairs = self.one_way(random, node);
+                let mut at = begin;
+                while at < end {
+                    let off = at + 100 * MS + random.below(SECOND);
+                    actions.push((at, Action::Cut(pairs.clone())));
+                    actions.push((off.min(WORK), Action::Uncut(pairs.clone())));
+                    at = off + 50 * MS + random.below(500 * MS);
+                }
+            }
+            Fault::S7Loss => during(Action::Loss(1 + random.below(30)), Action::Loss(0)),
+            Fault::S8Reorder => during(Action::Disorder(true), Action::Disorder(false)),
+            Fault::S9Pause => {
+                let span = SECOND + random.below(8 * SECOND);
+                actions.push((begin, Action::Pause(node)));
+                actions.push(((begin + span).min(WORK), Action::Resume(node)));
+            }
+            Fault::S10Kill | Fault::S11PowerCut | Fault::S12FailedSync => {
+                let stop =
+                    if random.chance(30) { Action::Drain(node) } else { Action::Crash(node) };
+                during(stop, Action::Start(node));
+            }
+            Fault::S13Full => during(Action::Full(node, true), Action::Full(node, false)),
+            Fault::S14Corrupt => {
+                actions.push((begin, Action::Corrupt(victim, 1 + random.below(3))));
+            }
+            Fault::S15Wipe => during(Action::Wipe(victim), Action::Start(victim)),
+            Fault::S16Restore => during(Action::Restore(victim), Action::Start(victim)),
+            Fault::S17Clone => {
+                let other =
+                    (victim + 1 + random.below(self.nodes as u64 - 1) as usize) % self.nodes;
+                during(Action::CloneOf(victim, other), Action::Start(victim));
+            }
+            Fault::S18Clocks => {
+                let hour = 3_600_000;
+                let skew = random.below(2 * hour) as i64 - hour as i64;
+                actions.push((begin, Action::Skew(node, skew)));
+            }
+            Fault::S23Slow => {
+                if random.chance(50) {
+                    let delay = 100 * MS + random.below(900 * MS);
+                    during(Action::SlowDisk(node, delay), Action::SlowDisk(node, 0));
+                } else {
+                    let delay = 50 * MS + random.below(450 * MS);
+                    during(Action::SlowNode(node, delay), Action::SlowNode(node, 0));
+                }
+            }
+        }
+    }
+
+    fn partition(&self, random: &mut Random, fault: Fault, node: usize) -> Vec<(usize, usize)> {
+        let all: Vec<usize> = (0..self.nodes).collect();
+        let turn = random.below(self.nodes as u64) as usize;
+        let place = |of: usize| (of + turn) % self.nodes;
+        let separated = |a: usize, b: usize| match fault {
+            Fault::S1Halves => (place(a) < self.nodes / 2) != (place(b) < self.nodes / 2),
+            Fault::S2Isolated => a == node || b == node,
+            // One node sees both halves.
+            Fault::S3Bridge => {
+                a != node && b != node && (place(a) < self.nodes / 2) != (place(b) < self.nodes / 2)
+            }
+            // Each sees a majority around it, no two the same.
+            _ => {
+                let distance = place(a).abs_diff(place(b));
+                distance.min(self.nodes - distance) > self.nodes / 4 + usize::from(self.nodes < 4)
+            }
+        };
+        let pairs = all.iter().flat_map(|a| all.iter().map(move |b| (*a, *b)));
+        pairs.filter(|(a, b)| a != b && separated(*a, *b)).collect()
+    }
+
+    fn one_way(&self, random: &mut Random, node: usize) -> Vec<(usize, usize)> {
+        let other = (node + 1 + random.below(self.nodes as u64 - 1) as usize) % self.nodes;
+        match random.below(3) {
+            0 => vec![(node, other)],
+            1 => vec![(node, other), (other, node)],
+            _ => (0..self.nodes).filter(|to| *to != node).map(|to| (node, to)).collect(),
+        }
+    }
+}
+
+fn draw_faults(random: &mut Random, bug: Option<Bug>) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let count = 3 + random.below(4);
+    while (faults.len() as u64) < count {
+        let fault = Fault::ANY[random.below(Fault::ANY.len() as u64) as usize];
+        if !faults.contains(&fault) {
+            faults.push(fault);
+        }
+    }
+    // Faults that destroy data in half of the runs, one or two of them.
+    if random.chance(50) {
+        for _ in 0..1 + random.below(2) {
+            let place = random.below(Fault::DESTRUCTIVE.len() as u64) as usize;
+            let fault = Fault::DESTRUCTIVE[place];
+            if !faults.contains(&fault) {
+                faults.push(fault);
+            }
+        }
+    }
+    // A defect shows only where its occasion arises.
+    let needed = match bug {
+        Some(Bug::ReusedIncarnation | Bug::ClaimsComplete) => Some(Fault::S15Wipe),
+        _ => None,
+    };
+    faults.extend(needed.filter(|fault| !faults.contains(fault)));
+    faults
+}

@@ -1,0 +1,112 @@
+//! One run from its first event to the last read.
+
+use std::collections::BTreeMap;
+
+use crate::history::{Held, History, Outcome};
+use crate::plan::{MS, Plan, SECOND};
+use crate::world::{Event, World};
+
+/// Runs a plan to its end.
+pub fn run(plan: Plan) -> History {
+    let mut world = World::new(plan);
+    for node in 0..world.plan.nodes {
+        world.boot(node);
+    }
+    world.after(0, Event::Reconnect);
+    world.open_sessions();
+    for index in 0..world.plan.actions.len() {
+        let at = world.plan.actions[index].0;
+        world.at(at, Event::Fault(index));
+    }
+    let ends = world.plan.ends;
+    world.run(ends, |_| false);
+    world.finale();
+    world.history
+}
+
+impl World {
+    /// Heals everything, waits, repairs by reading, and looks at what is left.
+    fn finale(&mut self) {
+        self.note("everything heals");
+        self.clients.closed = true;
+        self.network.heal();
+        for node in 0..self.plan.nodes {
+            self.heal(node);
+        }
+        // Sessions finish what they have begun; connections come back.
+        let limit = self.now + 5 * SECOND;
+        self.run(limit, |world| world.clients.is_idle());
+        // A drain that was under way when everything healed has ended by now.
+        self.wait(3 * SECOND);
+        for node in 0..self.plan.nodes {
+            self.heal(node);
+        }
+        self.wait(2 * SECOND);
+        self.repair_victims();
+        self.read_everything();
+        self.wait(4 * SECOND);
+        self.history.final_disks = (0..self.plan.nodes).map(|node| self.contents(node)).collect();
+    }
+
+    fn heal(&mut self, node: usize) {
+        let disk = &mut self.nodes[node].disk;
+        (disk.full, disk.slow) = (false, 0);
+        if self.nodes[node].paused {
+            self.act(crate::plan::Action::Resume(node));
+        }
+        self.start(node);
+    }
+
+    fn wait(&mut self, span: u64) {
+        let until = self.now + span;
+        self.run(until, |_| false);
+    }
+
+    /// Stands in for anti-entropy, which does not exist yet: every key is read through each of its
+    /// primaries with all the others' votes, so what a victim has lost is given back to it; then
+    /// victims are declared complete, by a clean restart.
+    fn repair_victims(&mut self) {
+        for key in self.clients.keys().to_vec() {
+            for via in self.primaries(&key) {
+                let others = (self.plan.n - 1).max(1);
+                self.final_read(&key, via, others, false);
+            }
+        }
+        self.wait(SECOND);
+        for node in 0..self.plan.nodes {
+            if self.nodes[node].amnesiac {
+                self.act(crate::plan::Action::Drain(node));
+                let limit = self.now + 3 * SECOND;
+                self.run(limit, |world| !world.nodes[node].up);
+                self.nodes[node].amnesiac = false;
+                self.start(node);
+            }
+        }
+        self.wait(SECOND);
+    }
+
+    /// Reads every key at R=N, several times, through several nodes.
+    fn read_everything(&mut self) {
+        for round in 0..3 {
+            for key in self.clients.keys().to_vec() {
+                let via = self.random.below(self.plan.nodes as u64) as usize;
+                let outcome = self.final_read(&key, via, self.plan.n, true);
+                if outcome != Outcome::Ok {
+                    let line = format!("round {round}: {key} through n{via} at R=N: {outcome:?}");
+                    self.history.stuck.push(line);
+                }
+                self.wait(50 * MS);
+            }
+        }
+    }
+
+    /// What a node's disk has of the keys it is a primary of.
+    pub fn contents(&self, node: usize) -> BTreeMap<String, Held> {
+        let keys = self.clients.keys().iter().filter(|key| self.primaries(key).contains(&node));
+        let held = keys.filter_map(|key| {
+            let stored = self.stored_key(key);
+            Some((key.to_string(), self.nodes[node].disk.held(&stored)?))
+        });
+        held.collect()
+    }
+}

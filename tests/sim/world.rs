@@ -1,0 +1,667 @@
+//! The world: one queue of events, ordered by time and then by the order in which they came up.
+//!
+//! The nodes' minds are the production state machines; everything around them is simulated here
+//! and in the files next to this one. Whatever is random is drawn from the seed, in the order of
+//! the events, so a seed is a run.
+//!
+//! ```text
+//!   clients ── frames ──▶ network ── frames ──▶ inbox ── a turn ──▶ Shard ── effects ──┐
+//!      ▲                     ▲                    ▲                                    │
+//!      └─────────────────────┴── answers          └── Loaded, Committed ── disk ◀──────┘
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use ringdove::causality::Dot;
+use ringdove::ids::{Incarnation, NodeId};
+use ringdove::key::Key;
+use ringdove::limits;
+use ringdove::membership::{BucketEntry, ClusterState, MemberEntry, Topology};
+use ringdove::random::Random;
+use ringdove::replica::{Effect, Input, Notice, Origin, Settings, Shard};
+use ringdove::store::record::Record;
+use ringdove::store::{Batch, StoreError, StoredKey};
+use ringdove::time::{Instant, Now, WallMs};
+use ringdove::wire::codec;
+use ringdove::wire::frame;
+use ringdove::wire::messages::{
+    Basis, BucketSettings, Conflicts, Held, HeldObject, Level, Request, Response,
+};
+
+use crate::clients::Clients;
+use crate::disk::{self, Outstanding};
+use crate::history::{Fact, History, Time, WALL_EPOCH};
+use crate::network::Network;
+use crate::node::{Node, Place};
+use crate::plan::{Bug, MS, Plan, SECOND};
+
+/// How often nodes look after their connections.
+const RECONNECT: Time = 200 * MS;
+
+/// Who has sent a frame, and who gets the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sender {
+    Client,
+    /// A node's process.
+    Peer(usize, u32),
+}
+
+/// Something that will happen. Those of a node name its process, and die with it.
+#[derive(Debug)]
+pub enum Event {
+    Deliver {
+        to: usize,
+        process: u32,
+        from: Sender,
+        frame: Bytes,
+    },
+    ToClient {
+        frame: Bytes,
+    },
+    Turn {
+        node: usize,
+        process: u32,
+        shard: usize,
+    },
+    Wake {
+        node: usize,
+        process: u32,
+        shard: usize,
+        at: Time,
+    },
+    Loaded {
+        node: usize,
+        process: u32,
+        shard: usize,
+        key: StoredKey,
+    },
+    Leased {
+        node: usize,
+        process: u32,
+        shard: usize,
+    },
+    Synced {
+        node: usize,
+        process: u32,
+    },
+    Peer {
+        node: usize,
+        process: u32,
+        peer: usize,
+        connected: bool,
+    },
+    StopIfQuiet {
+        node: usize,
+        process: u32,
+        until: Time,
+    },
+    Reconnect,
+    Session(usize),
+    ClientTimeout {
+        session: usize,
+        request: u64,
+    },
+    Fault(usize),
+    /// Planted: a replica forgets a deleted key.
+    Reap {
+        node: usize,
+        key: StoredKey,
+    },
+}
+
+impl Event {
+    /// The node and the process it belongs to.
+    fn belongs_to(&self) -> Option<(usize, u32)> {
+        match self {
+            Self::Deliver { to: node, process, .. }
+            | Self::Turn { node, process, .. }
+            | Self::Wake { node, process, .. }
+            | Self::Loaded { node, process, .. }
+            | Self::Leased { node, process, .. }
+            | Self::Synced { node, process }
+            | Self::Peer { node, process, .. }
+            | Self::StopIfQuiet { node, process, .. } => Some((*node, *process)),
+            _ => None,
+        }
+    }
+}
+
+pub struct World {
+    pub plan: Plan,
+    pub now: Time,
+    queue: BTreeMap<(Time, u64), Event>,
+    sequence: u64,
+    pub random: Random,
+    pub network: Network,
+    pub nodes: Vec<Node>,
+    numbers: BTreeMap<NodeId, usize>,
+    pub topology: Arc<Topology>,
+    pub clients: Clients,
+    pub history: History,
+    minted: BTreeSet<(StoredKey, Dot)>,
+    /// Planted: the first state each node had of a key.
+    first_states: BTreeMap<(usize, StoredKey), Bytes>,
+}
+
+impl World {
+    pub fn new(plan: Plan) -> Self {
+        let mut random = Random::new(plan.seed);
+        let ids: Vec<NodeId> = (0..plan.nodes).map(|_| NodeId(random.next_u128())).collect();
+        let topology = Arc::new(Topology::new(cluster(&plan, &ids)));
+        let node = |id: &NodeId| Node::new(*id, plan.nodes, Incarnation(random.next_u64()));
+        let nodes: Vec<Node> = ids.iter().map(node).collect();
+        let clients = Clients::new(&plan, &mut random);
+        let mut world = Self {
+            now: 0,
+            queue: BTreeMap::new(),
+            sequence: 0,
+            random,
+            network: Network::new(plan.nodes),
+            nodes,
+            numbers: ids.into_iter().enumerate().map(|(number, id)| (id, number)).collect(),
+            topology,
+            clients,
+            history: History::default(),
+            minted: BTreeSet::new(),
+            first_states: BTreeMap::new(),
+            plan,
+        };
+        world.describe();
+        world
+    }
+
+    fn describe(&mut self) {
+        let plan = &self.plan;
+        let line = format!(
+            "seed {}: {} nodes of {} shards, N={}, {} partitions, {} sessions, {}+{} keys, W>={}, \
+             faults {:?}, victim n{}, planted {:?}",
+            plan.seed,
+            plan.nodes,
+            plan.shards,
+            plan.n,
+            plan.partitions,
+            plan.sessions,
+            plan.keys,
+            plan.keys_last_write_wins,
+            plan.w_least,
+            plan.faults,
+            plan.victim,
+            plan.bug
+        );
+        self.history.note(0, line);
+        self.history.siblings_refuse = plan.siblings_refuse;
+        for key in self.clients.keys().to_vec() {
+            let name = key.to_string();
+            let primaries = self.primaries(&key);
+            self.history.note(0, format!("{name} on {primaries:?}"));
+            if key.bucket() == "lww" {
+                self.history.last_write_wins.push(name.clone());
+            }
+            self.history.primaries.insert(name, primaries);
+        }
+    }
+
+    pub fn primaries(&self, key: &Key) -> Vec<usize> {
+        let partition = self.topology.partition(key);
+        let primaries = self.topology.primaries(partition, self.plan.n);
+        primaries.iter().map(|id| self.numbers[id]).collect()
+    }
+
+    pub fn stored_key(&self, key: &Key) -> StoredKey {
+        StoredKey::new(self.topology.partition(key), key)
+    }
+
+    /// The number of the node with this id.
+    pub fn number(&self, id: NodeId) -> Option<usize> {
+        self.numbers.get(&id).copied()
+    }
+
+    pub fn note(&mut self, line: impl std::fmt::Display) {
+        self.history.note(self.now, line);
+    }
+
+    pub fn fact(&mut self, fact: Fact) {
+        self.history.facts.push(fact);
+    }
+
+    // ---- the scheduler -------------------------------------------------------------------
+
+    pub fn after(&mut self, delay: Time, event: Event) {
+        self.at(self.now + delay, event);
+    }
+
+    pub fn at(&mut self, time: Time, event: Event) {
+        self.sequence += 1;
+        self.queue.insert((time, self.sequence), event);
+    }
+
+    /// Lets the time pass up to `until`, or until `done`.
+    pub fn run(&mut self, until: Time, done: impl Fn(&Self) -> bool) {
+        while !done(self) {
+            let Some(entry) = self.queue.first_entry() else { break };
+            let (time, _) = *entry.key();
+            if time > until {
+                break;
+            }
+            let event = entry.remove();
+            self.now = time;
+            self.happen(event);
+        }
+        if !done(self) {
+            self.now = until;
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        if let Some((number, process)) = event.belongs_to() {
+            let node = &mut self.nodes[number];
+            if !node.up || node.process != process {
+                return;
+            }
+            if node.paused {
+                node.held.push_back(event);
+                return;
+            }
+        }
+        match event {
+            Event::Deliver { to, from, frame, .. } => self.deliver(to, from, frame),
+            Event::ToClient { frame } => self.answer_client(frame),
+            Event::Turn { node, shard, .. } => self.turn(node, shard),
+            Event::Wake { node, shard, at, .. } => self.wake(node, shard, at),
+            Event::Loaded { node, shard, key, .. } => {
+                let result = self.nodes[node].disk.read(&key);
+                self.input(node, shard, Input::Loaded { key, result });
+            }
+            Event::Leased { node, shard, .. } => {
+                let actors = self.nodes[node].lease();
+                self.input(node, shard, Input::Actors(actors));
+            }
+            Event::Synced { node, .. } => self.synced(node),
+            Event::Peer { node, peer, connected, .. } => self.peer(node, peer, connected),
+            Event::StopIfQuiet { node, until, .. } => self.stop_if_quiet(node, until),
+            Event::Reconnect => self.reconnect(),
+            Event::Session(session) => self.session(session),
+            Event::ClientTimeout { session, request } => self.client_timeout(session, request),
+            Event::Fault(index) => {
+                let action = self.plan.actions[index].1.clone();
+                self.act(action);
+            }
+            Event::Reap { node, key } => self.reap(node, &key),
+        }
+    }
+
+    // ---- nodes ---------------------------------------------------------------------------
+
+    pub fn now_at(&self, node: usize) -> Now {
+        let node = &self.nodes[node];
+        let wall = WALL_EPOCH.0 as i64 + (self.now / MS) as i64 + node.skew_ms;
+        Now { instant: Instant(self.now - node.started + 1), wall: WallMs(wall as u64) }
+    }
+
+    /// A process of the node begins.
+    pub fn boot(&mut self, number: usize) {
+        let seed = self.random.next_u64();
+        let node = &mut self.nodes[number];
+        if node.up {
+            return;
+        }
+        node.process += 1;
+        node.started = self.now;
+        (node.up, node.paused, node.draining, node.clean) = (true, false, false, false);
+        (node.last_origin, node.waiting) = (0, BTreeMap::new());
+        node.connected.fill(false);
+        node.shards.clear();
+        for shard in 0..self.plan.shards {
+            let settings = settings(&self.plan, node, shard as u8);
+            let actors = node.lease();
+            let seed = seed.wrapping_add(shard as u64);
+            let shard = Shard::new(settings, Arc::clone(&self.topology), actors, seed);
+            node.shards.push(Place::new(shard));
+        }
+        let line = format!(
+            "n{number} starts: incarnation {:?}, amnesiac {}",
+            node.incarnation, node.amnesiac
+        );
+        self.note(line);
+        self.fact(Fact::NewActor { node: number });
+    }
+
+    pub fn input(&mut self, node: usize, shard: usize, input: Input) {
+        let delay = self.random.below(150);
+        let process = self.nodes[node].process;
+        let place = &mut self.nodes[node].shards[shard];
+        place.inbox.push(input);
+        if !std::mem::replace(&mut place.turn_is_due, true) {
+            self.after(delay, Event::Turn { node, process, shard });
+        }
+    }
+
+    fn turn(&mut self, node: usize, shard: usize) {
+        let now = self.now_at(node);
+        let place = &mut self.nodes[node].shards[shard];
+        place.turn_is_due = false;
+        let mut effects = Vec::new();
+        for input in std::mem::take(&mut place.inbox) {
+            place.shard.handle(now, input, &mut effects);
+        }
+        place.shard.flush(&mut effects);
+        self.carry_out(node, shard, effects);
+    }
+
+    fn wake(&mut self, node: usize, shard: usize, at: Time) {
+        let now = self.now_at(node);
+        let place = &mut self.nodes[node].shards[shard];
+        if place.wake_at != Some(at) {
+            return;
+        }
+        place.wake_at = None;
+        let mut effects = Vec::new();
+        place.shard.handle_deadline(now, &mut effects);
+        place.shard.flush(&mut effects);
+        self.carry_out(node, shard, effects);
+    }
+
+    fn carry_out(&mut self, node: usize, shard: usize, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Respond { to, response } => self.respond(node, to, &response),
+                Effect::Send { to, id, forwarded, request } => {
+                    let flags = if forwarded { frame::FORWARDED } else { 0 };
+                    let mut out = BytesMut::new();
+                    let encoded = codec::encode_request(&mut out, id, flags, &request);
+                    encoded.expect("what the simulator's clients write fits a frame");
+                    let to = self.numbers[&to];
+                    self.transmit(node, to, self.nodes[to].process, out.freeze());
+                }
+                Effect::Load { key } => {
+                    let slow = self.nodes[node].disk.slow;
+                    let delay = 50 + self.random.below(2 * MS) + slow;
+                    let process = self.nodes[node].process;
+                    self.after(delay, Event::Loaded { node, process, shard, key });
+                }
+                Effect::Commit { batch, changes } => self.commit(node, shard, batch, changes),
+                Effect::LeaseActors => {
+                    let delay = self.random.below(20 * MS);
+                    let process = self.nodes[node].process;
+                    self.after(delay, Event::Leased { node, process, shard });
+                }
+                Effect::Notice(notice) => {
+                    if matches!(notice, Notice::Amnesia { .. }) {
+                        self.fact(Fact::NewActor { node });
+                    }
+                    self.note(format!("n{node} notice {notice:?}"));
+                }
+            }
+        }
+        let Node { started, process, shards, .. } = &mut self.nodes[node];
+        let place = &mut shards[shard];
+        let deadline = place.shard.next_deadline().map(|at| *started + at.0.saturating_sub(1));
+        if let Some(at) = deadline.map(|at| at.max(self.now))
+            && place.wake_at.is_none_or(|earlier| at < earlier)
+        {
+            place.wake_at = Some(at);
+            let process = *process;
+            self.at(at, Event::Wake { node, process, shard, at });
+        }
+    }
+
+    // ---- messages ------------------------------------------------------------------------
+
+    fn transmit(&mut self, from: usize, to: usize, process: u32, frame: Bytes) {
+        let sender = Sender::Peer(from, self.nodes[from].process);
+        for delay in self.network.between(&mut self.random, from, to) {
+            self.after(delay, Event::Deliver { to, process, from: sender, frame: frame.clone() });
+        }
+    }
+
+    /// A client's request leaves for a node.
+    pub fn ask(&mut self, to: usize, id: u64, request: &Request) {
+        let mut out = BytesMut::new();
+        let encoded = codec::encode_request(&mut out, id, 0, request);
+        encoded.expect("what the simulator's clients write fits a frame");
+        let delay = self.network.to_client(&mut self.random, to);
+        let process = self.nodes[to].process;
+        let frame = out.freeze();
+        self.after(delay, Event::Deliver { to, process, from: Sender::Client, frame });
+    }
+
+    fn respond(&mut self, node: usize, to: Origin, response: &Response) {
+        let waiting = self.nodes[node].waiting.remove(&to.0);
+        let (to, id) = waiting.expect("every request is answered once");
+        let mut out = BytesMut::new();
+        codec::encode_response(&mut out, id, response);
+        let frame = out.freeze();
+        match to {
+            Sender::Peer(peer, process) => self.transmit(node, peer, process, frame),
+            Sender::Client => {
+                let delay = self.network.to_client(&mut self.random, node);
+                self.after(delay, Event::ToClient { frame });
+            }
+        }
+    }
+
+    fn deliver(&mut self, to: usize, from: Sender, frame: Bytes) {
+        let mut buffer = BytesMut::from(&frame[..]);
+        let frame = frame::decode(&mut buffer, limits::FRAME_PAYLOAD_BYTES);
+        let frame = frame.expect("the network damages nothing").expect("frames arrive whole");
+        assert!(buffer.is_empty(), "a frame left bytes over");
+        if frame.kind.is_response() {
+            let response = codec::decode_response(&frame).expect("peers send sound answers");
+            let Sender::Peer(peer, _) = from else { return };
+            let shard = (frame.id >> 56) as usize;
+            let from = self.nodes[peer].id;
+            self.input(to, shard, Input::Response { from, id: frame.id, response });
+            return;
+        }
+        let mut request = codec::decode_request(&frame).expect("everyone sends sound requests");
+        if self.plan.bug == Some(Bug::IgnoredContext)
+            && let Request::Put(put) = &mut request
+            && matches!(put.basis, Basis::Context(_))
+        {
+            put.basis = Basis::Blind;
+        }
+        let node = &mut self.nodes[to];
+        node.last_origin += 1;
+        let origin = Origin(node.last_origin);
+        node.waiting.insert(origin.0, (from, frame.id));
+        let key = match &request {
+            Request::Get(get) => &get.key,
+            Request::Put(put) => &put.key,
+            Request::Read(read) => &read.key,
+            Request::Write(write) => &write.key,
+            Request::Control(_) => unreachable!("the simulator asks for no control messages"),
+        };
+        let key = self.stored_key(key);
+        if let Some(object) = self.first_states.get(&(to, key.clone()))
+            && matches!(request, Request::Read(_))
+            && self.plan.bug == Some(Bug::OlderValue)
+        {
+            let object = HeldObject::Full(object.clone());
+            self.respond(to, origin, &Response::Held(Held { object, amnesiac: false }));
+            return;
+        }
+        let shard = usize::from(key.partition().0) % self.plan.shards;
+        let received = self.now_at(to).instant;
+        let forwarded = frame.flags & frame::FORWARDED != 0;
+        self.input(to, shard, Input::Request { from: origin, received, forwarded, request });
+    }
+
+    // ---- connections ---------------------------------------------------------------------
+
+    fn peer(&mut self, node: usize, peer: usize, connected: bool) {
+        if self.nodes[node].connected[peer] == connected {
+            return;
+        }
+        self.nodes[node].connected[peer] = connected;
+        let id = self.nodes[peer].id;
+        for shard in 0..self.plan.shards {
+            let input = if connected { Input::Connected(id) } else { Input::Disconnected(id) };
+            self.input(node, shard, input);
+        }
+    }
+
+    /// Tells `node`, some time soon, that its connection to `peer` has begun or ended.
+    pub fn tell(&mut self, node: usize, peer: usize, connected: bool, within: Time) {
+        let (delay, process) = (self.random.below(within), self.nodes[node].process);
+        self.after(delay, Event::Peer { node, process, peer, connected });
+    }
+
+    /// Nodes look after their connections: what is missing is made, and what is dead is noticed
+    /// in the end.
+    fn reconnect(&mut self) {
+        for node in 0..self.plan.nodes {
+            for peer in (0..self.plan.nodes).filter(|peer| *peer != node) {
+                let (this, other) = (&self.nodes[node], &self.nodes[peer]);
+                if !this.up || this.paused {
+                    continue;
+                }
+                let open = self.network.is_open(node, peer) && self.network.is_open(peer, node);
+                let alive = other.up && open;
+                if !this.connected[peer] && alive && !other.paused {
+                    self.tell(node, peer, true, 20 * MS);
+                } else if this.connected[peer] && !alive && self.random.chance(6) {
+                    self.tell(node, peer, false, 20 * MS);
+                }
+            }
+        }
+        self.after(RECONNECT, Event::Reconnect);
+    }
+
+    // ---- disks ---------------------------------------------------------------------------
+
+    fn commit(&mut self, node: usize, shard: usize, batch: u64, changes: Batch) {
+        for change in &changes.changes {
+            let record = Record::decode(change.record.clone());
+            let record = record.expect("a shard writes sound records");
+            let held = disk::held_in(&record, &change.key);
+            let dot = record.mint.map(|mint| Dot { actor: mint.actor, counter: mint.counter });
+            let minted = dot.filter(|dot| {
+                held.live.iter().any(|(live, ..)| live == dot)
+                    && self.minted.insert((change.key.clone(), *dot))
+            });
+            let key = change.key.key().to_string();
+            let what = match minted {
+                Some(dot) => format!("mints {dot} in"),
+                None => "changes".to_owned(),
+            };
+            let live: Vec<_> = held.live.iter().map(|(_, write, _)| *write).collect();
+            let live = crate::history::named(&live);
+            self.note(format!("n{node} {what} {key}: {live} {}", held.clock));
+            if self.plan.bug == Some(Bug::OlderValue) {
+                let entry = self.first_states.entry((node, change.key.clone()));
+                entry.or_insert_with(|| record.object.clone());
+            }
+            self.fact(Fact::Staged { time: self.now, node, key, minted, held });
+        }
+        self.nodes[node].disk.outstanding.push_back(Outstanding { shard, batch, changes });
+        self.start_sync(node);
+    }
+
+    fn start_sync(&mut self, node: usize) {
+        let delay = 200 + self.random.below(3 * MS);
+        let rare = if self.random.chance(2) { self.random.below(80 * MS) } else { 0 };
+        let process = self.nodes[node].process;
+        let disk = &mut self.nodes[node].disk;
+        if disk.in_sync > 0 || disk.outstanding.is_empty() {
+            return;
+        }
+        disk.in_sync = disk.outstanding.len();
+        let delay = delay + rare + disk.slow;
+        self.after(delay, Event::Synced { node, process });
+    }
+
+    fn synced(&mut self, node: usize) {
+        let disk = &mut self.nodes[node].disk;
+        let count = std::mem::take(&mut disk.in_sync);
+        let full = disk.full;
+        let batches: Vec<Outstanding> = disk.outstanding.drain(..count).collect();
+        for Outstanding { shard, batch, changes } in batches {
+            let result = if full {
+                self.fact(Fact::NewActor { node });
+                self.note(format!("n{node} batch {shard}.{batch} refused: disk full"));
+                Err(StoreError::Full("no space left (simulated)".to_owned()))
+            } else {
+                let lies = self.plan.bug == Some(Bug::LyingDisk) && self.random.chance(10);
+                if !lies {
+                    self.nodes[node].disk.apply(&changes);
+                    self.stored(node, &changes);
+                }
+                Ok(())
+            };
+            self.input(node, shard, Input::Committed { batch, result });
+        }
+        self.start_sync(node);
+    }
+
+    /// Changes stand on a disk now.
+    pub fn stored(&mut self, node: usize, changes: &Batch) {
+        for change in &changes.changes {
+            let record = Record::decode(change.record.clone()).expect("it was decoded before");
+            let held = disk::held_in(&record, &change.key);
+            let deleted = ringdove::causality::Object::decode(record.object)
+                .is_ok_and(|object| object.tombstones() == object.siblings().len());
+            if deleted && self.plan.bug == Some(Bug::EarlyReaping) {
+                let delay = 100 * MS + self.random.below(SECOND);
+                self.after(delay, Event::Reap { node, key: change.key.clone() });
+            }
+            let key = change.key.key().to_string();
+            self.fact(Fact::Stored { time: self.now, node, key, held });
+        }
+    }
+
+    fn reap(&mut self, node: usize, key: &StoredKey) {
+        let held = self.nodes[node].disk.held(key);
+        let Some(held) = held else { return };
+        if held.live.len() == 1 {
+            self.nodes[node].disk.forget(key);
+            let (time, key) = (self.now, key.key().to_string());
+            self.note(format!("n{node} reaps {key}"));
+            self.fact(Fact::Forgot { time, node, key: Some(key) });
+        }
+    }
+}
+
+fn settings(plan: &Plan, node: &Node, shard: u8) -> Settings {
+    Settings {
+        shard,
+        node: node.id,
+        incarnation: node.incarnation,
+        amnesiac: node.amnesiac,
+        fsync: true,
+        attempt: plan.attempt,
+        timeout: Duration::from_secs(1),
+        key_bytes: limits::KEY_BYTES_DEFAULT,
+        value_bytes: limits::VALUE_BYTES_DEFAULT,
+        siblings_warn: limits::SIBLINGS_WARN,
+        siblings_refuse: plan.siblings_refuse,
+        max_in_flight: plan.max_in_flight,
+        breaker_failures: 5,
+        breaker_open: Duration::from_millis(500),
+    }
+}
+
+fn cluster(plan: &Plan, ids: &[NodeId]) -> ClusterState {
+    let mut state = ClusterState::new("simulated", plan.partitions);
+    for (number, id) in ids.iter().enumerate() {
+        let entry = MemberEntry {
+            version: 1,
+            name: format!("n{number}"),
+            address: format!("10.0.0.{number}:7400"),
+            text_address: String::new(),
+            zone: format!("zone-{}", number % 3),
+            weight: limits::WEIGHT_NORMAL,
+            removed: false,
+        };
+        state.members.insert(*id, entry);
+    }
+    let buckets = [("sib", Conflicts::Siblings), ("lww", Conflicts::LastWriteWins)];
+    for (name, conflicts) in buckets {
+        let (r, w) = (Level::Quorum, Level::Quorum);
+        let settings = BucketSettings { n: plan.n, r, w, conflicts, ttl_ms: None };
+        state.buckets.insert(name.to_owned(), BucketEntry { version: 1, settings });
+    }
+    state
+}
