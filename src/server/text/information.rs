@@ -14,7 +14,10 @@ use crate::store::Store as _;
 const REDIS_VERSION: &str = "7.4.0";
 
 /// The sections of `INFO`, in order.
-const SECTIONS: [(&str, fn(&Server, &mut String)); 9] = [
+/// Writes one section of `INFO`.
+type Section = fn(&Server, &mut String);
+
+const SECTIONS: [(&str, Section); 9] = [
     ("Server", server),
     ("Clients", clients),
     ("Memory", memory),
