@@ -41,6 +41,9 @@ use crate::plan::{Bug, MS, Plan, SECOND};
 /// How often nodes look after their connections.
 const RECONNECT: Time = 200 * MS;
 
+/// Where the kind stands in a frame.
+const KIND_AT: usize = 9;
+
 /// Who has sent a frame, and who gets the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sender {
@@ -412,7 +415,13 @@ impl World {
 
     fn transmit(&mut self, from: usize, to: usize, process: u32, frame: Bytes) {
         let sender = Sender::Peer(from, self.nodes[from].process);
-        for delay in self.network.between(&mut self.random, from, to) {
+        let mut delays = self.network.between(&mut self.random, from, to);
+        // What repeats a put is a retry, which says so. A connection never repeats one by itself,
+        // and one that did would make "not applied" a word that nobody can give.
+        if frame[KIND_AT] == frame::Kind::Put as u8 {
+            delays.truncate(1);
+        }
+        for delay in delays {
             self.after(delay, Event::Deliver { to, process, from: sender, frame: frame.clone() });
         }
     }
