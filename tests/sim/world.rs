@@ -563,7 +563,7 @@ impl World {
                 let entry = self.first_states.entry((node, change.key.clone()));
                 entry.or_insert_with(|| record.object.clone());
             }
-            self.fact(Fact::Staged { time: self.now, node, key, minted, held });
+            self.fact(Fact::Staged { node, key, minted, held });
         }
         self.nodes[node].disk.outstanding.push_back(Outstanding { shard, batch, changes });
         self.start_sync(node);
@@ -626,9 +626,9 @@ impl World {
         let Some(held) = held else { return };
         if held.live.len() == 1 {
             self.nodes[node].disk.forget(key);
-            let (time, key) = (self.now, key.key().to_string());
+            let key = key.key().to_string();
             self.note(format!("n{node} reaps {key}"));
-            self.fact(Fact::Forgot { time, node, key: Some(key) });
+            self.fact(Fact::Forgot { node, key: Some(key) });
         }
     }
 }
