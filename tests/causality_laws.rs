@@ -168,7 +168,10 @@ impl World {
             Step::Merge { from, to } => {
                 let other = self.objects[from].clone();
                 let before = self.objects[to].clone();
-                let merge = self.objects[to].merge(&other);
+                let merge = match scope.last_write_wins {
+                    true => self.objects[to].merge_latest(&other).0,
+                    false => self.objects[to].merge(&other),
+                };
                 assert_eq!(merge.collisions, [], "no dot is used twice here");
                 assert_eq!(merge.changed, before != self.objects[to], "changed says the truth");
                 self.model.known[to] |= self.model.known[from];

@@ -112,9 +112,10 @@ impl Object {
         debug_assert!(!self.clock.contains(dot) && !basis.contains(dot), "{dot} was used before");
         for held in &self.siblings {
             if basis.contains(held.dot) {
-                self.replaced.insert(sibling.hlc, held.write_id);
+                self.replaced.insert(held.hlc, held.write_id);
             }
         }
+        self.replaced.bound();
         let replaced = &self.replaced;
         self.siblings.retain(|held| !basis.contains(held.dot) && !replaced.contains(held.write_id));
         self.clock.join(basis);
@@ -149,12 +150,32 @@ impl Object {
     /// other for dead, too, and nobody can tell. And what is *reported* depends on the order:
     /// a collision is reported by each merge that brings a further write of its dot.
     pub fn merge(&mut self, other: &Self) -> Merge {
+        let mut replaced = other.replaced.clone();
+        // Whoever overwrote them may not have held them, and so not remembered their names.
+        let dying = self.siblings.iter().filter(|sibling| other.is_dead(sibling.dot));
+        let dead = other.siblings.iter().filter(|sibling| self.is_dead(sibling.dot));
+        for sibling in dying.chain(dead) {
+            replaced.insert(sibling.hlc, sibling.write_id);
+        }
+        self.merge_dots(other, &replaced)
+    }
+
+    /// [`Object::merge`] and [`Object::keep_latest`] in one: also returns how many were discarded.
+    ///
+    /// Here names of dead writes mean nothing: of a write that was made twice, the older dot dies
+    /// at the hands of the younger.
+    pub fn merge_latest(&mut self, other: &Self) -> (Merge, usize) {
+        let merge = self.merge_dots(other, &Replaced::default());
+        (merge, self.keep_latest())
+    }
+
+    fn merge_dots(&mut self, other: &Self, replaced: &Replaced) -> Merge {
         let is_gain =
             |s: &&Sibling| !self.is_dead(s.dot) && self.siblings.binary_search(s).is_err();
         let gained: Vec<Sibling> = other.siblings.iter().filter(is_gain).cloned().collect();
         let held = self.siblings.len();
         self.siblings.retain(|sibling| !other.is_dead(sibling.dot));
-        let (gained, learned) = self.bury(gained, &other.replaced);
+        let (gained, learned) = self.bury(gained, replaced);
         let learned = learned || !self.clock.covers(&other.clock);
         let changed = learned || !gained.is_empty() || self.siblings.len() < held;
         self.clock.join(&other.clock);
@@ -194,6 +215,7 @@ impl Object {
     /// [`super::HybridClock::observe`] refuses a timestamp of the basis, the write must be dated
     /// after it all the same.
     pub fn keep_latest(&mut self) -> usize {
+        self.replaced = Replaced::default();
         let age = |sibling: &&Sibling| (sibling.hlc, sibling.dot, sibling.write_id);
         let Some(latest) = self.siblings.iter().max_by_key(age).cloned() else { return 0 };
         let discarded = self.siblings.len() - 1;
@@ -236,10 +258,9 @@ impl Object {
         self.replaced.contains(write_id)
     }
 
-    /// The greatest timestamp in it; zero if there is none.
+    /// The greatest timestamp of all siblings; zero if there are none.
     #[must_use]
     pub fn latest_hlc(&self) -> Hlc {
-        let siblings = self.siblings.iter().map(|sibling| sibling.hlc).max().unwrap_or_default();
-        siblings.max(self.replaced.newest())
+        self.siblings.iter().map(|sibling| sibling.hlc).max().unwrap_or_default()
     }
 }

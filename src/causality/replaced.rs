@@ -6,11 +6,12 @@
 //! first, replaces it, and only then the second turns up, dots alone cannot tell that it is the
 //! same write: it would come back from the dead, beside the very write that replaced it.
 //!
-//! So an object remembers the names of the writes that were overwritten, and a sibling of such a
-//! name is dead, whatever its dot. The memory is bounded by [`limits::REPLACED_WRITES`] and
-//! [`limits::REPLACED_FOR_MS`]: the newest of the union, by timestamp, which makes bounding and
-//! uniting commute. What is forgotten can do harm only where a coordinator was cut off for longer
-//! than that, with a write of its own that somebody had retried.
+//! So an object remembers the names of writes that were seen to die, each with the timestamp that
+//! the write had, and a sibling of such a name is dead, whatever its dot. The memory is bounded by
+//! [`limits::REPLACED_WRITES`]: the newest of the union, which makes bounding and uniting commute.
+//! No clock decides how long a name is kept: one that is ten minutes ahead would make everyone
+//! forget the others' names. What is forgotten can do harm only where a coordinator was cut off
+//! with a write that somebody had retried, while the key was overwritten more often than that.
 
 use bytes::{BufMut, BytesMut};
 
@@ -22,7 +23,7 @@ use crate::limits;
 /// The names of overwritten writes, newest last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Replaced {
-    /// Strictly ascending: when it was overwritten, and the low half of the write id.
+    /// Strictly ascending: when it was written, and the low half of the write id.
     entries: Vec<(Hlc, u64)>,
 }
 
@@ -40,13 +41,12 @@ impl Replaced {
         self.entries.is_empty()
     }
 
-    /// Adds a write that was overwritten at `hlc`.
+    /// Adds a write that was made at `hlc`; see [`Replaced::bound`].
     pub(super) fn insert(&mut self, hlc: Hlc, write_id: WriteId) {
         let entry = (hlc, name(write_id));
         if let Err(place) = self.entries.binary_search(&entry) {
             self.entries.insert(place, entry);
         }
-        self.bound();
     }
 
     /// Both together, not bounded yet: first whoever is named in it must be found dead.
@@ -58,18 +58,10 @@ impl Replaced {
         Self { entries }
     }
 
-    /// When the newest was overwritten.
-    pub(super) fn newest(&self) -> Hlc {
-        self.entries.last().map_or(Hlc(0), |(hlc, _)| *hlc)
-    }
-
-    /// Keeps the newest, up to the bound, of those not much older than the newest of all.
+    /// Forgets all but the newest.
     pub(super) fn bound(&mut self) {
-        let Some((newest, _)) = self.entries.last() else { return };
-        let oldest = newest.wall().0.saturating_sub(limits::REPLACED_FOR_MS);
-        let too_old = self.entries.partition_point(|(hlc, _)| hlc.wall().0 < oldest);
         let too_many = self.entries.len().saturating_sub(limits::REPLACED_WRITES);
-        self.entries.drain(..too_old.max(too_many));
+        self.entries.drain(..too_many);
     }
 
     pub(super) fn encoded_len_max(&self) -> usize {
@@ -94,11 +86,6 @@ impl Replaced {
             }
             read.entries.push(entry);
         }
-        let mut bounded = read.clone();
-        bounded.bound();
-        if bounded != read {
-            return Err(CodecError::Invalid("age of replaced writes"));
-        }
         Ok(read)
     }
 }
@@ -115,9 +102,9 @@ mod tests {
     fn random_set(random: &mut Random) -> Replaced {
         let mut set = Replaced::default();
         for _ in 0..random.below(3 * limits::REPLACED_WRITES as u64) {
-            let ms = random.below(2 * limits::REPLACED_FOR_MS);
-            set.insert(hlc(ms), WriteId(u128::from(random.below(500))));
+            set.insert(hlc(random.below(100)), WriteId(u128::from(random.below(500))));
         }
+        set.bound();
         set
     }
 
@@ -140,13 +127,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_much_older_than_the_newest_is_forgotten() {
+    fn the_oldest_are_forgotten_first() {
         let mut set = Replaced::default();
-        set.insert(hlc(1), WriteId(1));
-        set.insert(hlc(limits::REPLACED_FOR_MS), WriteId(2));
-        assert!(set.contains(WriteId(1)) && set.contains(WriteId(2)));
-        set.insert(hlc(limits::REPLACED_FOR_MS + 2), WriteId(3));
-        assert!(!set.contains(WriteId(1)) && set.contains(WriteId(2)));
+        for write in 0..=limits::REPLACED_WRITES as u64 {
+            set.insert(hlc(write), WriteId(u128::from(write)));
+        }
+        set.bound();
+        assert!(!set.contains(WriteId(0)) && set.contains(WriteId(1)));
+        assert_eq!(set.entries.len(), limits::REPLACED_WRITES);
     }
 
     #[test]

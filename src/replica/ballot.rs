@@ -215,14 +215,15 @@ impl Ballot {
 
     /// Everything that was answered, merged; of a bucket that keeps the latest, only that.
     pub(super) fn merged(&self, core: &Core) -> Object {
+        let keeps_latest = core.keeps_latest(&self.key);
         let mut merged = Object::new();
         for (_, vote) in &self.votes {
             if let Vote::Holds(object) | Vote::Amnesiac(object) = vote {
-                merged.merge(object);
+                match keeps_latest {
+                    true => drop(merged.merge_latest(object)),
+                    false => drop(merged.merge(object)),
+                }
             }
-        }
-        if core.keeps_latest(&self.key) {
-            merged.keep_latest();
         }
         merged
     }

@@ -434,7 +434,11 @@ pub(super) fn merge(
     }
     let name = key.key();
     let forgot = check_memory(core, &name, state, object.clock());
-    let outcome = state.object.merge(object);
+    let (outcome, discarded) = match core.keeps_latest(&name) {
+        true => state.object.merge_latest(object),
+        false => (state.object.merge(object), 0),
+    };
+    core.counters.discarded_by_last_write_wins += discarded as u64;
     for dot in &outcome.collisions {
         let (key, dot) = (name.to_string(), dot.to_string());
         core.notice(Notice::DotCollision { key, dot });
@@ -446,11 +450,6 @@ pub(super) fn merge(
         }
     }
     core.clock.observe(object.latest_hlc(), core.now.wall);
-    let mut discarded = 0;
-    if core.keeps_latest(&name) {
-        discarded = state.object.keep_latest();
-        core.counters.discarded_by_last_write_wins += discarded as u64;
-    }
     outcome.changed || forgot || discarded > 0
 }
 

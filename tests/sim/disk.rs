@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use ringdove::causality::Object;
+use ringdove::causality::{Dot, Object};
 use ringdove::ids::Partition;
+use ringdove::replica::Input;
 use ringdove::store::memory::MemoryStore;
 use ringdove::store::record::Record;
 use ringdove::store::{Batch, Change, Store, StoreError, StoredKey};
 
-use crate::history::{Held, Time};
+use crate::history::{Fact, Held, Time};
+use crate::plan::{Bug, MS, SECOND};
+use crate::world::{Event, World};
 
 /// A batch that a shard has given and the disk has not acknowledged.
 pub struct Outstanding {
@@ -90,4 +93,100 @@ pub fn held_in(record: &Record, key: &StoredKey) -> Held {
     let object = Object::decode(record.object.clone()).expect("a shard writes sound objects");
     let live = object.siblings().iter().map(|s| (s.dot, s.write_id, s.hlc.0));
     Held { clock: object.clock().clone(), live: live.collect(), digest: object.digest(&key.key()) }
+}
+
+impl World {
+    /// A shard gives its disk a batch.
+    pub fn commit(&mut self, node: usize, shard: usize, batch: u64, changes: Batch) {
+        for change in &changes.changes {
+            let record = Record::decode(change.record.clone());
+            let record = record.expect("a shard writes sound records");
+            let held = held_in(&record, &change.key);
+            let dot = record.mint.map(|mint| Dot { actor: mint.actor, counter: mint.counter });
+            let minted = dot.filter(|dot| {
+                held.live.iter().any(|(live, ..)| live == dot)
+                    && self.minted.insert((change.key.clone(), *dot))
+            });
+            let key = change.key.key().to_string();
+            let what = match minted {
+                Some(dot) => format!("mints {dot} in"),
+                None => "changes".to_owned(),
+            };
+            let live: Vec<_> = held.live.iter().map(|(_, write, _)| *write).collect();
+            let live = crate::history::named(&live);
+            self.note(format!("n{node} {what} {key}: {live} {}", held.clock));
+            if self.plan.bug == Some(Bug::OlderValue) {
+                let entry = self.first_states.entry((node, change.key.clone()));
+                entry.or_insert_with(|| record.object.clone());
+            }
+            self.fact(Fact::Staged { node, key, minted, held });
+        }
+        self.nodes[node].disk.outstanding.push_back(Outstanding { shard, batch, changes });
+        self.start_sync(node);
+    }
+
+    fn start_sync(&mut self, node: usize) {
+        let delay = 200 + self.random.below(3 * MS);
+        let rare = if self.random.chance(2) { self.random.below(80 * MS) } else { 0 };
+        let process = self.nodes[node].process;
+        let disk = &mut self.nodes[node].disk;
+        if disk.in_sync > 0 || disk.outstanding.is_empty() {
+            return;
+        }
+        disk.in_sync = disk.outstanding.len();
+        let delay = delay + rare + disk.slow;
+        self.after(delay, Event::Synced { node, process });
+    }
+
+    /// A sync is done: what it covered takes effect, and is answered for.
+    pub fn synced(&mut self, node: usize) {
+        let disk = &mut self.nodes[node].disk;
+        let count = std::mem::take(&mut disk.in_sync);
+        let full = disk.full;
+        let batches: Vec<Outstanding> = disk.outstanding.drain(..count).collect();
+        for Outstanding { shard, batch, changes } in batches {
+            let result = if full {
+                self.fact(Fact::NewActor { node });
+                self.note(format!("n{node} batch {shard}.{batch} refused: disk full"));
+                Err(StoreError::Full("no space left (simulated)".to_owned()))
+            } else {
+                let lies = self.plan.bug == Some(Bug::LyingDisk) && self.random.chance(10);
+                if !lies {
+                    self.nodes[node].disk.apply(&changes);
+                    self.stored(node, &changes);
+                }
+                Ok(())
+            };
+            self.input(node, shard, Input::Committed { batch, result });
+        }
+        self.start_sync(node);
+    }
+
+    /// Changes stand on a disk now.
+    pub fn stored(&mut self, node: usize, changes: &Batch) {
+        for change in &changes.changes {
+            let record = Record::decode(change.record.clone()).expect("it was decoded before");
+            let held = held_in(&record, &change.key);
+            let deleted = Object::decode(record.object)
+                .is_ok_and(|object| object.tombstones() == object.siblings().len());
+            if deleted && self.plan.bug == Some(Bug::EarlyReaping) {
+                let delay = 100 * MS + self.random.below(SECOND);
+                self.after(delay, Event::Reap { node, key: change.key.clone() });
+            }
+            let key = change.key.key().to_string();
+            self.fact(Fact::Stored { time: self.now, node, key, held });
+        }
+    }
+
+    /// Planted: the record of a deleted key is forgotten before all replicas know of the deletion.
+    pub fn reap(&mut self, node: usize, key: &StoredKey) {
+        let held = self.nodes[node].disk.held(key);
+        let Some(held) = held else { return };
+        if held.live.len() == 1 {
+            self.nodes[node].disk.forget(key);
+            let key = key.key().to_string();
+            self.note(format!("n{node} reaps {key}"));
+            self.fact(Fact::Forgot { node, key: Some(key) });
+        }
+    }
 }

@@ -155,7 +155,7 @@ impl World {
             Some(Bug::ClaimsComplete) => node.amnesiac = false,
             _ => {}
         }
-        self.fact(Fact::Forgot { time: self.now, node: number, key: None });
+        self.fact(Fact::Forgot { node: number, key: None });
     }
 
     fn corrupt(&mut self, number: usize, count: u64) {
@@ -163,8 +163,8 @@ impl World {
         for _ in 0..count.min(keys.len() as u64) {
             let key = keys[self.random.below(keys.len() as u64) as usize].clone();
             self.note(format!("n{number} corrupt {}", key.key()));
-            let (time, name) = (self.now, key.key().to_string());
-            self.fact(Fact::Forgot { time, node: number, key: Some(name) });
+            let name = key.key().to_string();
+            self.fact(Fact::Forgot { node: number, key: Some(name) });
             self.fact(Fact::NewActor { node: number });
             self.nodes[number].disk.corrupt.insert(key);
         }

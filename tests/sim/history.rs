@@ -101,11 +101,11 @@ pub struct Held {
 #[derive(Clone, Debug)]
 pub enum Fact {
     /// A shard gave its disk this state of a key; `minted` is the dot it made for it, if any.
-    Staged { time: Time, node: usize, key: String, minted: Option<Dot>, held: Held },
+    Staged { node: usize, key: String, minted: Option<Dot>, held: Held },
     /// The disk has it now.
     Stored { time: Time, node: usize, key: String, held: Held },
     /// The disk has lost or forgotten data: of one key or, with `None`, of any.
-    Forgot { time: Time, node: usize, key: Option<String> },
+    Forgot { node: usize, key: Option<String> },
     /// All processes were down: this stood on the disks. `victims` have lost data of their own.
     AllDown { time: Time, disks: Vec<BTreeMap<String, Held>>, victims: usize },
     /// An actor may have been replaced by a new one: a restart, a failed commit, lost memory.

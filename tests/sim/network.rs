@@ -1,9 +1,14 @@
 //! The simulated network: which messages arrive, when, and how often.
 
 use ringdove::random::Random;
+use ringdove::replica::Input;
 
 use crate::history::Time;
 use crate::plan::{MS, SECOND};
+use crate::world::{Event, World};
+
+/// How often nodes look after their connections.
+const RECONNECT: Time = 200 * MS;
 
 /// All links between nodes. Clients reach every node that is up.
 pub struct Network {
@@ -71,5 +76,46 @@ impl Network {
             false => 0,
         };
         base + rare + disorder
+    }
+}
+
+impl World {
+    pub fn peer(&mut self, node: usize, peer: usize, connected: bool) {
+        if self.nodes[node].connected[peer] == connected {
+            return;
+        }
+        self.nodes[node].connected[peer] = connected;
+        let id = self.nodes[peer].id;
+        for shard in 0..self.plan.shards {
+            let input = if connected { Input::Connected(id) } else { Input::Disconnected(id) };
+            self.input(node, shard, input);
+        }
+    }
+
+    /// Tells `node`, some time soon, that its connection to `peer` has begun or ended.
+    pub fn tell(&mut self, node: usize, peer: usize, connected: bool, within: Time) {
+        let (delay, process) = (self.random.below(within), self.nodes[node].process);
+        self.after(delay, Event::Peer { node, process, peer, connected });
+    }
+
+    /// Nodes look after their connections: what is missing is made, and what is dead is noticed
+    /// in the end.
+    pub fn reconnect(&mut self) {
+        for node in 0..self.plan.nodes {
+            for peer in (0..self.plan.nodes).filter(|peer| *peer != node) {
+                let (this, other) = (&self.nodes[node], &self.nodes[peer]);
+                if !this.up || this.paused {
+                    continue;
+                }
+                let open = self.network.is_open(node, peer) && self.network.is_open(peer, node);
+                let alive = other.up && open;
+                if !this.connected[peer] && alive && !other.paused {
+                    self.tell(node, peer, true, 20 * MS);
+                } else if this.connected[peer] && !alive && self.random.chance(6) {
+                    self.tell(node, peer, false, 20 * MS);
+                }
+            }
+        }
+        self.after(RECONNECT, Event::Reconnect);
     }
 }

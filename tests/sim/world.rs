@@ -22,8 +22,7 @@ use ringdove::limits;
 use ringdove::membership::{BucketEntry, ClusterState, MemberEntry, Topology};
 use ringdove::random::Random;
 use ringdove::replica::{Effect, Input, Notice, Origin, Settings, Shard};
-use ringdove::store::record::Record;
-use ringdove::store::{Batch, StoreError, StoredKey};
+use ringdove::store::StoredKey;
 use ringdove::time::{Instant, Now, WallMs};
 use ringdove::wire::codec;
 use ringdove::wire::frame;
@@ -32,14 +31,13 @@ use ringdove::wire::messages::{
 };
 
 use crate::clients::Clients;
-use crate::disk::{self, Outstanding};
 use crate::history::{Fact, History, Time, WALL_EPOCH};
 use crate::network::Network;
 use crate::node::{Node, Place};
-use crate::plan::{Bug, MS, Plan, SECOND};
+use crate::plan::{Bug, MS, Plan};
 
-/// How often nodes look after their connections.
-const RECONNECT: Time = 200 * MS;
+/// Where the kind stands in a frame.
+const KIND_AT: usize = 9;
 
 /// Who has sent a frame, and who gets the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,9 +139,10 @@ pub struct World {
     pub topology: Arc<Topology>,
     pub clients: Clients,
     pub history: History,
-    minted: BTreeSet<(StoredKey, Dot)>,
+    /// The dots that were made.
+    pub minted: BTreeSet<(StoredKey, Dot)>,
     /// Planted: the first state each node had of a key.
-    first_states: BTreeMap<(usize, StoredKey), Bytes>,
+    pub first_states: BTreeMap<(usize, StoredKey), Bytes>,
 }
 
 impl World {
@@ -412,7 +411,13 @@ impl World {
 
     fn transmit(&mut self, from: usize, to: usize, process: u32, frame: Bytes) {
         let sender = Sender::Peer(from, self.nodes[from].process);
-        for delay in self.network.between(&mut self.random, from, to) {
+        let mut delays = self.network.between(&mut self.random, from, to);
+        // What repeats a put is a retry, which says so. A connection never repeats one by itself,
+        // and one that did would make "not applied" a word that nobody can give.
+        if frame[KIND_AT] == frame::Kind::Put as u8 {
+            delays.truncate(1);
+        }
+        for delay in delays {
             self.after(delay, Event::Deliver { to, process, from: sender, frame: frame.clone() });
         }
     }
@@ -487,140 +492,6 @@ impl World {
         let received = self.now_at(to).instant;
         let forwarded = frame.flags & frame::FORWARDED != 0;
         self.input(to, shard, Input::Request { from: origin, received, forwarded, request });
-    }
-
-    // ---- connections ---------------------------------------------------------------------
-
-    fn peer(&mut self, node: usize, peer: usize, connected: bool) {
-        if self.nodes[node].connected[peer] == connected {
-            return;
-        }
-        self.nodes[node].connected[peer] = connected;
-        let id = self.nodes[peer].id;
-        for shard in 0..self.plan.shards {
-            let input = if connected { Input::Connected(id) } else { Input::Disconnected(id) };
-            self.input(node, shard, input);
-        }
-    }
-
-    /// Tells `node`, some time soon, that its connection to `peer` has begun or ended.
-    pub fn tell(&mut self, node: usize, peer: usize, connected: bool, within: Time) {
-        let (delay, process) = (self.random.below(within), self.nodes[node].process);
-        self.after(delay, Event::Peer { node, process, peer, connected });
-    }
-
-    /// Nodes look after their connections: what is missing is made, and what is dead is noticed
-    /// in the end.
-    fn reconnect(&mut self) {
-        for node in 0..self.plan.nodes {
-            for peer in (0..self.plan.nodes).filter(|peer| *peer != node) {
-                let (this, other) = (&self.nodes[node], &self.nodes[peer]);
-                if !this.up || this.paused {
-                    continue;
-                }
-                let open = self.network.is_open(node, peer) && self.network.is_open(peer, node);
-                let alive = other.up && open;
-                if !this.connected[peer] && alive && !other.paused {
-                    self.tell(node, peer, true, 20 * MS);
-                } else if this.connected[peer] && !alive && self.random.chance(6) {
-                    self.tell(node, peer, false, 20 * MS);
-                }
-            }
-        }
-        self.after(RECONNECT, Event::Reconnect);
-    }
-
-    // ---- disks ---------------------------------------------------------------------------
-
-    fn commit(&mut self, node: usize, shard: usize, batch: u64, changes: Batch) {
-        for change in &changes.changes {
-            let record = Record::decode(change.record.clone());
-            let record = record.expect("a shard writes sound records");
-            let held = disk::held_in(&record, &change.key);
-            let dot = record.mint.map(|mint| Dot { actor: mint.actor, counter: mint.counter });
-            let minted = dot.filter(|dot| {
-                held.live.iter().any(|(live, ..)| live == dot)
-                    && self.minted.insert((change.key.clone(), *dot))
-            });
-            let key = change.key.key().to_string();
-            let what = match minted {
-                Some(dot) => format!("mints {dot} in"),
-                None => "changes".to_owned(),
-            };
-            let live: Vec<_> = held.live.iter().map(|(_, write, _)| *write).collect();
-            let live = crate::history::named(&live);
-            self.note(format!("n{node} {what} {key}: {live} {}", held.clock));
-            if self.plan.bug == Some(Bug::OlderValue) {
-                let entry = self.first_states.entry((node, change.key.clone()));
-                entry.or_insert_with(|| record.object.clone());
-            }
-            self.fact(Fact::Staged { time: self.now, node, key, minted, held });
-        }
-        self.nodes[node].disk.outstanding.push_back(Outstanding { shard, batch, changes });
-        self.start_sync(node);
-    }
-
-    fn start_sync(&mut self, node: usize) {
-        let delay = 200 + self.random.below(3 * MS);
-        let rare = if self.random.chance(2) { self.random.below(80 * MS) } else { 0 };
-        let process = self.nodes[node].process;
-        let disk = &mut self.nodes[node].disk;
-        if disk.in_sync > 0 || disk.outstanding.is_empty() {
-            return;
-        }
-        disk.in_sync = disk.outstanding.len();
-        let delay = delay + rare + disk.slow;
-        self.after(delay, Event::Synced { node, process });
-    }
-
-    fn synced(&mut self, node: usize) {
-        let disk = &mut self.nodes[node].disk;
-        let count = std::mem::take(&mut disk.in_sync);
-        let full = disk.full;
-        let batches: Vec<Outstanding> = disk.outstanding.drain(..count).collect();
-        for Outstanding { shard, batch, changes } in batches {
-            let result = if full {
-                self.fact(Fact::NewActor { node });
-                self.note(format!("n{node} batch {shard}.{batch} refused: disk full"));
-                Err(StoreError::Full("no space left (simulated)".to_owned()))
-            } else {
-                let lies = self.plan.bug == Some(Bug::LyingDisk) && self.random.chance(10);
-                if !lies {
-                    self.nodes[node].disk.apply(&changes);
-                    self.stored(node, &changes);
-                }
-                Ok(())
-            };
-            self.input(node, shard, Input::Committed { batch, result });
-        }
-        self.start_sync(node);
-    }
-
-    /// Changes stand on a disk now.
-    pub fn stored(&mut self, node: usize, changes: &Batch) {
-        for change in &changes.changes {
-            let record = Record::decode(change.record.clone()).expect("it was decoded before");
-            let held = disk::held_in(&record, &change.key);
-            let deleted = ringdove::causality::Object::decode(record.object)
-                .is_ok_and(|object| object.tombstones() == object.siblings().len());
-            if deleted && self.plan.bug == Some(Bug::EarlyReaping) {
-                let delay = 100 * MS + self.random.below(SECOND);
-                self.after(delay, Event::Reap { node, key: change.key.clone() });
-            }
-            let key = change.key.key().to_string();
-            self.fact(Fact::Stored { time: self.now, node, key, held });
-        }
-    }
-
-    fn reap(&mut self, node: usize, key: &StoredKey) {
-        let held = self.nodes[node].disk.held(key);
-        let Some(held) = held else { return };
-        if held.live.len() == 1 {
-            self.nodes[node].disk.forget(key);
-            let (time, key) = (self.now, key.key().to_string());
-            self.note(format!("n{node} reaps {key}"));
-            self.fact(Fact::Forgot { time, node, key: Some(key) });
-        }
     }
 }
 
