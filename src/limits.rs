@@ -102,6 +102,13 @@ pub const PAGE_KEYS: usize = 1000;
 /// 65,536 of 40 bytes are some 3 MiB, and hold two minutes at 500 writes a second and shard.
 pub const RECENT_WRITES: usize = 65_536;
 
+/// Names of overwritten writes an object remembers, so that a write which was retried through
+/// another coordinator does not come back when it was overwritten in between. 16 bytes each.
+pub const REPLACED_WRITES: usize = 64;
+/// For how long it remembers them, in milliseconds: five times the longest budget of a request,
+/// for the retry that was under way when a network partition began.
+pub const REPLACED_FOR_MS: u64 = 5 * BUDGET_MS_MAX as u64;
+
 /// Numbers for actors that a node leases at once: one durable write for a million new keys.
 pub const ACTORS_LEASED: u64 = 1 << 20;
 /// Numbers left at which a shard asks for the next lease.

@@ -24,7 +24,7 @@ fn key() -> Key {
 fn sibling(actor: Actor, counter: u64, content: Content) -> Sibling {
     Sibling {
         dot: Dot { actor, counter },
-        write_id: WriteId(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff),
+        write_id: WriteId(0x0011_2233_4455_6677_8899_aabb_ccdd_0000 + u128::from(counter)),
         hlc: Hlc((1_700_000_000_000 << 16) | 5),
         expires_at: None,
         content,
@@ -161,8 +161,9 @@ fn every_changed_byte_of_an_object_is_an_error_or_another_object() {
 
 #[test]
 fn objects_that_no_encoder_writes_are_refused() {
-    let encode =
-        |clock: &[u8], siblings: &[u8]| Object::decode([&[1][..], clock, siblings].concat().into());
+    let encode = |clock: &[u8], siblings: &[u8]| {
+        Object::decode([&[1][..], clock, &[0], siblings].concat().into())
+    };
     let actor = |byte: u8, counter: u8| [&[byte; 8][..], &[1, counter]].concat();
     let clock = [&[2][..], &actor(1, 1), &actor(2, 1), &[0]].concat();
     assert!(encode(&clock, &[0]).is_ok());

@@ -587,3 +587,31 @@ fn a_decoded_value_shares_the_memory_it_was_read_from() {
     let Content::Value(value) = &object.siblings()[0].content else { panic!("a value") };
     assert!(bytes.as_ptr_range().contains(&value.as_ptr()));
 }
+
+/// A write that two coordinators took, because its client got no answer from the first: two dots.
+/// Somebody has seen and replaced the first only.
+#[test]
+fn a_write_that_was_made_twice_and_replaced_once_is_dead_in_every_order_of_merging() {
+    let dot = |replica, counter| Dot { actor: actor(replica), counter };
+    let first = object_of(&[sibling(dot(0, 1), 7, "twice")]);
+    let second = object_of(&[sibling(dot(1, 1), 7, "twice")]);
+    let mut replacement = first.clone();
+    replacement.write(first.clock(), sibling(dot(2, 1), 8, "instead"));
+    let parts = [&first, &second, &replacement];
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let mut merged = Object::new();
+        for part in order {
+            merged.merge(parts[part]);
+        }
+        let values = merged.values(WallMs(0));
+        assert_eq!(values.len(), 1, "in order {order:?}");
+        assert_eq!(values[0].write_id, WriteId(8));
+        assert!(merged.has_replaced(WriteId(7)));
+    }
+    // While nobody has replaced it, it is one value, and replacing either dot replaces both.
+    let mut both = first.clone();
+    both.merge(&second);
+    assert_eq!((both.siblings().len(), both.values(WallMs(0)).len()), (2, 1));
+    both.write(first.clock(), sibling(dot(2, 1), 8, "instead"));
+    assert_eq!(both.siblings().len(), 1);
+}

@@ -5,6 +5,7 @@
 //! ```text
 //! version   1 byte, 1
 //! clock     runs, then gaps, see VersionVector::encode_to
+//! replaced  varint count, then ascending: timestamp u64 | low half of a write id u64
 //! siblings  varint count, then ascending: place of its run in the clock varint | counter varint
 //!                                         write id u128 | hlc u64 | kind 1 byte
 //!                                         expiry varint, if kind has bit 1
@@ -14,6 +15,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use xxhash_rust::xxh3::Xxh3;
 
+use super::replaced::Replaced;
 use super::version_vector::{PLACE_BYTES, VARINT_BYTES};
 use super::{Content, Dot, Hlc, Object, Sibling, VersionVector};
 use crate::codec::{CodecError, Reader, Write as _};
@@ -43,9 +45,11 @@ impl Object {
         let values: usize = self.siblings().iter().map(value_bytes).sum();
         let clock = self.clock().encoded_len_max();
         let siblings = VARINT_BYTES + self.siblings().len() * SIBLING_BYTES_MAX;
-        let mut out = BytesMut::with_capacity(1 + clock + siblings + values);
+        let replaced = self.replaced().encoded_len_max();
+        let mut out = BytesMut::with_capacity(1 + clock + replaced + siblings + values);
         out.put_u8(VERSION);
         self.clock().encode_to(&mut out);
+        self.replaced().encode_to(&mut out);
         out.put_varint(self.siblings().len() as u64);
         for sibling in self.siblings() {
             encode_sibling(self.clock(), sibling, &mut out);
@@ -63,6 +67,7 @@ impl Object {
             return Err(CodecError::Invalid("object version"));
         }
         let clock = VersionVector::decode(&mut input)?;
+        let replaced = Replaced::decode(&mut input)?;
         let count = input.length(limits::SIBLINGS_DECODE, "siblings")?;
         let room = count.min(input.remaining() / SIBLING_BYTES_MIN);
         let mut siblings = Vec::<Sibling>::with_capacity(room);
@@ -71,10 +76,13 @@ impl Object {
             if siblings.last().is_some_and(|last| *last >= sibling) {
                 return Err(CodecError::Invalid("order of siblings"));
             }
+            if replaced.contains(sibling.write_id) {
+                return Err(CodecError::Invalid("sibling of a replaced write"));
+            }
             siblings.push(sibling);
         }
         input.finish()?;
-        Ok(Self::from_checked(clock, siblings))
+        Ok(Self::from_checked(clock, siblings, replaced))
     }
 
     /// A fingerprint of `key` at this version: equal on replicas that hold the same, different on

@@ -49,6 +49,7 @@ mod context;
 mod encoding;
 mod hlc;
 mod object;
+mod replaced;
 mod version_vector;
 
 pub use context::{Context, ContextError};

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
+use super::replaced::Replaced;
 use super::{Dot, Hlc, VersionVector};
 use crate::ids::WriteId;
 use crate::time::WallMs;
@@ -44,6 +45,8 @@ pub struct Sibling {
 pub struct Object {
     clock: VersionVector,
     siblings: Vec<Sibling>,
+    /// Names of writes that were overwritten: no sibling comes from one of them.
+    replaced: Replaced,
 }
 
 /// What a merge did.
@@ -64,8 +67,16 @@ impl Object {
     }
 
     /// The parts of an object that a decoder has checked to be one.
-    pub(super) fn from_checked(clock: VersionVector, siblings: Vec<Sibling>) -> Self {
-        Self { clock, siblings }
+    pub(super) fn from_checked(
+        clock: VersionVector,
+        siblings: Vec<Sibling>,
+        replaced: Replaced,
+    ) -> Self {
+        Self { clock, siblings, replaced }
+    }
+
+    pub(super) fn replaced(&self) -> &Replaced {
+        &self.replaced
     }
 
     /// All dots this object knows, alive and dead.
@@ -99,7 +110,13 @@ impl Object {
     pub fn write(&mut self, basis: &VersionVector, sibling: Sibling) {
         let dot = sibling.dot;
         debug_assert!(!self.clock.contains(dot) && !basis.contains(dot), "{dot} was used before");
-        self.siblings.retain(|held| !basis.contains(held.dot));
+        for held in &self.siblings {
+            if basis.contains(held.dot) {
+                self.replaced.insert(sibling.hlc, held.write_id);
+            }
+        }
+        let replaced = &self.replaced;
+        self.siblings.retain(|held| !basis.contains(held.dot) && !replaced.contains(held.write_id));
         self.clock.join(basis);
         self.clock.insert(dot);
         if let Err(place) = self.siblings.binary_search(&sibling) {
@@ -117,7 +134,7 @@ impl Object {
     }
 
     /// Takes over all that `other` knows: a sibling stays unless the other side knows its dot as
-    /// dead, and the clocks join.
+    /// dead, or its write as overwritten, and the clocks join.
     ///
     /// Merging is idempotent, commutative and associative, because it works on each dot alone and
     /// there takes the greater of two states in a lattice:
@@ -137,7 +154,8 @@ impl Object {
         let gained: Vec<Sibling> = other.siblings.iter().filter(is_gain).cloned().collect();
         let held = self.siblings.len();
         self.siblings.retain(|sibling| !other.is_dead(sibling.dot));
-        let learned = !self.clock.covers(&other.clock);
+        let (gained, learned) = self.bury(gained, &other.replaced);
+        let learned = learned || !self.clock.covers(&other.clock);
         let changed = learned || !gained.is_empty() || self.siblings.len() < held;
         self.clock.join(&other.clock);
         if gained.is_empty() {
@@ -151,13 +169,30 @@ impl Object {
         Merge { changed, collisions }
     }
 
+    /// Takes over the names of overwritten writes, and drops their siblings, here and of `gained`.
+    /// Returns what is left of those, and whether a name was new.
+    fn bury(&mut self, mut gained: Vec<Sibling>, replaced: &Replaced) -> (Vec<Sibling>, bool) {
+        if self.replaced.is_empty() && replaced.is_empty() {
+            return (gained, false);
+        }
+        let mut union = self.replaced.union(replaced);
+        let is_live = |sibling: &Sibling| !union.contains(sibling.write_id);
+        gained.retain(is_live);
+        self.siblings.retain(is_live);
+        union.bound();
+        let learned = union != self.replaced;
+        self.replaced = union;
+        (gained, learned)
+    }
+
     /// Last-write-wins: keeps the sibling with the greatest (timestamp, dot, write id) and makes
     /// the others' dots dead. Returns how many were discarded.
     ///
     /// Replicas that do this after every write and merge agree, in whatever order they merge,
     /// *provided that every write has a greater timestamp than all it has seen*. Without that,
-    /// two replicas may each discard what the other kept, and nothing is left. So a write whose
-    /// basis has a timestamp that [`super::HybridClock::observe`] refuses must be refused.
+    /// two replicas may each discard what the other kept, and nothing is left. So where
+    /// [`super::HybridClock::observe`] refuses a timestamp of the basis, the write must be dated
+    /// after it all the same.
     pub fn keep_latest(&mut self) -> usize {
         let age = |sibling: &&Sibling| (sibling.hlc, sibling.dot, sibling.write_id);
         let Some(latest) = self.siblings.iter().max_by_key(age).cloned() else { return 0 };
@@ -195,9 +230,16 @@ impl Object {
         self.siblings.iter().any(|sibling| sibling.write_id == write_id)
     }
 
-    /// The greatest timestamp of all siblings; zero if there are none.
+    /// Whether the write `write_id` was overwritten, as far as that is remembered.
+    #[must_use]
+    pub fn has_replaced(&self, write_id: WriteId) -> bool {
+        self.replaced.contains(write_id)
+    }
+
+    /// The greatest timestamp in it; zero if there is none.
     #[must_use]
     pub fn latest_hlc(&self) -> Hlc {
-        self.siblings.iter().map(|sibling| sibling.hlc).max().unwrap_or_default()
+        let siblings = self.siblings.iter().map(|sibling| sibling.hlc).max().unwrap_or_default();
+        siblings.max(self.replaced.newest())
     }
 }

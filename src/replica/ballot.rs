@@ -189,6 +189,11 @@ impl Ballot {
         while self.ask_next(core, op) {}
     }
 
+    /// Is content with `needed` answers from now on.
+    pub(super) fn settle_for(&mut self, needed: usize) {
+        self.needed = self.needed.min(needed);
+    }
+
     pub(super) fn verdict(&self) -> Verdict {
         let open = |(_, vote): &&(NodeId, Vote)| {
             matches!(vote, Vote::Spare | Vote::Asked | Vote::Digest(_))

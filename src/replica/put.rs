@@ -110,8 +110,13 @@ impl PutOp {
         core.deadline_timer(op, deadline);
         core.attempt_timer(op, core.settings.attempt);
         let observe = put.basis == Basis::Observed || put.attempt > 0;
-        let r = if observe { bucket.r.resolve(bucket.n, bucket.n / 2 + 1) } else { 0 };
-        let ballot = Ballot::new(core, put.key.clone(), &replicas, usize::from(r), deadline);
+        // A repeated write asks everyone at first: whoever has it will say so.
+        let r = match observe {
+            true if put.attempt > 0 => reachable,
+            true => read_quorum(bucket),
+            false => 0,
+        };
+        let ballot = Ballot::new(core, put.key.clone(), &replicas, r, deadline);
         let phase = Phase::Observing(ballot);
         let mut this =
             Self { origin, put, context, bucket, needed, started, deadline, forwarded, phase };
@@ -168,9 +173,9 @@ impl PutOp {
     fn observed(&mut self, core: &mut Core, op: OpId) -> Status {
         let Phase::Observing(ballot) = &self.phase else { return Status::Open };
         let observed = ballot.merged(core);
-        if !observed.has_write(self.put.write_id)
-            && let Err(failure) = self.check_condition(&observed, core.now.wall)
-        {
+        let id = self.put.write_id;
+        let is_repeated = observed.has_write(id) || observed.has_replaced(id);
+        if !is_repeated && let Err(failure) = self.check_condition(&observed, core.now.wall) {
             core.fail(self.origin, failure);
             return Status::Finished;
         }
@@ -232,7 +237,7 @@ impl PutOp {
     fn is_repeated(&self, core: &Core, state: &KeyState) -> bool {
         let id = self.put.write_id;
         let seen = core.recent.dot(id).is_some_and(|dot| state.object.clock().contains(dot));
-        seen || state.object.has_write(id)
+        seen || state.object.has_write(id) || state.object.has_replaced(id)
     }
 
     /// What a write that was done before has seen, as far as that is still known.
@@ -355,6 +360,7 @@ impl PutOp {
         match &mut self.phase {
             Phase::Observing(ballot) => {
                 ballot.attempt(core, op);
+                ballot.settle_for(read_quorum(self.bucket));
                 // Past half of its budget a write stops looking and goes on with what it has.
                 let halfway = self.started + (self.deadline - self.started) / 2;
                 if core.now.instant >= halfway && self.put.condition == Condition::None {
@@ -520,6 +526,11 @@ fn check_clock_room(state: &KeyState, basis: &VersionVector) -> Result<(), Failu
         limits::CLOCK_ENTRIES_REFUSE
     );
     Err(Failure::not_applied(FailureCode::BadContext, message))
+}
+
+/// Replicas that a write looks at before it builds on what they hold.
+fn read_quorum(bucket: BucketSettings) -> usize {
+    usize::from(bucket.r.resolve(bucket.n, bucket.n / 2 + 1))
 }
 
 fn unavailable(needed: usize, reachable: usize, replicas: usize) -> Failure {

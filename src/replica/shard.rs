@@ -150,6 +150,10 @@ impl Shard {
             }
             Status::Finished => {}
             Status::PassOn(mut forward) => {
+                // Under a number of its own: late answers to what was asked before are no
+                // answers to what is passed on.
+                self.last_op += 1;
+                let id = self.last_op;
                 let status = forward.begin(&mut self.core, id);
                 self.keep(id, Op::Forward(*forward), status);
             }

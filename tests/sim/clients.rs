@@ -219,6 +219,7 @@ impl World {
             basis,
             n: self.plan.n,
             needed,
+            attempts: 0,
             invoked: self.now,
             returned: Time::MAX,
             outcome: Outcome::Info,
@@ -256,6 +257,7 @@ impl World {
         let id = self.clients.last_request;
         doing.id = id;
         let (op, request) = (doing.op, doing.request.clone());
+        self.history.ops[op].attempts += 1;
         self.note(format!("op {op} goes to n{node}"));
         self.ask(node, id, &request);
         let patience = u64::from(budget_ms) * MS + 150 * MS;

@@ -59,6 +59,8 @@ pub struct Op {
     pub n: u8,
     /// Replicas that had to answer: R of a read, W of a write.
     pub needed: u8,
+    /// How often its client has sent it.
+    pub attempts: u8,
     pub invoked: Time,
     /// When it ended for its client; `Time::MAX` while it has not.
     pub returned: Time,

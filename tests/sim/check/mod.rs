@@ -1,7 +1,7 @@
 //! The checkers: each takes a history and names what it breaks. None looks at the world.
 //!
 //! Definitions, after the page of invariants. `vals(c)`: the values that were returned together
-//! with token c. A write u *must* cover v if v is in vals of its token (transitively through
+//! with token c, or the value of the write that was answered with it. A write u *must* cover v if v is in vals of its token (transitively through
 //! tokens); it *may* cover v also where only the coordinator knows what it replaced (a write on
 //! what is observed there). With the facts of a simulation both become exact: the state in which
 //! u's dot was made shows what u had seen.

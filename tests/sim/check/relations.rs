@@ -103,8 +103,21 @@ impl Relations {
     }
 
     fn relate_tokens(&mut self, history: &History) {
-        // The token of a write's answer: what its bearer may replace is the write itself and what
-        // that write had replaced.
+        // The token of a write's answer holds what that write had built on, and the write itself
+        // unless it had been replaced before it was answered: a retry may find that. Then the
+        // token is one that clients have seen before, or that of no value at all.
+        let mut first: BTreeMap<Token, usize> = BTreeMap::new();
+        let mut ended: Vec<&Op> = history.ops.iter().collect();
+        ended.sort_by_key(|op| (op.returned, op.id));
+        for op in ended {
+            if let Some(token) = op.context_out {
+                first.entry(token).or_insert(op.id);
+            }
+        }
+        let holds_itself = |op: &Op, token: Token| {
+            let is_plain = op.attempts == 1 || op.token_in().is_some();
+            is_plain && first.get(&token) == Some(&op.id)
+        };
         let mut answers: BTreeMap<Token, Vec<&Op>> = BTreeMap::new();
         for op in history.ops.iter().filter(|op| op.is_write()) {
             if let Some(token) = op.context_out {
@@ -126,7 +139,11 @@ impl Relations {
                         }
                         for answer in answers.get(&token).into_iter().flatten() {
                             let lower = answer.write.map(|write| self.places[&write]);
-                            of_key.may.set(upper, lower.expect("only writes are listed"));
+                            let lower = lower.expect("only writes are listed");
+                            if holds_itself(answer, token) {
+                                of_key.must.set(upper, lower);
+                            }
+                            of_key.may.set(upper, lower);
                         }
                     }
                     Some(Basis::Observed) if !self.is_exact => {
