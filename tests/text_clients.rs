@@ -5,6 +5,7 @@
 //! ioredis (its `node_modules` in `RINGDOVE_NODE_MODULES`).
 
 #[path = "text/node.rs"]
+#[allow(dead_code, reason = "the clients here have connections of their own")]
 mod node;
 
 use node::Node;

@@ -13,8 +13,11 @@ use crate::store::Store as _;
 /// decide by it what they may send.
 const REDIS_VERSION: &str = "7.4.0";
 
+/// Appends the lines of a section.
+type Section = fn(&Server, &mut String);
+
 /// The sections of `INFO`, in order.
-const SECTIONS: [(&str, fn(&Server, &mut String)); 9] = [
+const SECTIONS: [(&str, Section); 9] = [
     ("Server", server),
     ("Clients", clients),
     ("Memory", memory),
