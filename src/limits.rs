@@ -85,8 +85,9 @@ pub const TEXT_ARGUMENTS: usize = 1024 * 1024;
 pub const TEXT_ARGUMENTS_UNAUTHENTICATED: usize = 10;
 /// Longest inline command, the length Redis uses.
 pub const TEXT_INLINE_BYTES: usize = 64 * 1024;
-/// Bytes of one whole text command, all its arguments together.
-pub const TEXT_COMMAND_BYTES: usize = 512 * 1024 * 1024;
+/// Bytes of one whole text command, all its arguments together: what a frame may have. It is in
+/// memory before anything of it is done.
+pub const TEXT_COMMAND_BYTES: usize = FRAME_PAYLOAD_BYTES;
 /// Commands of one text connection that may be under way at once.
 pub const TEXT_PIPELINE: usize = 1024;
 

@@ -116,7 +116,8 @@ fn shown(bytes: &[u8], context: &mut String) -> String {
 }
 
 fn masked(reply: &str, context: &mut String) -> Vec<String> {
-    const VOLATILE: [&str; 6] = ["micros", "written_ms", "expires_ms", "id", "hash", "address"];
+    const VOLATILE: [&str; 7] =
+        ["bytes", "micros", "written_ms", "expires_ms", "id", "hash", "address"];
     let mut shown: Vec<String> = Vec::new();
     let mut name = "";
     for line in reply.split_terminator("\r\n") {

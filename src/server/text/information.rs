@@ -13,10 +13,10 @@ use crate::store::Store as _;
 /// decide by it what they may send.
 const REDIS_VERSION: &str = "7.4.0";
 
-/// The sections of `INFO`, in order.
-/// Writes one section of `INFO`.
+/// Appends the lines of a section.
 type Section = fn(&Server, &mut String);
 
+/// The sections of `INFO`, in order.
 const SECTIONS: [(&str, Section); 9] = [
     ("Server", server),
     ("Clients", clients),

@@ -30,6 +30,7 @@ mod information;
 mod inside;
 mod keyed;
 mod many;
+mod output;
 mod queue;
 mod session;
 mod settings;
@@ -44,6 +45,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use self::clients::{Client, Clients};
 use self::cursors::Cursors;
+use self::output::Waiting;
 use self::session::Session;
 use super::node::Node;
 
@@ -55,13 +57,19 @@ struct Server {
     node: Arc<Node>,
     clients: Clients,
     cursors: Cursors,
+    waiting: Waiting,
 }
 
 /// Serves the text protocol until the process ends.
 pub async fn serve(node: Arc<Node>, listener: TcpListener) {
     let first_cursor = node.random.lock().expect("no holder of the lock panics").next_u64();
     let cursors = Cursors::new(first_cursor);
-    let server = Arc::new(Server { node, clients: Clients::default(), cursors });
+    let server = Arc::new(Server {
+        node,
+        clients: Clients::default(),
+        cursors,
+        waiting: Waiting::default(),
+    });
     loop {
         match listener.accept().await {
             Ok((stream, address)) => accept(&server, stream, address),
