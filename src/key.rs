@@ -171,6 +171,8 @@ mod tests {
             Key::new(bucket.as_bytes(), name.as_bytes()).unwrap().token()
         };
         assert_eq!(xxh3_64(b""), 0x2d06_8005_38d3_94c2);
-        assert_eq!(token("default", "hello"), xxh3_64(b"default\0hello"));
+        assert_eq!(token("default", "hello"), 0xd2ff_3cef_c59b_4063);
+        assert_eq!(token("carts", "ann"), 0x9782_b8a7_1bcc_cf0c);
+        assert_eq!(token("carts", "\0"), 0xab59_a090_cdbc_6399);
     }
 }

@@ -1,20 +1,9 @@
-//! The command line: thin, calls the library.
+//! The program. Everything it does is in the library.
+
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> std::process::ExitCode {
-    let file = std::env::args().nth(3).expect("serve --config FILE");
-    let config = ringdove::server::config::Config::load(std::path::Path::new(&file), &[]);
-    let config = match config {
-        Ok(config) => config,
-        Err(error) => {
-            eprintln!("{error}");
-            return std::process::ExitCode::from(2);
-        }
-    };
-    match ringdove::server::run(config) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            std::process::ExitCode::FAILURE
-        }
-    }
+    ringdove::cli::main()
 }

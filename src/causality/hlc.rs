@@ -85,8 +85,9 @@ impl HybridClock {
     /// greater than `remote`.
     ///
     /// False, and nothing changed, when `remote` is more than [`MAX_SKEW_MS`] ahead of `wall` and
-    /// of all this clock has given: then a write that overwrites `remote` cannot be made the newer
-    /// one, and last-write-wins must refuse it (see [`super::Object::keep_latest`]).
+    /// of all this clock has given: then a later tick may be the smaller one, and a write that
+    /// overwrites `remote` takes the timestamp behind `remote` instead, without this clock's
+    /// following it (see [`super::Object::keep_latest`]).
     pub fn observe(&mut self, remote: Hlc, wall: WallMs) -> bool {
         if remote <= self.last {
             return true;

@@ -154,8 +154,8 @@ impl Object {
         let gained: Vec<Sibling> = other.siblings.iter().filter(is_gain).cloned().collect();
         let held = self.siblings.len();
         self.siblings.retain(|sibling| !other.is_dead(sibling.dot));
-        let learned = self.replaced.join(&other.replaced) | !self.clock.covers(&other.clock);
-        let gained = self.bury(gained);
+        let (gained, learned) = self.bury(gained, &other.replaced);
+        let learned = learned || !self.clock.covers(&other.clock);
         let changed = learned || !gained.is_empty() || self.siblings.len() < held;
         self.clock.join(&other.clock);
         if gained.is_empty() {
@@ -169,14 +169,20 @@ impl Object {
         Merge { changed, collisions }
     }
 
-    /// Drops siblings of writes that are known as overwritten, here and of `gained`.
-    fn bury(&mut self, mut gained: Vec<Sibling>) -> Vec<Sibling> {
-        if !self.replaced.is_empty() {
-            let is_live = |sibling: &Sibling| !self.replaced.contains(sibling.write_id);
-            gained.retain(is_live);
-            self.siblings.retain(is_live);
+    /// Takes over the names of overwritten writes, and drops their siblings, here and of `gained`.
+    /// Returns what is left of those, and whether a name was new.
+    fn bury(&mut self, mut gained: Vec<Sibling>, replaced: &Replaced) -> (Vec<Sibling>, bool) {
+        if self.replaced.is_empty() && replaced.is_empty() {
+            return (gained, false);
         }
-        gained
+        let mut union = self.replaced.union(replaced);
+        let is_live = |sibling: &Sibling| !union.contains(sibling.write_id);
+        gained.retain(is_live);
+        self.siblings.retain(is_live);
+        union.bound();
+        let learned = union != self.replaced;
+        self.replaced = union;
+        (gained, learned)
     }
 
     /// Last-write-wins: keeps the sibling with the greatest (timestamp, dot, write id) and makes
@@ -184,8 +190,9 @@ impl Object {
     ///
     /// Replicas that do this after every write and merge agree, in whatever order they merge,
     /// *provided that every write has a greater timestamp than all it has seen*. Without that,
-    /// two replicas may each discard what the other kept, and nothing is left. So a write whose
-    /// basis has a timestamp that [`super::HybridClock::observe`] refuses must be refused.
+    /// two replicas may each discard what the other kept, and nothing is left. So where
+    /// [`super::HybridClock::observe`] refuses a timestamp of the basis, the write must be dated
+    /// after it all the same.
     pub fn keep_latest(&mut self) -> usize {
         let age = |sibling: &&Sibling| (sibling.hlc, sibling.dot, sibling.write_id);
         let Some(latest) = self.siblings.iter().max_by_key(age).cloned() else { return 0 };
@@ -229,9 +236,10 @@ impl Object {
         self.replaced.contains(write_id)
     }
 
-    /// The greatest timestamp of all siblings; zero if there are none.
+    /// The greatest timestamp in it; zero if there is none.
     #[must_use]
     pub fn latest_hlc(&self) -> Hlc {
-        self.siblings.iter().map(|sibling| sibling.hlc).max().unwrap_or_default()
+        let siblings = self.siblings.iter().map(|sibling| sibling.hlc).max().unwrap_or_default();
+        siblings.max(self.replaced.newest())
     }
 }

@@ -49,21 +49,22 @@ impl Replaced {
         self.bound();
     }
 
-    /// Adds all of `other`. Returns whether anything was added for good.
-    pub(super) fn join(&mut self, other: &Self) -> bool {
-        if other.entries.iter().all(|entry| self.entries.binary_search(entry).is_ok()) {
-            return false;
-        }
-        let before = self.entries.clone();
-        self.entries.extend_from_slice(&other.entries);
-        self.entries.sort_unstable();
-        self.entries.dedup();
-        self.bound();
-        self.entries != before
+    /// Both together, not bounded yet: first whoever is named in it must be found dead.
+    pub(super) fn union(&self, other: &Self) -> Self {
+        let is_new = |entry: &&(Hlc, u64)| self.entries.binary_search(entry).is_err();
+        let mut entries = self.entries.clone();
+        entries.extend(other.entries.iter().filter(is_new));
+        entries.sort_unstable();
+        Self { entries }
+    }
+
+    /// When the newest was overwritten.
+    pub(super) fn newest(&self) -> Hlc {
+        self.entries.last().map_or(Hlc(0), |(hlc, _)| *hlc)
     }
 
     /// Keeps the newest, up to the bound, of those not much older than the newest of all.
-    fn bound(&mut self) {
+    pub(super) fn bound(&mut self) {
         let Some((newest, _)) = self.entries.last() else { return };
         let oldest = newest.wall().0.saturating_sub(limits::REPLACED_FOR_MS);
         let too_old = self.entries.partition_point(|(hlc, _)| hlc.wall().0 < oldest);
@@ -121,9 +122,9 @@ mod tests {
     }
 
     fn joined(left: &Replaced, right: &Replaced) -> Replaced {
-        let mut left = left.clone();
-        left.join(right);
-        left
+        let mut union = left.union(right);
+        union.bound();
+        union
     }
 
     #[test]

@@ -67,6 +67,10 @@ impl GetOp {
         (this, status)
     }
 
+    pub(super) fn is_answered(&self) -> bool {
+        self.answered.is_some()
+    }
+
     pub(super) fn event(&mut self, core: &mut Core, op: OpId, event: Event) -> Status {
         match event {
             Event::Answer { from, response } => {

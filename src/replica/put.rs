@@ -127,6 +127,10 @@ impl PutOp {
         Ok((this, status))
     }
 
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(&self.phase, Phase::Replicating(replication) if replication.answered)
+    }
+
     pub(super) fn event(&mut self, core: &mut Core, op: OpId, event: Event) -> Status {
         match event {
             Event::Deadline => return self.out_of_time(core),

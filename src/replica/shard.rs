@@ -33,6 +33,9 @@ pub struct Shard {
     core: Core,
     keys: Keys,
     ops: BTreeMap<OpId, Op>,
+    /// Operations whose client has its answer, and that still wait for stragglers to mend or to
+    /// confirm. They hold nobody up; at the bound the oldest is let go.
+    stragglers: BTreeMap<OpId, Op>,
     last_op: OpId,
     draining: bool,
 }
@@ -44,12 +47,24 @@ enum Op {
     Explain(ExplainOp),
 }
 
+impl Op {
+    /// Whether its client has its answer.
+    fn is_answered(&self) -> bool {
+        match self {
+            Self::Get(get) => get.is_answered(),
+            Self::Put(put) => put.is_answered(),
+            Self::Forward(_) | Self::Explain(_) => false,
+        }
+    }
+}
+
 impl Shard {
     /// A shard of a node; `actors` are numbers nobody was ever given before, `seed` is for jitter.
     #[must_use]
     pub fn new(settings: Settings, topology: Arc<Topology>, actors: Range<u64>, seed: u64) -> Self {
         let core = Core::new(settings, topology, actors, seed);
-        Self { core, keys: Keys::default(), ops: BTreeMap::new(), last_op: 0, draining: false }
+        let (ops, stragglers) = (BTreeMap::new(), BTreeMap::new());
+        Self { core, keys: Keys::default(), ops, stragglers, last_op: 0, draining: false }
     }
 
     /// Takes one input; appends what is to be done.
@@ -74,7 +89,7 @@ impl Shard {
             Input::Connected(node) => self.core.peers.connected(node),
             Input::Disconnected(node) => {
                 self.core.peers.disconnected(node);
-                let ops = self.ops.keys().copied();
+                let ops = self.ops.keys().chain(self.stragglers.keys()).copied();
                 self.core.events.extend(ops.map(|op| (op, Event::Lost(node))));
             }
             Input::Drain => self.draining = true,
@@ -107,7 +122,7 @@ impl Shard {
         self.core.counters
     }
 
-    /// Operations under way.
+    /// Operations whose clients wait.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.ops.len()
@@ -132,7 +147,8 @@ impl Shard {
 
     fn event(&mut self, id: OpId, event: Event) {
         // An operation that is over hears nothing.
-        let Some(mut op) = self.ops.remove(&id) else { return };
+        let op = self.ops.remove(&id).or_else(|| self.stragglers.remove(&id));
+        let Some(mut op) = op else { return };
         let core = &mut self.core;
         let status = match &mut op {
             Op::Get(get) => get.event(core, id, event),
@@ -145,6 +161,12 @@ impl Shard {
 
     fn keep(&mut self, id: OpId, op: Op, status: Status) {
         match status {
+            Status::Open if op.is_answered() => {
+                self.stragglers.insert(id, op);
+                if self.stragglers.len() > self.core.settings.max_in_flight {
+                    self.stragglers.pop_first();
+                }
+            }
             Status::Open => {
                 self.ops.insert(id, op);
             }

@@ -193,6 +193,13 @@ impl Parser {
         }
     }
 
+    /// Whether a command has begun whose end has not come yet, as far as it was taken out of the
+    /// buffer; what is left in the buffer is another beginning.
+    #[must_use]
+    pub fn is_within_command(&self) -> bool {
+        self.missing > 0
+    }
+
     /// Reads `*count`. False until it is complete.
     fn begin_array(
         &mut self,

@@ -137,6 +137,40 @@ impl Links {
         answer
     }
 
+    /// Asks a node of which only the address is known, over a connection of its own.
+    ///
+    /// # Errors
+    /// When it cannot be reached, or does not answer in time.
+    pub async fn ask_stranger(
+        &self,
+        address: &str,
+        control: Control,
+        within: Duration,
+    ) -> Result<(Welcome, Response), DialError> {
+        let (mut stream, mut buffer, welcome) = dial(address, &self.myself, within).await?;
+        let asked = async {
+            let mut out = BytesMut::new();
+            let request = Request::Control(control);
+            if let Err(oversize) = codec::encode_request(&mut out, 1, 0, &request) {
+                return Err(DialError::Refused(oversize.to_string()));
+            }
+            stream.write_all(&out).await?;
+            loop {
+                match frame::decode(&mut buffer, limits::FRAME_PAYLOAD_BYTES)? {
+                    Some(frame) if frame.kind.is_response() => {
+                        return Ok((welcome, codec::decode_response(&frame)?));
+                    }
+                    Some(_) => continue,
+                    None => {}
+                }
+                if stream.read_buf(&mut buffer).await? == 0 {
+                    return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+                }
+            }
+        };
+        tokio::time::timeout(within, asked).await.map_err(|_| DialError::Timeout)?
+    }
+
     fn tell_shards(&self, input: impl Fn() -> Input) {
         for mailbox in &self.mailboxes {
             mailbox.post([Mail::Input(input())]);
@@ -274,7 +308,7 @@ pub enum DialError {
 }
 
 /// Opens a connection to a node and greets it as a peer.
-pub async fn dial(
+async fn dial(
     address: &str,
     myself: &Myself,
     within: Duration,
@@ -311,35 +345,4 @@ pub async fn dial(
         }
     };
     tokio::time::timeout(within, greeted).await.map_err(|_| DialError::Timeout)?
-}
-
-/// Asks a node of which only the address is known, over a connection of its own.
-pub async fn ask_stranger(
-    address: &str,
-    myself: &Myself,
-    control: Control,
-    within: Duration,
-) -> Result<(Welcome, Response), DialError> {
-    let (mut stream, mut buffer, welcome) = dial(address, myself, within).await?;
-    let asked = async {
-        let mut out = BytesMut::new();
-        let request = Request::Control(control);
-        if let Err(oversize) = codec::encode_request(&mut out, 1, 0, &request) {
-            return Err(DialError::Refused(oversize.to_string()));
-        }
-        stream.write_all(&out).await?;
-        loop {
-            match frame::decode(&mut buffer, limits::FRAME_PAYLOAD_BYTES)? {
-                Some(frame) if frame.kind.is_response() => {
-                    return Ok((welcome, codec::decode_response(&frame)?));
-                }
-                Some(_) => continue,
-                None => {}
-            }
-            if stream.read_buf(&mut buffer).await? == 0 {
-                return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
-            }
-        }
-    };
-    tokio::time::timeout(within, asked).await.map_err(|_| DialError::Timeout)?
 }

@@ -19,12 +19,13 @@ use super::committer::Committer;
 use super::config::{Config, Durability as ConfiguredDurability};
 use super::disk::{Disk, Verdict};
 use super::driver::Driver;
-use super::links::{self, Links, Myself};
+use super::links::{Links, Myself};
 use super::loader::Loader;
 use super::mailbox::{Mail, Mailbox};
 use super::node::{Node, Traffic};
 use super::rocks::{Durability, RocksOptions};
 use super::{frames, text};
+use crate::ids::NodeId;
 use crate::limits;
 use crate::membership::{ClusterState, MemberEntry};
 use crate::random::Random;
@@ -66,86 +67,50 @@ struct Running {
     pid_file: PathBuf,
 }
 
+/// Told of every connection to a member that has come up.
+type Connections = tokio::sync::mpsc::UnboundedReceiver<NodeId>;
+
+/// The ports of a node, bound and not yet served.
+struct Ports {
+    frames: TcpListener,
+    text: Option<TcpListener>,
+    admin: Option<TcpListener>,
+}
+
 impl Running {
     async fn start(config: Config) -> Result<Self> {
-        let directory = config.node.data_dir.clone();
         // The ports first: a second start of the same node must not get as far as its data.
-        let frames = bind(&config.listen.address, "listen.address").await?;
-        let text = bind_unless_empty(&config.listen.text, "listen.text").await?;
-        let admin = bind_unless_empty(&config.listen.admin, "listen.admin").await?;
-        let options = rocks_options(&config);
-        let opening = directory.clone();
-        let disk = tokio::task::spawn_blocking(move || Disk::open(&opening, &options)).await??;
-        let pid_file = directory.join("pid");
-        fs::write(&pid_file, format!("{}\n", std::process::id()))
-            .with_context(|| format!("writing {}", pid_file.display()))?;
-        let mark = disk.mark.state();
-        let amnesiac = report_verdict(&disk.verdict);
-        let cluster = open_cluster(&config, &disk)?;
+        let ports = Ports::bind(&config).await?;
+        let (disk, pid_file) = open_disk(&config).await?;
         let clock = Clock::start();
-        let seed = entropy()?;
-        let mailboxes: Vec<Arc<Mailbox>> =
-            (0..config.shards()).map(|_| Arc::new(Mailbox::new(config.requests.queue))).collect();
-        let introduction = Introduction {
-            id: mark.member,
-            incarnation: mark.incarnation,
-            name: config.node.name.clone(),
-            address: config.advertised().to_owned(),
-        };
-        let myself = Myself { cluster: config.cluster.name.clone(), introduction };
-        let connect_timeout = Duration::from_millis(u64::from(config.requests.connect_ms));
-        let (connected, connections) = tokio::sync::mpsc::unbounded_channel();
-        let links = Links::new(myself.clone(), connect_timeout, mailboxes.clone(), connected);
+        let (node, connections) = assemble(config, &disk, clock)?;
         let store: Arc<dyn Store> = disk.store.clone();
-        let (committer, committing) = Committer::start(store.clone(), mailboxes.clone());
-        let loader = Loader::start(&store, &mailboxes);
-        let gauges = mailboxes.iter().map(|_| Arc::new(Mutex::default())).collect();
-        let node = Arc::new(Node {
-            id: mark.member,
-            incarnation: mark.incarnation,
-            amnesiac,
-            clock,
-            cluster,
-            links: links.clone(),
-            store: disk.store.clone(),
-            mailboxes: mailboxes.clone(),
-            gauges,
-            traffic: Traffic::default(),
-            draining: AtomicBool::new(false),
-            random: Mutex::new(Random::new(seed)),
-            config,
-        });
+        let (committer, committing) = Committer::start(store.clone(), node.mailboxes.clone());
+        let loader = Loader::start(&store, &node.mailboxes);
         let mut shards = Vec::new();
-        for (index, mailbox) in mailboxes.iter().enumerate() {
+        for index in 0..node.mailboxes.len() {
             let lease = u32::try_from(limits::ACTORS_LEASED).expect("the lease fits 32 bits");
             let actors = disk.mark.lease(lease)?;
-            let settings = shard_settings(&node, index);
-            let seed = seed.wrapping_add(index as u64);
+            let seed = entropy()?;
             let driver = Driver {
                 index,
-                shard: Shard::new(settings, node.topology(), actors, seed),
-                mailbox: mailbox.clone(),
+                shard: Shard::new(shard_settings(&node, index), node.topology(), actors, seed),
+                mailbox: node.mailboxes[index].clone(),
                 clock,
                 store: store.clone(),
                 loader: loader.clone(),
                 committer: committer.clone(),
-                links: links.clone(),
+                links: node.links.clone(),
                 mark: disk.mark.clone(),
                 gauge: node.gauges[index].clone(),
             };
             shards.push(driver.start());
         }
-        links.keep(&node.cluster.others());
-        tokio::spawn(frames::serve(node.clone(), frames));
-        if let Some(listener) = text {
-            tokio::spawn(text::serve(node.clone(), listener));
-        }
-        if let Some(listener) = admin {
-            tokio::spawn(admin::serve(node.clone(), listener));
-        }
+        node.links.keep(&node.cluster.others());
+        ports.serve(&node);
         tokio::spawn(exchange_on_connect(node.clone(), connections));
         tokio::spawn(exchange_now_and_then(node.clone()));
-        tokio::spawn(meet(node.clone(), myself));
+        tokio::spawn(meet(node.clone()));
         let (name, id) = (&node.config.node.name, node.id);
         let frames = &node.config.listen.address;
         let text = &node.config.listen.text;
@@ -211,6 +176,72 @@ impl Running {
             }
         }
     }
+}
+
+impl Ports {
+    async fn bind(config: &Config) -> Result<Self> {
+        Ok(Self {
+            frames: bind(&config.listen.address, "listen.address").await?,
+            text: bind_unless_empty(&config.listen.text, "listen.text").await?,
+            admin: bind_unless_empty(&config.listen.admin, "listen.admin").await?,
+        })
+    }
+
+    fn serve(self, node: &Arc<Node>) {
+        tokio::spawn(frames::serve(node.clone(), self.frames));
+        if let Some(listener) = self.text {
+            tokio::spawn(text::serve(node.clone(), listener));
+        }
+        if let Some(listener) = self.admin {
+            tokio::spawn(admin::serve(node.clone(), listener));
+        }
+    }
+}
+
+/// Opens the data directory and leaves this process' number in it, for whoever wants to stop it.
+async fn open_disk(config: &Config) -> Result<(Disk, PathBuf)> {
+    let directory = config.node.data_dir.clone();
+    let (options, opening) = (rocks_options(config), directory.clone());
+    let disk = tokio::task::spawn_blocking(move || Disk::open(&opening, &options)).await??;
+    let pid_file = directory.join("pid");
+    fs::write(&pid_file, format!("{}\n", std::process::id()))
+        .with_context(|| format!("writing {}", pid_file.display()))?;
+    Ok((disk, pid_file))
+}
+
+/// The node, with nothing running yet.
+fn assemble(config: Config, disk: &Disk, clock: Clock) -> Result<(Arc<Node>, Connections)> {
+    let mark = disk.mark.state();
+    let amnesiac = report_verdict(&disk.verdict);
+    let cluster = open_cluster(&config, disk)?;
+    let mailbox = |_| Arc::new(Mailbox::new(config.requests.queue));
+    let mailboxes: Vec<Arc<Mailbox>> = (0..config.shards()).map(mailbox).collect();
+    let introduction = Introduction {
+        id: mark.member,
+        incarnation: mark.incarnation,
+        name: config.node.name.clone(),
+        address: config.advertised().to_owned(),
+    };
+    let myself = Myself { cluster: config.cluster.name.clone(), introduction };
+    let connect_timeout = Duration::from_millis(u64::from(config.requests.connect_ms));
+    let (connected, connections) = tokio::sync::mpsc::unbounded_channel();
+    let links = Links::new(myself, connect_timeout, mailboxes.clone(), connected);
+    let node = Node {
+        id: mark.member,
+        incarnation: mark.incarnation,
+        amnesiac,
+        clock,
+        cluster,
+        links,
+        store: disk.store.clone(),
+        gauges: mailboxes.iter().map(|_| Arc::new(Mutex::default())).collect(),
+        mailboxes,
+        traffic: Traffic::default(),
+        draining: AtomicBool::new(false),
+        random: Mutex::new(Random::new(entropy()?)),
+        config,
+    };
+    Ok((Arc::new(node), connections))
 }
 
 fn install_log(config: &Config) {
@@ -314,10 +345,7 @@ fn shard_settings(node: &Node, index: usize) -> Settings {
 }
 
 /// Exchanges cluster states with every member whose connection has come up.
-async fn exchange_on_connect(
-    node: Arc<Node>,
-    mut connections: tokio::sync::mpsc::UnboundedReceiver<crate::ids::NodeId>,
-) {
+async fn exchange_on_connect(node: Arc<Node>, mut connections: Connections) {
     while let Some(peer) = connections.recv().await {
         let before = node.topology().version();
         node.exchange_with(peer).await;
@@ -341,14 +369,14 @@ async fn exchange_now_and_then(node: Arc<Node>) {
 }
 
 /// Asks the seeds for the cluster state until as many members have met as the cluster begins with.
-async fn meet(node: Arc<Node>, myself: Myself) {
+async fn meet(node: Arc<Node>) {
     let mut told: Option<String> = None;
     while !node.cluster.is_formed() {
         for seed in &node.config.cluster.seeds {
             if seed == node.config.advertised() || *seed == node.config.listen.address {
                 continue;
             }
-            if let Err(why) = introduce(&node, &myself, seed).await {
+            if let Err(why) = introduce(&node, seed).await {
                 let why = why.to_string();
                 let is_news = why.contains("formed") && told.as_ref() != Some(&why);
                 if is_news {
@@ -366,11 +394,11 @@ async fn meet(node: Arc<Node>, myself: Myself) {
 }
 
 /// Exchanges states with a node of which only the address is known.
-async fn introduce(node: &Node, myself: &Myself, seed: &str) -> Result<()> {
+async fn introduce(node: &Node, seed: &str) -> Result<()> {
     use crate::wire::messages::{Control, ControlReply, Response};
     let within = Duration::from_millis(u64::from(node.config.requests.connect_ms));
     let control = Control::Exchange(node.topology().state().encode());
-    let (welcome, response) = links::ask_stranger(seed, myself, control, within).await?;
+    let (welcome, response) = node.links.ask_stranger(seed, control, within).await?;
     match response {
         Response::Control(ControlReply::Topology(bytes)) => {
             let theirs = ClusterState::decode(&bytes)?;

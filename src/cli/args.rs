@@ -1,0 +1,446 @@
+//! What can be typed: the commands, their options and what `--help` says of them.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+
+use super::exit;
+use super::output::Form;
+use super::quantity::{parse_address, parse_level, parse_span, parse_timeout};
+use crate::client::{Conflicts, Context, Level, WriteId};
+use crate::limits;
+
+const FIRST_STEPS: &str = "\
+Try it:
+  ringdove dev                      three nodes on this machine, in ./ringdove-dev
+  ringdove put greeting hello       in another terminal
+  ringdove get greeting
+  ringdove status
+  ringdove shell";
+
+/// A leaderless, always-writable key-value database.
+///
+/// `serve` runs a node and `dev` a whole cluster on this machine; everything else asks a running
+/// cluster, through any of its nodes.
+#[derive(Debug, Parser)]
+#[command(name = "ringdove", version, after_help = FIRST_STEPS)]
+#[command(after_long_help = format!("{FIRST_STEPS}\n\n{}", exit::TABLE))]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    Serve(Serve),
+    Dev(Dev),
+    /// Check or show a node's configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    Get(Asked<Get>),
+    Put(Asked<Put>),
+    Del(Asked<Del>),
+    Status(Asked<Status>),
+    Ring(Asked<Ring>),
+    Explain(Asked<Explain>),
+    Bucket(Asked<Bucket>),
+    Digest(Asked<Digest>),
+    Shell(Shell),
+    Completions(Completions),
+}
+
+// A question, and whom to ask. (A doc comment would take the place of the question's in --help.)
+#[derive(Debug, Args)]
+pub(super) struct Asked<Q: Args> {
+    #[command(flatten)]
+    pub(super) question: Q,
+    #[command(flatten)]
+    pub(super) cluster: Cluster,
+    /// Answer with one JSON document; bytes that are no UTF-8 stand as {"hex": "00ff"}
+    // Global, here and below, because `bucket list --json` is where people put it.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+impl<Q: Args> Asked<Q> {
+    pub(super) fn form(&self) -> Form {
+        if self.json { Form::Json } else { Form::Text }
+    }
+}
+
+/// Where the cluster is.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Whom to ask")]
+pub(super) struct Cluster {
+    /// A node's port for frames; several are tried in order
+    #[arg(
+        long,
+        global = true,
+        value_name = "HOST:PORT",
+        env = "RINGDOVE_ADDR",
+        value_delimiter = ','
+    )]
+    #[arg(default_value = "127.0.0.1:7400", value_parser = parse_address)]
+    pub(super) addr: Vec<String>,
+    /// Time for the whole command, repetitions included
+    #[arg(long, global = true, value_name = "SPAN", default_value = "2s")]
+    #[arg(value_parser = parse_timeout)]
+    pub(super) timeout: Duration,
+}
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  ringdove serve --config config/ringdove.toml
+  ringdove serve --config node.toml --set requests.timeout_ms=500
+
+Stop it with SIGTERM or Ctrl-C: it finishes what is under way, and exits with
+0.";
+
+/// Run one node
+///
+/// The node runs in the foreground and logs to standard error. config/ringdove.toml is the manual
+/// of every setting.
+#[derive(Debug, Args)]
+#[command(after_help = SERVE_EXAMPLES)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    pub(super) source: Source,
+}
+
+/// A configuration file and what is laid over it.
+#[derive(Debug, Args)]
+pub(super) struct Source {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: PathBuf,
+    /// Overrides one setting of the file; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(super) overrides: Vec<String>,
+}
+
+const DEV_EXAMPLES: &str = "\
+Examples:
+  ringdove dev
+  ringdove dev --nodes 5 --dir /tmp/five --base-port 7600 --respawn
+
+Node i listens on base-port + 10*i (frames), +1 (text: telnet, redis-cli) and
++2 (admin HTTP). It is started as `ringdove serve --config
+DIR/node-i/ringdove.toml`: kill one, and start it again with that line. A file
+that is there already is used as it is.
+
+Ctrl-C stops all nodes; a second one kills them. Their data stays in DIR.";
+
+/// Run a local cluster, each node a process of its own
+#[derive(Debug, Args)]
+#[command(after_help = DEV_EXAMPLES)]
+pub(super) struct Dev {
+    /// How many nodes
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(super) nodes: u16,
+    /// Where their configuration and data live
+    #[arg(long, default_value = "ringdove-dev")]
+    pub(super) dir: PathBuf,
+    /// The first port of node 0
+    #[arg(long, value_name = "PORT", default_value_t = 7400)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) base_port: u16,
+    /// Start a node again when it dies by itself
+    #[arg(long)]
+    pub(super) respawn: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Say whether a configuration is sound, and if not where and what to write instead
+    #[command(after_help = "Example:\n  ringdove config check node.toml --set node.zone=b")]
+    Check(Checked),
+    /// Print all settings in force: the defaults, the file, and what is laid over it
+    Show(Checked),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Checked {
+    /// The configuration file
+    pub(super) file: PathBuf,
+    /// Overrides one setting of the file; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(super) overrides: Vec<String>,
+    /// Answer with one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+impl Checked {
+    pub(super) fn form(&self) -> Form {
+        if self.json { Form::Json } else { Form::Text }
+    }
+}
+
+/// What reads and writes have in common.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Target {
+    /// The key
+    pub(super) key: OsString,
+    /// The bucket [default: default]
+    #[arg(long, short, value_name = "NAME")]
+    pub(super) bucket: Option<String>,
+    /// Ask exactly the node at --addr, once, instead of a replica of the key
+    #[arg(long)]
+    pub(super) direct: bool,
+}
+
+const GET_EXAMPLES: &str = "\
+Examples:
+  ringdove get cart/alice
+  ringdove get cart/alice --bucket carts --r all --receipt
+  context=$(ringdove get cart/alice --json | jq -r .context)
+
+One value is written to standard output as it is, with a newline behind on a
+terminal. Values that were written without knowing of each other (siblings) are
+listed; the context on standard error makes the next put replace them all.";
+
+/// Read a key
+#[derive(Clone, Debug, Args)]
+#[command(after_help = GET_EXAMPLES, after_long_help = format!("{GET_EXAMPLES}\n\n{}", exit::TABLE))]
+pub(super) struct Get {
+    #[command(flatten)]
+    pub(super) target: Target,
+    /// Replicas that must answer: one, quorum, all or a number [default: the bucket's]
+    #[arg(long, value_name = "LEVEL", value_parser = parse_level)]
+    pub(super) r: Option<Level>,
+    /// Of those, how many must be primaries [default: none]
+    #[arg(long, value_name = "LEVEL", value_parser = parse_level)]
+    pub(super) pr: Option<Level>,
+    /// Fail with exit code 5 if there is more than one value
+    #[arg(long)]
+    pub(super) one: bool,
+    /// Print the context, and what was achieved, on standard error
+    #[arg(long)]
+    pub(super) receipt: bool,
+    /// Print each hop with its time on standard error
+    #[arg(long)]
+    pub(super) trace: bool,
+}
+
+/// How many replicas a write must reach.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Reach {
+    /// Replicas that must have it durably: one, quorum, all or a number [default: the bucket's]
+    #[arg(long, value_name = "LEVEL", value_parser = parse_level)]
+    pub(super) w: Option<Level>,
+    /// Of those, how many must be primaries [default: none]
+    #[arg(long, value_name = "LEVEL", value_parser = parse_level)]
+    pub(super) pw: Option<Level>,
+    /// Carry on the write of this id, whose outcome was unknown
+    #[arg(long, value_name = "ID")]
+    pub(super) write_id: Option<WriteId>,
+    /// Print the new context on standard error
+    #[arg(long)]
+    pub(super) receipt: bool,
+}
+
+const PUT_EXAMPLES: &str = "\
+Examples:
+  ringdove put cart/alice apples
+  ringdove put cart/alice apples --context \"$context\" --w all
+  ringdove put lock/1 mine --new
+  ringdove put photo - --ttl 1d < photo.jpg
+
+What a write replaces is what it says: with --context what a get has shown,
+with --blind nothing (the value stands beside what is there), with --new it
+takes place only where no value is. Without any of them it replaces what the
+coordinator sees when the write arrives, like SET in Redis.";
+
+/// Write a key
+#[derive(Clone, Debug, Args)]
+#[command(group = ArgGroup::new("basis").args(["context", "new", "blind"]))]
+#[command(after_help = PUT_EXAMPLES, after_long_help = format!("{PUT_EXAMPLES}\n\n{}", exit::TABLE))]
+pub(super) struct Put {
+    #[command(flatten)]
+    pub(super) target: Target,
+    /// The value; - reads it from standard input
+    #[arg(allow_hyphen_values = true)]
+    pub(super) value: OsString,
+    /// Replace exactly what the read or write that gave this context saw
+    #[arg(long, value_name = "CONTEXT")]
+    pub(super) context: Option<Context>,
+    /// Write only where no value is
+    #[arg(long)]
+    pub(super) new: bool,
+    /// Replace nothing: stand beside what is there, as a sibling
+    #[arg(long)]
+    pub(super) blind: bool,
+    /// The value reads as absent after this time: 500ms, 10s, 1h, 1d
+    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
+    pub(super) ttl: Option<Duration>,
+    #[command(flatten)]
+    pub(super) reach: Reach,
+}
+
+const DEL_EXAMPLES: &str = "\
+Examples:
+  ringdove del cart/alice
+  ringdove del cart/alice --context \"$context\"
+
+Deleting what is not there is no error.";
+
+/// Delete a key
+#[derive(Clone, Debug, Args)]
+#[command(after_help = DEL_EXAMPLES, after_long_help = format!("{DEL_EXAMPLES}\n\n{}", exit::TABLE))]
+pub(super) struct Del {
+    #[command(flatten)]
+    pub(super) target: Target,
+    /// Delete exactly what the read or write that gave this context saw
+    #[arg(long, value_name = "CONTEXT")]
+    pub(super) context: Option<Context>,
+    #[command(flatten)]
+    pub(super) reach: Reach,
+}
+
+const STATUS_LEGEND: &str = "\
+Columns:
+  STATE   serving, forming (has not met enough members), read-only (disk),
+          draining, or down when the node itself does not answer
+  UP FOR  how many of the nodes that answer are connected to it
+  KEYS    on its disk, estimated
+  SHARE   its part of all replicas of the default bucket
+  RING    the cluster state it goes by; the same everywhere, except just
+          after a change";
+
+/// Show the nodes, up or down as each sees the others
+#[derive(Clone, Debug, Args)]
+#[command(after_help = STATUS_LEGEND)]
+pub(super) struct Status {}
+
+/// Show the members, and how the ring's partitions are spread over them
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  ringdove ring\n  ringdove ring --bucket carts --partition 17")]
+pub(super) struct Ring {
+    /// The bucket whose replica count to show the ring for [default: default]
+    #[arg(long, short, value_name = "NAME")]
+    pub(super) bucket: Option<String>,
+    /// Show who holds this partition, and who stands in
+    #[arg(long, value_name = "P")]
+    pub(super) partition: Option<u16>,
+}
+
+const EXPLAIN_LEGEND: &str = "\
+The mark before a digest says whether the replica holds what most of the others
+hold: = the same, ≠ something else. A read of the key mends what differs.";
+
+/// Show where a key is, and what each of its replicas holds
+#[derive(Clone, Debug, Args)]
+#[command(after_help = EXPLAIN_LEGEND)]
+pub(super) struct Explain {
+    /// The key
+    pub(super) key: OsString,
+    /// The bucket [default: default]
+    #[arg(long, short, value_name = "NAME")]
+    pub(super) bucket: Option<String>,
+}
+
+/// Create and list buckets
+#[derive(Clone, Debug, Args)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub(super) struct Bucket {
+    #[command(subcommand)]
+    pub(super) command: BucketCommand,
+}
+
+const CREATE_EXAMPLES: &str = "\
+Examples:
+  ringdove bucket create carts
+  ringdove bucket create sessions --n 2 --r one --w one --conflicts lww --ttl 1d
+
+Settings cannot be changed afterwards. Creating one that is there with the same
+settings is no error. With lww, of two writes that did not see each other one
+is dropped without a word.";
+
+#[derive(Clone, Debug, Subcommand)]
+pub(super) enum BucketCommand {
+    /// Create a bucket
+    #[command(after_help = CREATE_EXAMPLES)]
+    Create {
+        /// Its name: letters, digits, `.`, `_` and `-`
+        name: String,
+        /// Replicas of each key
+        #[arg(long, default_value_t = limits::REPLICAS_DEFAULT)]
+        #[arg(value_parser = clap::value_parser!(u8).range(1..=i64::from(limits::REPLICAS_MAX)))]
+        n: u8,
+        /// Replicas that must answer a read, unless it says otherwise
+        #[arg(long, value_name = "LEVEL", default_value = "quorum", value_parser = parse_level)]
+        r: Level,
+        /// Replicas that must have a write durably, unless it says otherwise
+        #[arg(long, value_name = "LEVEL", default_value = "quorum", value_parser = parse_level)]
+        w: Level,
+        /// What becomes of writes that did not see each other
+        #[arg(long, value_enum, default_value_t = OnConflict::Siblings)]
+        conflicts: OnConflict,
+        /// Values read as absent after this time, unless the write says otherwise
+        #[arg(long, value_name = "SPAN", value_parser = parse_span)]
+        ttl: Option<Duration>,
+    },
+    /// List all buckets with their settings
+    List,
+    /// Show the settings of one bucket
+    Show {
+        /// Its name
+        name: String,
+    },
+}
+
+/// [`Conflicts`], as it is typed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum OnConflict {
+    /// Keep them all, until a writer who saw all replaces them
+    Siblings,
+    /// Last write wins: keep the one with the latest timestamp
+    Lww,
+}
+
+impl From<OnConflict> for Conflicts {
+    fn from(typed: OnConflict) -> Self {
+        match typed {
+            OnConflict::Siblings => Self::Siblings,
+            OnConflict::Lww => Self::LastWriteWins,
+        }
+    }
+}
+
+const DIGEST_LEGEND: &str = "\
+Exit code 0 when all stores are equal, 1 when they differ, 3 when a node does
+not answer. Stores can only be compared where every node holds every key: as
+many replicas as members, or more.";
+
+/// Compare what the nodes have on their disks, by a digest over all objects
+#[derive(Clone, Debug, Args)]
+#[command(after_help = DIGEST_LEGEND)]
+pub(super) struct Digest {}
+
+/// Talk to the cluster at a prompt, with history and completion
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  ringdove shell --addr 127.0.0.1:7410")]
+pub(super) struct Shell {
+    #[command(flatten)]
+    pub(super) cluster: Cluster,
+    /// The bucket to begin in
+    #[arg(long, short, value_name = "NAME", default_value = "default")]
+    pub(super) bucket: String,
+}
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  ringdove completions bash > ~/.local/share/bash-completion/completions/ringdove
+  ringdove completions zsh > ~/.zfunc/_ringdove
+  ringdove completions fish > ~/.config/fish/completions/ringdove.fish";
+
+/// Print what makes a shell complete ringdove's commands
+#[derive(Debug, Args)]
+#[command(after_help = COMPLETIONS_EXAMPLES)]
+pub(super) struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub(super) shell: clap_complete::Shell,
+}

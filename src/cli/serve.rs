@@ -1,0 +1,25 @@
+//! `serve`: one node, in the foreground.
+
+use std::process::ExitCode;
+
+use super::args::Serve;
+use super::exit::Exit;
+use super::{config, output};
+use crate::server;
+use crate::server::config::Config;
+
+/// Runs until the node has drained. The node sets up its log and its signals itself.
+pub(super) fn run(serve: &Serve) -> ExitCode {
+    let config = match Config::load(&serve.source.config, &serve.source.overrides) {
+        Ok(config) => config,
+        Err(error) => {
+            config::explain(&error);
+            return Exit::Usage.into();
+        }
+    };
+    server::run(config).unwrap_or_else(|error| {
+        // Every cause on one line: the outermost says what was tried, the innermost why not.
+        output::note(&format!("error: {error:#}"));
+        Exit::No.into()
+    })
+}

@@ -1,0 +1,162 @@
+//! `status`: every node, as it sees itself and as the others see it.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::args::{Asked, Status};
+use super::cluster::{ask_all, connect};
+use super::exit::{Ending, Exit};
+use super::output::{Form, table};
+use super::quantity::{percent, rough_span};
+use crate::client::{self, Client, NodeStatus, Topology, TopologyVersion, direct};
+use crate::ids::NodeId;
+use crate::limits;
+use crate::membership::MemberEntry;
+
+/// What there is to know of one member.
+struct Row {
+    id: NodeId,
+    entry: MemberEntry,
+    answer: client::Result<NodeStatus>,
+    /// The nodes that are connected to it, and those that are not, itself among them.
+    up_for: Vec<String>,
+    down_for: Vec<String>,
+    owned: u64,
+}
+
+pub(super) async fn run(asked: &Asked<Status>) -> Ending {
+    let client = connect(&asked.cluster).await?;
+    status(&client, asked.cluster.timeout, asked.form()).await
+}
+
+/// Asks every member, and shows what they say. The time is for all of it.
+pub(super) async fn status(client: &Client, time: std::time::Duration, form: Form) -> Ending {
+    let topology = client.refresh().await?;
+    let answers = ask_all(&topology, |address| async move { direct::status(&address, time).await });
+    let rows = rows(&topology, answers.await);
+    form.answer(&text(&topology, &rows), || document(&topology, &rows))?;
+    Ok(Exit::Done)
+}
+
+fn rows(
+    topology: &Topology,
+    answers: Vec<(NodeId, MemberEntry, client::Result<NodeStatus>)>,
+) -> Vec<Row> {
+    let n = topology.bucket("default").map_or(limits::REPLICAS_DEFAULT, |bucket| bucket.n);
+    let shares = topology.ring(n).shares();
+    let owned = |id| shares.iter().find(|share| share.id == id).map_or(0, |s| s.owned.into());
+    // Who answers speaks for itself; of two views of one member, up or down, each has its list.
+    let viewers = |id: NodeId, up: bool| {
+        let statuses = answers.iter().filter_map(|(_, _, answer)| answer.as_ref().ok());
+        let sees = move |status: &&NodeStatus| {
+            let is_itself = status.id == id;
+            let peer = status.peers.iter().find(|peer| peer.id == id);
+            (is_itself || peer.is_some_and(|peer| peer.up)) == up
+        };
+        statuses.filter(sees).map(|status| status.name.clone()).collect::<Vec<_>>()
+    };
+    let views: Vec<_> =
+        answers.iter().map(|(id, ..)| (viewers(*id, true), viewers(*id, false))).collect();
+    let row = |((id, entry, answer), (up_for, down_for))| {
+        let owned = owned(id);
+        Row { id, entry, answer, up_for, down_for, owned }
+    };
+    answers.into_iter().zip(views).map(row).collect()
+}
+
+/// A cluster state in six letters: the same letters, the same state.
+fn ring_mark(version: TopologyVersion) -> String {
+    format!("{:06x}", version.hash & 0x00ff_ffff)
+}
+
+impl Row {
+    fn state(&self) -> &str {
+        self.answer.as_ref().map_or("down", |status| &status.state)
+    }
+
+    fn cells(&self, all: u64) -> Vec<String> {
+        let shown = |show: fn(&NodeStatus) -> String| {
+            self.answer.as_ref().map_or_else(|_| "-".to_owned(), show)
+        };
+        let viewers = self.up_for.len() + self.down_for.len();
+        vec![
+            self.entry.name.clone(),
+            self.entry.address.clone(),
+            self.entry.zone.clone(),
+            self.state().to_owned(),
+            format!("{}/{viewers}", self.up_for.len()),
+            shown(|status| status.keys.to_string()),
+            percent(self.owned, all),
+            shown(|status| rough_span(status.uptime_ms)),
+            shown(|status| ring_mark(status.topology)),
+        ]
+    }
+}
+
+fn text(topology: &Topology, rows: &[Row]) -> String {
+    let all = rows.iter().map(|row| row.owned).sum();
+    let header = ["NODE", "ADDRESS", "ZONE", "STATE", "UP FOR", "KEYS", "SHARE", "UPTIME", "RING"];
+    let cells = rows.iter().map(|row| row.cells(all)).collect();
+    let mut text = table(&header, &["KEYS", "SHARE", "UPTIME"], cells);
+    text.push('\n');
+    for row in rows {
+        let name = &row.entry.name;
+        match &row.answer {
+            Err(error) => drop(writeln!(text, "{name} does not answer: {error}")),
+            Ok(status) if status.amnesiac => drop(writeln!(
+                text,
+                "{name} does not count in read quorums: its disk cannot be proven complete"
+            )),
+            Ok(_) => {}
+        }
+        if !row.down_for.is_empty() {
+            let _ = writeln!(text, "{name} is down for {}", row.down_for.join(", "));
+        }
+    }
+    let up = rows.iter().filter(|row| row.answer.is_ok()).count();
+    let rings = if rings(rows).len() > 1 { "they go by DIFFERENT rings" } else { "one ring" };
+    let cluster = &topology.state().cluster;
+    let _ = writeln!(text, "cluster {cluster}: {up} of {} nodes answer, {rings}", rows.len());
+    text
+}
+
+fn rings(rows: &[Row]) -> BTreeSet<TopologyVersion> {
+    rows.iter().filter_map(|row| Some(row.answer.as_ref().ok()?.topology)).collect()
+}
+
+fn document(topology: &Topology, rows: &[Row]) -> Value {
+    let all: u64 = rows.iter().map(|row| row.owned).sum();
+    let node = |row: &Row| {
+        let status = row.answer.as_ref().ok();
+        json!({
+            "id": row.id.to_string(),
+            "name": row.entry.name,
+            "address": row.entry.address,
+            "text_address": row.entry.text_address,
+            "zone": row.entry.zone,
+            "state": row.state(),
+            "answers": row.answer.is_ok(),
+            "error": row.answer.as_ref().err().map(ToString::to_string),
+            "up_for": row.up_for,
+            "down_for": row.down_for,
+            "share": if all == 0 { 0.0 } else { row.owned as f64 / all as f64 },
+            "keys": status.map(|status| status.keys),
+            "uptime_ms": status.map(|status| status.uptime_ms),
+            "version": status.map(|status| &status.version),
+            "amnesiac": status.map(|status| status.amnesiac),
+            "epoch": status.map(|status| status.topology.epoch),
+            "ring": status.map(|status| format!("{:016x}", status.topology.hash)),
+            "counters": status.map(|status| {
+                status.counters.iter().map(|(name, count)| (name.clone(), json!(count)))
+                    .collect::<serde_json::Map<_, _>>()
+            }),
+        })
+    };
+    json!({
+        "cluster": topology.state().cluster,
+        "nodes": rows.iter().map(node).collect::<Vec<_>>(),
+        "one_ring": rings(rows).len() <= 1,
+    })
+}

@@ -1,0 +1,183 @@
+//! Commands that look inside: where keys are, who the members are, which keys there are.
+
+use std::sync::Arc;
+
+use super::Server;
+use super::answers;
+use super::cursors::Place;
+use super::settings::Settings;
+use crate::ids::Partition;
+use crate::limits;
+use crate::resp::command::Scan;
+use crate::resp::{Command, Reply, glob};
+use crate::wire::messages::{
+    Control, ControlReply, Explanation, Failure, NodeStatus, ReplicaView, Request, Response,
+};
+
+/// Partitions that one page of a `SCAN` looks at. In a bucket of few keys most are empty, and each
+/// costs a search on disk, or a round trip where this node holds no replica.
+const PARTITIONS_AT_ONCE: usize = 128;
+
+/// Does one of these commands, on behalf of one connection.
+pub(super) struct Inside {
+    pub(super) server: Arc<Server>,
+    pub(super) settings: Settings,
+}
+
+impl Inside {
+    /// Answers `RD.EXPLAIN`, `RD.RING`, `RD.NODES`, `RD.DIGEST` or `SCAN`.
+    pub(super) async fn run(self, command: Command) -> Reply {
+        let answered = match command {
+            Command::Explain { key } => self.explain(&key).await,
+            Command::Ring => Ok(self.ring()),
+            Command::Nodes => self.control(Control::Status).await.map(|reply| match reply {
+                ControlReply::Status(status) => nodes(&status),
+                _ => answers::unexpected(),
+            }),
+            Command::Digest => self.control(Control::Digest).await.map(|reply| match reply {
+                ControlReply::Digest { objects, digest } => Reply::map([
+                    ("objects", Reply::Integer(objects as i64)),
+                    ("digest", Reply::text(format!("{digest:032x}"))),
+                ]),
+                _ => answers::unexpected(),
+            }),
+            Command::Scan(scan) => self.scan(&scan).await,
+            _ => Ok(answers::unexpected()),
+        };
+        answered.unwrap_or_else(|failure| answers::failed(&failure))
+    }
+
+    async fn control(&self, control: Control) -> Result<ControlReply, Failure> {
+        match self.server.node.ask(Request::Control(control)).await {
+            Response::Control(reply) => Ok(reply),
+            Response::Failed(failure) => Err(failure),
+            _ => Ok(ControlReply::Ok),
+        }
+    }
+
+    async fn explain(&self, name: &[u8]) -> Result<Reply, Failure> {
+        if let Err(error) = self.settings.key(name) {
+            return Ok(answers::bad_key(&error));
+        }
+        let (bucket, key) = (self.settings.bucket.clone(), name.to_vec());
+        Ok(match self.control(Control::Explain { bucket, key }).await? {
+            ControlReply::Explain(explanation) => explain(&explanation),
+            _ => answers::unexpected(),
+        })
+    }
+
+    /// The ring of the connection's bucket.
+    fn ring(&self) -> Reply {
+        let topology = self.server.node.topology();
+        let n = topology
+            .bucket(&self.settings.bucket)
+            .map_or(limits::REPLICAS_DEFAULT, |bucket| bucket.n);
+        let ring = topology.ring(n);
+        let shares = ring.shares();
+        let all: u64 = shares.iter().map(|share| u64::from(share.owned)).sum();
+        let members = shares.into_iter().map(|share| {
+            let entry = topology.member(share.id);
+            let text = |text: Option<&String>| Reply::text(text.cloned().unwrap_or_default());
+            let part = u64::from(share.owned) * 10_000 / all.max(1);
+            Reply::map([
+                ("node", Reply::text(share.id.to_string())),
+                ("name", text(entry.map(|entry| &entry.name))),
+                ("zone", text(entry.map(|entry| &entry.zone))),
+                ("share", Reply::Integer(part as i64)),
+            ])
+        });
+        let version = topology.version();
+        Reply::map([
+            ("partitions", Reply::Integer(i64::from(ring.partitions()))),
+            ("epoch", Reply::Integer(version.epoch as i64)),
+            ("hash", Reply::text(format!("{:016x}", version.hash))),
+            ("members", Reply::Array(members.collect())),
+        ])
+    }
+
+    /// One page: partition by partition, within each in the order of the keys.
+    async fn scan(&self, scan: &Scan) -> Result<Reply, Failure> {
+        let cursors = &self.server.cursors;
+        let (bucket, after) = (self.settings.bucket.clone(), Vec::new());
+        let begin = Place { bucket, partition: Partition(0), after, before: 0 };
+        let mut place = match scan.cursor {
+            0 => begin,
+            cursor => match cursors.find(cursor) {
+                Some(place) if place.bucket == self.settings.bucket => place,
+                _ => {
+                    let message = "invalid cursor: this node does not know it (any more); \
+                                   begin again with SCAN 0";
+                    return Ok(Reply::error("ERR", message));
+                }
+            },
+        };
+        place.before = scan.cursor;
+        let partitions = self.server.node.topology().ring(limits::REPLICAS_DEFAULT).partitions();
+        let (mut found, mut looked_at) = (Vec::new(), 0);
+        for _ in 0..PARTITIONS_AT_ONCE {
+            let count = scan.count - looked_at;
+            let (bucket, after) = (&place.bucket, &place.after);
+            let page =
+                self.server.node.keys_anywhere(bucket, place.partition, after, count).await?;
+            let (keys, is_last) = page;
+            looked_at += keys.len();
+            place.after = keys.last().cloned().unwrap_or_default();
+            found.extend(keys.into_iter().filter(|key| {
+                scan.pattern.as_ref().is_none_or(|pattern| glob::matches(pattern, key))
+            }));
+            if is_last || place.after.is_empty() {
+                if u32::from(place.partition.0) + 1 >= partitions {
+                    return Ok(page_of(0, found));
+                }
+                (place.partition.0, place.after) = (place.partition.0 + 1, Vec::new());
+            }
+            if looked_at >= scan.count {
+                break;
+            }
+        }
+        Ok(page_of(cursors.keep(place), found))
+    }
+}
+
+fn page_of(cursor: u64, keys: Vec<Vec<u8>>) -> Reply {
+    let keys = keys.into_iter().map(|key| Reply::Bulk(key.into())).collect();
+    Reply::Array(vec![Reply::text(cursor.to_string()), Reply::Array(keys)])
+}
+
+fn explain(explanation: &Explanation) -> Reply {
+    let fallbacks = explanation.fallbacks.iter().map(|id| Reply::text(id.to_string()));
+    Reply::map([
+        ("token", Reply::text(format!("{:016x}", explanation.token))),
+        ("partition", Reply::Integer(i64::from(explanation.partition))),
+        ("n", Reply::Integer(i64::from(explanation.n))),
+        ("replicas", Reply::Array(explanation.replicas.iter().map(replica).collect())),
+        ("fallbacks", Reply::Array(fallbacks.collect())),
+    ])
+}
+
+fn replica(view: &ReplicaView) -> Reply {
+    Reply::map([
+        ("node", Reply::text(view.node.to_string())),
+        ("name", Reply::text(view.name.clone())),
+        ("state", Reply::text(view.state.clone())),
+        ("clock", Reply::text(view.clock.clone())),
+        ("siblings", Reply::Integer(i64::from(view.siblings))),
+        ("tombstones", Reply::Integer(i64::from(view.tombstones))),
+        ("bytes", Reply::Integer(view.bytes as i64)),
+        ("digest", Reply::text(format!("{:032x}", view.digest))),
+    ])
+}
+
+fn nodes(status: &NodeStatus) -> Reply {
+    let peers = status.peers.iter().map(|peer| {
+        Reply::map([
+            ("node", Reply::text(peer.id.to_string())),
+            ("name", Reply::text(peer.name.clone())),
+            ("address", Reply::text(peer.address.clone())),
+            ("zone", Reply::text(peer.zone.clone())),
+            ("up", Reply::Integer(i64::from(peer.up))),
+            ("share", Reply::Integer(i64::from(peer.share))),
+        ])
+    });
+    Reply::Array(peers.collect())
+}
