@@ -2,9 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::history::{Held, History, Outcome};
+use crate::history::{Held, History, Outcome, Time};
 use crate::plan::{MS, Plan, SECOND};
 use crate::world::{Event, World};
+
+/// Operations that a run is to have.
+const OPERATIONS: usize = 1_500;
+/// How often the fault schedule is gone through at most to reach them.
+const ROUNDS: Time = 6;
 
 /// Runs a plan to its end.
 pub fn run(plan: Plan) -> History {
@@ -14,12 +19,17 @@ pub fn run(plan: Plan) -> History {
     }
     world.after(0, Event::Reconnect);
     world.open_sessions();
-    for index in 0..world.plan.actions.len() {
-        let at = world.plan.actions[index].0;
-        world.at(at, Event::Fault(index));
+    // Where faults left little done, they come over the cluster again, in the same order.
+    let mut begins = 0;
+    while begins == 0 || (world.history.ops.len() < OPERATIONS && begins < ROUNDS * world.plan.ends)
+    {
+        for index in 0..world.plan.actions.len() {
+            let at = world.plan.actions[index].0;
+            world.at(begins + at, Event::Fault(index));
+        }
+        begins += world.plan.ends;
+        world.run(begins, |_| false);
     }
-    let ends = world.plan.ends;
-    world.run(ends, |_| false);
     world.finale();
     world.history
 }

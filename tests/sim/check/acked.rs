@@ -82,8 +82,9 @@ fn at_the_end(history: &History, relations: &Relations) -> Vec<Violation> {
 fn wrongful_deaths(history: &History, relations: &Relations) -> Vec<Violation> {
     let mut alive: BTreeMap<&str, BTreeMap<Dot, WriteId>> = BTreeMap::new();
     let mut dead: BTreeSet<(&str, Dot)> = BTreeSet::new();
-    // Writes that have died lawfully: a further copy of one, under another dot, goes with it.
-    let mut replaced: BTreeSet<WriteId> = BTreeSet::new();
+    // Objects remember what was replaced by its name: the other dots of a write that was made
+    // twice die in merges, where nobody writes.
+    let mut replaced: BTreeSet<(&str, WriteId)> = BTreeSet::new();
     let mut found = Vec::new();
     for fact in &history.facts {
         let Fact::Staged { key, minted, held, .. } = fact else { continue };
@@ -106,9 +107,9 @@ fn wrongful_deaths(history: &History, relations: &Relations) -> Vec<Violation> {
             let killer = minted.and_then(|minted| {
                 held.live.iter().find(|(live, ..)| *live == minted).map(|(_, write, _)| *write)
             });
-            if replaced.contains(&victim) || is_entitled(history, relations, killer, victim) {
-                replaced.insert(victim);
-            } else {
+            if is_entitled(history, relations, killer, victim) {
+                replaced.insert((key, victim));
+            } else if !replaced.contains(&(key.as_str(), victim)) {
                 let by = killer.map_or("no write at all".to_owned(), |k| Named(k).to_string());
                 let what = format!(
                     "{} ({dot}) of {key} was replaced by {by}, which had not seen it",
