@@ -176,20 +176,13 @@ impl PutOp {
 
     fn observed(&mut self, core: &mut Core, op: OpId) -> Status {
         let Phase::Observing(ballot) = &self.phase else { return Status::Open };
-        let observed = ballot.merged(core);
-        let id = self.put.write_id;
-        let is_repeated = observed.has_write(id) || observed.has_replaced(id);
-        if !is_repeated && let Err(failure) = self.check_condition(&observed, core.now.wall) {
-            core.fail(self.origin, failure);
-            return Status::Finished;
-        }
-        self.phase = Phase::Minting(observed);
+        self.phase = Phase::Minting(ballot.merged(core));
         core.steps.push_back((core.stored_key(&self.put.key), Step::Mint(op)));
         Status::Open
     }
 
-    fn check_condition(&self, observed: &Object, now: WallMs) -> Result<(), Failure> {
-        let exists = !observed.values(now).is_empty();
+    fn check_condition(&self, held: &Object, now: WallMs) -> Result<(), Failure> {
+        let exists = !held.values(now).is_empty();
         let (code, message) = match (self.put.condition, exists) {
             (Condition::Absent, true) => (FailureCode::Exists, "a value is there already"),
             (Condition::Present, false) => (FailureCode::Absent, "no value is there"),
@@ -216,7 +209,7 @@ impl PutOp {
         }
         let seen = match self.is_repeated(core, state) {
             true => Ok(self.seen_before(core, state)),
-            false => self.write(core, state, &observed),
+            false => self.write(core, state),
         };
         let seen = match seen {
             Ok(seen) => seen,
@@ -254,13 +247,9 @@ impl PutOp {
     }
 
     /// Makes the dot and writes. Returns what the write has seen, itself included.
-    fn write(
-        &self,
-        core: &mut Core,
-        state: &mut KeyState,
-        observed: &Object,
-    ) -> Result<Context, Failure> {
-        let basis = self.basis(core, state, observed);
+    fn write(&self, core: &mut Core, state: &mut KeyState) -> Result<Context, Failure> {
+        self.check_condition(&state.object, core.now.wall)?;
+        let basis = self.basis(core, state);
         check_clock_room(state, &basis.clock)?;
         self.check_room(core, state, &basis.clock)?;
         let Some(mint) = next_mint(core, state, &basis.clock) else {
@@ -291,14 +280,16 @@ impl PutOp {
         Ok(seeing(basis, &sibling))
     }
 
-    /// What the write builds on, and so replaces.
-    fn basis(&self, core: &Core, state: &KeyState, observed: &Object) -> Context {
+    /// What the write builds on, and so replaces. Of a write that builds on what is there that is
+    /// all the record holds by now, what was observed included: plain writes of one key that
+    /// meet at one coordinator replace each other, and leave no siblings.
+    fn basis(&self, core: &Core, state: &KeyState) -> Context {
         let mut basis = self.context.clone().unwrap_or_default();
         if core.keeps_latest(&self.put.key) {
             basis.clock.join(state.object.clock());
             basis.hlc = basis.hlc.max(state.object.latest_hlc());
         } else if self.put.basis == Basis::Observed {
-            basis = whole(observed);
+            basis = whole(&state.object);
         }
         basis
     }

@@ -19,6 +19,8 @@
 //! | RocksDB refuses, or no database | amnesiac; set aside, a copy rescued | new |
 //! | an earlier loss has not been repaired | amnesiac | as above |
 //!
+//! A clean stop after a commit was refused (a full disk) leaves a new incarnation behind, too.
+//!
 //! An unclean start always takes a new incarnation, complete or not: dots of a batch that was
 //! not acknowledged, and that this disk may have forgotten, may have reached other members.
 
@@ -134,13 +136,19 @@ impl Disk {
         }
     }
 
-    /// Stops in order: all that was committed is on disk and the next start keeps the incarnation.
-    /// Nothing can be committed afterwards.
+    /// Stops in order: all that was committed is on disk and the next start keeps the incarnation,
+    /// unless a commit was refused in this one. Nothing can be committed afterwards.
     ///
     /// # Errors
     /// When it cannot be proven that everything is on disk. The next start is then an unclean one.
     pub fn close(&self) -> Result<(), StoreError> {
         let commit = self.store.stop()?;
+        let fatal = |error: String| StoreError::Fatal(error);
+        if self.store.has_refused() {
+            let incarnation = new_incarnation().map_err(|error| fatal(error.to_string()))?;
+            let renewed = self.mark.renew_incarnation(incarnation);
+            renewed.map_err(|error| fatal(error.to_string()))?;
+        }
         self.mark.set_clean(commit).map_err(|error| StoreError::Fatal(error.to_string()))
     }
 }

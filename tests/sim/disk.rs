@@ -30,6 +30,8 @@ pub struct Disk {
     pub in_sync: usize,
     pub corrupt: BTreeSet<StoredKey>,
     pub full: bool,
+    /// A batch was refused in this life of the node.
+    pub refused: bool,
     /// Added to every access.
     pub slow: Time,
     pub backup: Option<MemoryStore>,
@@ -145,6 +147,7 @@ impl World {
         let full = disk.full;
         let batches: Vec<Outstanding> = disk.outstanding.drain(..count).collect();
         for Outstanding { shard, batch, changes } in batches {
+            self.nodes[node].disk.refused |= full;
             let result = if full {
                 self.fact(Fact::NewActor { node });
                 self.note(format!("n{node} batch {shard}.{batch} refused: disk full"));

@@ -113,7 +113,9 @@ impl World {
     pub fn stop_if_quiet(&mut self, number: usize, until: u64) {
         let node = &mut self.nodes[number];
         if node.is_quiet() {
-            (node.up, node.clean) = (false, true);
+            // Dots of a refused batch may stand on other nodes: the next start is a new life.
+            let refused = std::mem::take(&mut node.disk.refused);
+            (node.up, node.clean) = (false, !refused);
             self.note(format!("n{number} stopped cleanly"));
             self.ended(number, 95);
         } else if self.now >= until {

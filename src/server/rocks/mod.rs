@@ -30,7 +30,7 @@ mod space;
 
 use std::mem;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::thread;
@@ -62,6 +62,8 @@ pub struct RocksStore {
     committing: Mutex<Committing>,
     /// The number of the last group that was written.
     number: AtomicU64,
+    /// A commit was refused since this store was opened.
+    refused: AtomicBool,
     reads: ReadOptions,
     cached_reads: ReadOptions,
     writes: WriteOptions,
@@ -124,6 +126,7 @@ impl RocksStore {
             gathering: Mutex::new(Gathering { batch, bytes: 0, group }),
             committing: Mutex::new(committing),
             number: AtomicU64::new(number),
+            refused: AtomicBool::new(false),
             reads: ReadOptions::default(),
             cached_reads,
             writes: WriteOptions::default(),
@@ -142,6 +145,13 @@ impl RocksStore {
     #[must_use]
     pub fn number(&self) -> u64 {
         self.number.load(Ordering::Acquire)
+    }
+
+    /// Whether a commit was refused since this store was opened. Dots in it may stand on other
+    /// members and are missing here, so they must not be made again.
+    #[must_use]
+    pub fn has_refused(&self) -> bool {
+        self.refused.load(Ordering::Acquire)
     }
 
     /// Ends all writing, makes everything durable and returns the number of the last commit.
@@ -204,6 +214,9 @@ impl RocksStore {
             });
         batch.clear();
         committing.spare = batch;
+        if outcome.is_err() {
+            self.refused.store(true, Ordering::Release);
+        }
         group.outcome.set(outcome).expect("a group is committed once");
     }
 
