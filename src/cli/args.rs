@@ -411,8 +411,9 @@ impl From<OnConflict> for Conflicts {
 
 const DIGEST_LEGEND: &str = "\
 Exit code 0 when all stores are equal, 1 when they differ, 3 when a node does
-not answer. Stores can only be compared where every node holds every key: as
-many replicas as members, or more.";
+not answer. Where some bucket has fewer replicas than there are nodes, not
+every node holds every key; that stores differ says nothing then, and ends
+with 6.";
 
 /// Compare what the nodes have on their disks, by a digest over all objects
 #[derive(Clone, Debug, Args)]

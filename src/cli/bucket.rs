@@ -24,11 +24,11 @@ pub(super) async fn bucket(client: &Client, bucket: &Bucket, form: Form) -> Endi
             let settings = BucketSettings { n: *n, r: *r, w: *w, conflicts, ttl_ms };
             client.bucket(name)?;
             client.create_bucket(name, settings).await.map_err(|error| {
-                let mut failure = Failure::from(error);
-                if failure.kind == "exists" {
-                    failure.hint = Some(format!("ringdove bucket show {name}"));
+                let failure = Failure::from(error);
+                match client.topology().bucket(name) {
+                    Some(_) => failure.hint(format!("see it with `ringdove bucket show {name}`")),
+                    None => failure,
                 }
-                failure
             })?;
             show(&[(name.clone(), settings)], form, true)
         }

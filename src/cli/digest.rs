@@ -22,7 +22,7 @@ enum Verdict {
     Different,
     /// Somebody did not answer, and those who did are equal.
     Incomplete,
-    /// Not every node holds every key, so that they differ says nothing.
+    /// They differ, which says nothing, since not every node holds every key.
     Incomparable,
 }
 
@@ -76,11 +76,11 @@ async fn store_of(address: &str, time: std::time::Duration) -> Store {
 fn compare(stores: &[(String, Store)], everywhere: bool) -> Verdict {
     let digests: BTreeSet<_> = stores.iter().filter_map(|(_, store)| store.as_ref().ok()).collect();
     let complete = stores.iter().all(|(_, store)| store.is_ok());
-    match (everywhere, digests.len(), complete) {
-        (false, ..) => Verdict::Incomparable,
-        (true, 2.., _) => Verdict::Different,
-        (true, _, false) => Verdict::Incomplete,
-        (true, _, true) => Verdict::Equal,
+    match (digests.len(), everywhere, complete) {
+        (2.., true, _) => Verdict::Different,
+        (2.., false, _) => Verdict::Incomparable,
+        (_, _, false) => Verdict::Incomplete,
+        (_, _, true) => Verdict::Equal,
     }
 }
 
@@ -99,7 +99,7 @@ fn text(stores: &[(String, Store)], verdict: Verdict) -> String {
             Verdict::Different => "different: a read of all keys with --r all makes them equal",
             Verdict::Incomplete => "not all nodes answer; those that do are equal",
             Verdict::Incomparable =>
-                "they cannot be compared: some bucket has fewer replicas than there are nodes",
+                "different, as they may be: some bucket has fewer replicas than there are nodes",
         }
     );
     text
@@ -118,6 +118,7 @@ mod tests {
         assert!(verdict(&[one.clone(), one.clone()]) == Verdict::Equal);
         assert!(verdict(&[one.clone(), other.clone(), silent.clone()]) == Verdict::Different);
         assert!(verdict(&[one.clone(), silent]) == Verdict::Incomplete);
+        assert!(compare(&[one.clone(), one.clone()], false) == Verdict::Equal);
         assert!(compare(&[one, other], false) == Verdict::Incomparable);
     }
 }

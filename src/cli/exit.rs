@@ -22,7 +22,7 @@ Exit codes:
      Its write id is printed: the same write with --write-id ID never doubles it
   5  get --one found siblings
   6  refused: a value exists (--new), bad context, too large, no such bucket,
-     too many siblings; nothing was written
+     too many siblings; nothing was written. Also a digest that cannot tell
   7  no node could be reached at the address";
 
 /// How a command ended.

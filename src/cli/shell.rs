@@ -29,7 +29,7 @@ use crate::key::{self, Key, KeyError};
 /// A line typed at the prompt.
 #[derive(Debug, Parser)]
 #[command(no_binary_name = true, name = "ringdove shell", disable_help_flag = true)]
-#[command(help_template = "{subcommands}\n\n{after-help}")]
+#[command(help_template = "{subcommands}{after-help}")]
 #[command(after_help = "`help COMMAND` tells more. Quote words with spaces; Tab completes.")]
 struct Line {
     #[command(subcommand)]

@@ -102,7 +102,7 @@ async fn watch_over(
 ) -> String {
     tokio::select! {
         status = child.wait() => return match status {
-            Ok(status) => format!("died by itself: {status}{}", start_line(plan)),
+            Ok(status) => format!("ended by itself: {status}{}", start_line(plan)),
             Err(error) => format!("was lost: {error}"),
         },
         _ = stop.wait_for(|stop| *stop != Stop::No) => {}
