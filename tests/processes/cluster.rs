@@ -163,10 +163,6 @@ impl Node {
         self.process.as_mut()?.try_wait().unwrap()
     }
 
-    pub fn is_running(&self) -> bool {
-        self.process.is_some()
-    }
-
     pub fn is_ready(&self) -> bool {
         let Ok(mut stream) = TcpStream::connect(&self.admin) else { return false };
         stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();

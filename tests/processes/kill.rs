@@ -17,7 +17,7 @@ fn from_environment(name: &str, default: u64) -> u64 {
 /// `RINGDOVE_ROUNDS` and `RINGDOVE_SEED` choose how often and which (`./scripts/kill-loop`).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_loop_under_load_loses_no_acknowledged_write() {
-    let _alone = alone();
+    let _alone = alone().await;
     let (rounds, seed) =
         (from_environment("RINGDOVE_ROUNDS", 3), from_environment("RINGDOVE_SEED", 1));
     println!("{rounds} rounds, seed {seed}");
@@ -55,7 +55,7 @@ async fn a_kill_loop_under_load_loses_no_acknowledged_write() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_cut_short_makes_a_node_say_so_and_no_read_miss_a_write() {
-    let _alone = alone();
+    let _alone = alone().await;
     let mut cluster = Cluster::start(3);
     let client = cluster.client().await;
     let load = Load::start(&client);

@@ -15,7 +15,7 @@ fn incarnations(log: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_told_to_stop_finishes_its_work_and_clients_go_on() {
-    let _alone = alone();
+    let _alone = alone().await;
     let mut cluster = Cluster::start(3);
     let client = cluster.client().await;
     let load = Load::start(&client);
@@ -41,7 +41,7 @@ async fn a_node_that_is_told_to_stop_finishes_its_work_and_clients_go_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_one_node_of_three_a_quorum_is_refused_at_once_and_one_is_enough() {
-    let _alone = alone();
+    let _alone = alone().await;
     let mut cluster = Cluster::start(3);
     let client = cluster.client().await;
     let bucket = client.bucket("default").unwrap();
@@ -61,7 +61,7 @@ async fn with_one_node_of_three_a_quorum_is_refused_at_once_and_one_is_enough() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_node_holds_nobody_up_for_long_and_leaves_nothing_behind() {
-    let _alone = alone();
+    let _alone = alone().await;
     let cluster = Cluster::start(3);
     let client = cluster.client().await;
     let load = Load::start(&client);
@@ -85,7 +85,7 @@ async fn a_paused_node_holds_nobody_up_for_long_and_leaves_nothing_behind() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_data_directory_has_one_process_and_a_formed_cluster_takes_no_strangers() {
-    let _alone = alone();
+    let _alone = alone().await;
     let mut cluster = Cluster::start(1);
     // The same directory under other ports.
     let home = cluster.nodes[0].home.clone();
@@ -127,7 +127,7 @@ async fn a_data_directory_has_one_process_and_a_formed_cluster_takes_no_stranger
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bucket_is_usable_through_all_nodes_and_survives_their_restart() {
     use ringdove::wire::messages::{BucketSettings, Conflicts};
-    let _alone = alone();
+    let _alone = alone().await;
     let mut cluster = Cluster::start(3);
     let client = cluster.client().await;
     let settings = BucketSettings { conflicts: Conflicts::LastWriteWins, ..Default::default() };

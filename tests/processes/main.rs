@@ -9,12 +9,11 @@ mod kill;
 mod life;
 mod load;
 
-use std::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard};
 
-static ALONE: Mutex<()> = Mutex::new(());
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// Waits until no other test has a cluster.
-fn alone() -> MutexGuard<'static, ()> {
-    // A test that failed has stopped its cluster all the same.
-    ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+async fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().await
 }
