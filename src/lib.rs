@@ -11,8 +11,8 @@
 //! # How to picture it
 //!
 //! The modules are floors: each uses only what is declared above it in this file. Up to floor 3
-//! there is no I/O, no clock and no randomness: events go in, effects come out. The simulator
-//! drives the same code as the server does, and replays any failure from its seed.
+//! there is no I/O, no clock and no entropy: events, the time and random numbers go in, effects come
+//! out. The simulator drives the same code as the server does, and replays a failure from its seed.
 //!
 //! ```text
 //!   4  drivers          client        server        cli     sockets, RocksDB, clocks, entropy
@@ -31,9 +31,9 @@
 //!
 //! # What always holds
 //!
-//! - What is acknowledged is on W disks, synced.
+//! - What is acknowledged is on W disks, synced (unless a node's settings ask for less).
 //! - A version is named once, whatever a disk forgets; only versions that a writer has seen are
-//!   replaced by it. Clocks on walls decide neither.
+//!   replaced by it. Clocks on walls decide neither, except in a last-write-wins bucket.
 //! - An error says whether the write happened: no, or unknown.
 //! - Whatever comes from outside is bounded before it is allocated: see [`limits`].
 //!
