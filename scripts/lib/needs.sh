@@ -10,6 +10,7 @@ needs_build() {
     missing_packages=()
     missing_reasons=()
     has_compiler || missing g++ "compiles RocksDB, which is C++"
+    command -v make >/dev/null || missing make "compiles jemalloc, the memory allocator"
     has_libclang ||
         missing libclang-dev "lets bindgen read RocksDB's headers and write its Rust bindings"
     install_missing
