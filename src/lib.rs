@@ -1,57 +1,44 @@
-//! **Ringdove** is a leaderless, always-writable key-value database in the line of Amazon's
-//! Dynamo.
+//! **Ringdove** is a distributed key-value database without a leader, in the line of Amazon's
+//! Dynamo. Every node takes reads and writes for every key, each key is kept on N nodes, and each
+//! request says how many of them must answer. Writes that did not see each other are all kept, as
+//! siblings, until a writer who has seen them replaces them.
 //!
-//! Any node takes any read and any write. A key is kept by N nodes, a write is acknowledged when W
-//! of them have it on their disks, and a read asks R. Two writes that did not know of each other
-//! are both kept, as *siblings*, until a writer who has seen both replaces them; who has seen what
-//! travels with the client, as a *context*, and is never guessed from clocks.
+//! This crate is the node, its command line, and the client library. Programs that use a cluster
+//! want [`client`] alone (`default-features = false, features = ["client"]`), which brings no
+//! RocksDB and no HTTP. What is promised, and what is not, stands in `docs/CONSISTENCY.md`; the
+//! README has the first steps.
 //!
-//! # To use a cluster
+//! # How to picture it
 //!
-//! [`client`] is the whole of it:
-//!
-//! ```no_run
-//! # #[cfg(feature = "client")]
-//! # async fn run() -> ringdove::client::Result<()> {
-//! use ringdove::client::Client;
-//!
-//! let client = Client::builder().seed("127.0.0.1:7400").connect().await?;
-//! let carts = client.bucket("default")?;
-//! let read = carts.get("alice").await?;
-//! carts.put("alice", "apples").context(&read.context).await?;
-//! # Ok(())
-//! # }
-//! ```
-//!
-//! With `default-features = false, features = ["client"]` nothing of the node comes along.
-//!
-//! # To read the code
-//!
-//! A node, seen from outside in:
+//! The modules are floors: each uses only what is declared above it in this file. Up to floor 3
+//! there is no I/O, no clock and no entropy: events, the time and random numbers go in, effects come
+//! out. The simulator drives the same code as the server does, and replays a failure from its seed.
 //!
 //! ```text
-//!   clients, other nodes ──▶ sessions ──▶ mailbox ──▶ driver ┌───────────────────┐
-//!                                                     thread │  replica::Shard   │ ──▶ answers
-//!                            disk: loader, committer ◀────── │  decides, no I/O  │ ──▶ peers
-//!                                       └──────────────────▶ └───────────────────┘
+//!   4  drivers          client        server        cli     sockets, RocksDB, clocks, entropy
+//!                          |             |
+//!   3  state machines      |   replica  membership  store   coordinator and replica of a key;
+//!                          |             |                  who is a member; what a disk must do
+//!   2  languages          wire         resp                 frames; the Redis protocol
+//!   1  algorithms       causality      ring                 who has seen what; who holds what
+//!   0  vocabulary       key  ids  limits  time  codec  random
 //! ```
 //!
-//! Everything that decides is a state machine without I/O; everything that does is around it. So
-//! the simulator (`tests/sim`) runs the production code through any fault, from a seed.
+//! A write, from top to bottom: [`server`] reads a frame ([`wire`]) and hands it to the
+//! [`replica`] shard that owns the key's partition ([`ring`]); the shard names the version
+//! ([`causality`]), puts it into its [`store`], sends it to the key's other replicas, and answers
+//! when W of them have it on their disks.
 //!
-//! The modules stand on floors, in the order of this file, and import only from above:
+//! # What always holds
 //!
-//! | floor | what | modules |
-//! | --- | --- | --- |
-//! | 0 | vocabulary | [`codec`] [`ids`] [`limits`] [`key`] [`random`] [`time`] |
-//! | 1 | pure algorithms | [`causality`]: who has seen which write; [`ring`]: where a key lives |
-//! | 2 | languages | [`wire`]: the framed protocol; [`resp`]: the text protocol |
-//! | 3 | state machines without I/O | [`store`] [`membership`] [`replica`] |
-//! | 4 | drivers: clocks, sockets, disks | [`client`] [`server`] [`cli`] |
+//! - What is acknowledged is on W disks, synced (unless a node's settings ask for less).
+//! - A version is named once, whatever a disk forgets; only versions that a writer has seen are
+//!   replaced by it. Clocks on walls decide neither, except in a last-write-wins bucket.
+//! - An error says whether the write happened: no, or unknown.
+//! - Whatever comes from outside is bounded before it is allocated: see [`limits`].
 //!
-//! Floors 0 to 3 build without any feature, and so without tokio and RocksDB. A good way in:
-//! [`causality`], then [`replica`], then `docs/ARCHITECTURE.md`. What all of it promises is in
-//! `docs/CONSISTENCY.md`.
+//! `docs/ARCHITECTURE.md` is the map of the code, `docs/PROTOCOL.md` the framed protocol byte by
+//! byte, `docs/STORAGE.md` what stands on a disk, and `docs/SIMULATION.md` how all of it is checked.
 
 // Floor 0: vocabulary.
 pub mod codec;

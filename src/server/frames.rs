@@ -55,8 +55,6 @@ struct Peer {
     role: Role,
     /// The member, or this node for a client.
     node: NodeId,
-    /// Requests that may be under way at once.
-    most_in_flight: usize,
 }
 
 /// Accepts connections until the process ends.
@@ -91,7 +89,7 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener) {
 async fn connection(node: &Arc<Node>, stream: TcpStream) -> Result<(), Closed> {
     let _ = stream.set_nodelay(true);
     let (mut reader, writer) = stream.into_split();
-    let outbox = Outbox::new();
+    let outbox = Outbox::new(node.config.requests.max_in_flight_per_connection);
     let writing = tokio::spawn({
         let outbox = outbox.clone();
         async move { outbox.write_to(writer).await }
@@ -157,21 +155,13 @@ fn consider(node: &Node, hello: &Hello) -> Result<(Welcome, Peer), Refused> {
         let message = format!("this node belongs to cluster {ours:?}, not {theirs:?}");
         return Err(refuse(FailureCode::Invalid, message));
     }
-    let requests = &node.config.requests;
     let peer = match (&hello.node, hello.role) {
         (Some(introduction), Role::Peer) if introduction.id == node.id => {
             let message = "this is the node itself, or a copy of its data directory";
             return Err(refuse(FailureCode::Denied, message.to_owned()));
         }
-        (Some(introduction), Role::Peer) => {
-            // A peer bounds itself, by what its own clients may have under way.
-            let most_in_flight = usize::MAX;
-            Peer { role: Role::Peer, node: introduction.id, most_in_flight }
-        }
-        (None, Role::Client) => {
-            let most_in_flight = requests.max_in_flight_per_connection;
-            Peer { role: Role::Client, node: node.id, most_in_flight }
-        }
+        (Some(introduction), Role::Peer) => Peer { role: Role::Peer, node: introduction.id },
+        (None, Role::Client) => Peer { role: Role::Client, node: node.id },
         _ => {
             let message = "a peer says who it is, and a client does not".to_owned();
             return Err(refuse(FailureCode::Invalid, message));
@@ -210,11 +200,16 @@ async fn read(
                 ask.reply.give_now(Response::Failed(busy()));
             }
         }
-        took?;
+        let took = took?;
         if node.draining.load(Ordering::Relaxed) && !std::mem::replace(&mut told_to_go, true) {
             outbox.send(|buffer| greeting::encode_goaway(buffer, "this node is stopping"));
         }
-        outbox.room().await;
+        if peer.role == Role::Client {
+            outbox.room().await;
+        }
+        if took == Taken::Some {
+            continue;
+        }
         let half_frame = !buffer.is_empty();
         let arrived = reader.read_buf(buffer);
         let arrived = match half_frame {
@@ -231,17 +226,31 @@ async fn read(
     }
 }
 
-/// Takes all whole frames out of `buffer`.
+/// What has been taken out of a buffer.
+#[derive(PartialEq, Eq)]
+enum Taken {
+    /// All whole frames.
+    All,
+    /// As many as the connection's window allows.
+    Some,
+}
+
+/// Takes whole frames out of `buffer`, as many as may be under way.
 fn take_frames(
     node: &Arc<Node>,
     buffer: &mut BytesMut,
     outbox: &Arc<Outbox>,
     peer: &Peer,
     asks: &mut [Vec<Ask>],
-) -> Result<(), Closed> {
+) -> Result<Taken, Closed> {
     let received = node.clock.instant();
     let topology = node.topology();
-    while let Some(frame) = frame::decode(buffer, limits::FRAME_PAYLOAD_BYTES)? {
+    // A peer's requests are taken as they come: it bounds them itself, and its other requests,
+    // for other clients, must not wait behind them.
+    while peer.role == Role::Peer || !outbox.is_full() {
+        let Some(frame) = frame::decode(buffer, limits::FRAME_PAYLOAD_BYTES)? else {
+            return Ok(Taken::All);
+        };
         let Frame { kind, flags, id, .. } = frame;
         match kind {
             Kind::Ping => {
@@ -268,10 +277,7 @@ fn take_frames(
             fail(Failure::not_applied(FailureCode::Denied, message));
             continue;
         }
-        if !outbox.admit(peer.most_in_flight) {
-            fail(busy());
-            continue;
-        }
+        outbox.admit();
         let reply = ReplyTo::Connection(outbox.clone(), id);
         let key = match request {
             Request::Control(control) => {
@@ -293,5 +299,5 @@ fn take_frames(
         let forwarded = flags & frame::FORWARDED != 0;
         asks[shard].push(Ask { reply, received, forwarded, request });
     }
-    Ok(())
+    Ok(Taken::Some)
 }

@@ -215,7 +215,7 @@ impl Links {
     }
 
     async fn serve(&self, link: &Arc<Link>, (stream, mut buffer): (TcpStream, BytesMut)) {
-        let outbox = Outbox::new();
+        let outbox = Outbox::new(usize::MAX);
         let (mut reader, writer) = stream.into_split();
         let writing = tokio::spawn({
             let outbox = outbox.clone();

@@ -32,5 +32,6 @@ pub mod rocks;
 mod run;
 mod slots;
 mod text;
+mod window;
 
 pub use run::run;

@@ -4,8 +4,8 @@
 //! and writes it with one call. A shard that has a hundred answers for a connection at the end of
 //! a turn costs that connection one system call.
 //!
-//! The buffer is bounded three times. While more than [`PAUSE_BYTES`] wait, no further requests are
-//! read from the connection. Above [`MOST_BYTES`] its reader is taken to have stopped reading, and
+//! The buffer is bounded three times. While more than [`PAUSE_BYTES`] wait, or more requests than the
+//! connection's [`Window`] allows are under way, no further ones are taken from it. Above [`MOST_BYTES`] its reader is taken to have stopped reading, and
 //! is disconnected. And where all connections together hold more than [`MOST_BYTES_OF_ALL`], the
 //! next to add to a queue that is long already is.
 
@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::BytesMut;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
+
+use super::window::Window;
 
 /// Bytes that may wait while further requests are still read.
 pub const PAUSE_BYTES: usize = 1 << 20;
@@ -29,7 +31,7 @@ const KEPT_BYTES: usize = 256 * 1024;
 static WAITING: AtomicUsize = AtomicUsize::new(0);
 
 /// The outgoing side of a connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Outbox {
     state: Mutex<State>,
     wake: Notify,
@@ -37,7 +39,7 @@ pub struct Outbox {
     taken: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     buffer: BytesMut,
     /// Somebody will call [`Outbox::wake`] for what is in the buffer.
@@ -45,13 +47,23 @@ struct State {
     closed: bool,
     /// Requests taken from this connection that have not been answered.
     in_flight: usize,
+    window: Window,
+}
+
+impl State {
+    fn is_full(&self) -> bool {
+        self.buffer.len() > PAUSE_BYTES || self.in_flight >= self.window.size()
+    }
 }
 
 impl Outbox {
-    /// An empty one.
+    /// An empty one, of a connection on which up to `most_in_flight` requests may be under way.
     #[must_use]
-    pub fn new() -> Arc<Self> {
-        Arc::default()
+    pub fn new(most_in_flight: usize) -> Arc<Self> {
+        let window = Window::new(most_in_flight);
+        let (buffer, scheduled, closed, in_flight) = (BytesMut::new(), false, false, 0);
+        let state = Mutex::new(State { buffer, scheduled, closed, in_flight, window });
+        Arc::new(Self { state, wake: Notify::new(), taken: Notify::new() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -68,6 +80,9 @@ impl Outbox {
         let before = state.buffer.len();
         write(&mut state.buffer);
         let after = state.buffer.len();
+        if before <= PAUSE_BYTES && after > PAUSE_BYTES {
+            state.window.shrink();
+        }
         let all = WAITING.fetch_add(after - before, Ordering::Relaxed);
         if before > MOST_BYTES || (all > MOST_BYTES_OF_ALL && before > PAUSE_BYTES) {
             WAITING.fetch_sub(after, Ordering::Relaxed);
@@ -93,27 +108,36 @@ impl Outbox {
         self.wake.notify_one();
     }
 
-    /// Counts a request in, unless `most` are under way already.
-    pub fn admit(&self, most: usize) -> bool {
-        let mut state = self.state();
-        let admitted = state.in_flight < most;
-        state.in_flight += usize::from(admitted);
-        admitted
+    /// Whether further requests are to be left where they are; see [`Outbox::room`].
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.state().is_full()
+    }
+
+    /// Counts a request in.
+    pub fn admit(&self) {
+        self.state().in_flight += 1;
     }
 
     /// Counts an answered request out.
     pub fn release(&self) {
         let mut state = self.state();
         state.in_flight = state.in_flight.saturating_sub(1);
+        // The reader is told once for a number of answers, not for each.
+        let tell = state.in_flight == state.window.size() / 2;
+        drop(state);
+        if tell {
+            self.taken.notify_one();
+        }
     }
 
-    /// Waits until few enough bytes are waiting for further requests to be read.
+    /// Waits until further requests may be taken.
     pub async fn room(&self) {
         loop {
             let taken = self.taken.notified();
             {
                 let state = self.state();
-                if state.closed || state.buffer.len() <= PAUSE_BYTES {
+                if state.closed || !state.is_full() {
                     return;
                 }
             }
@@ -145,6 +169,9 @@ impl Outbox {
                 let mut state = self.state();
                 std::mem::swap(&mut writing, &mut state.buffer);
                 state.scheduled = false;
+                if !writing.is_empty() && writing.len() < PAUSE_BYTES / 4 {
+                    state.window.grow();
+                }
                 state.closed
             };
             WAITING.fetch_sub(writing.len(), Ordering::Relaxed);
@@ -175,7 +202,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_appended_before_the_close_is_written_whole_and_in_order() {
-        let outbox = Outbox::new();
+        let outbox = Outbox::new(512);
         assert!(outbox.append(|buffer| buffer.extend_from_slice(b"one ")));
         assert!(!outbox.append(|buffer| buffer.extend_from_slice(b"two")), "one wake is enough");
         outbox.close();
@@ -187,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_reader_that_never_reads_is_cut_off_and_its_memory_given_back() {
-        let outbox = Outbox::new();
+        let outbox = Outbox::new(512);
         let piece = vec![0; 1 << 20];
         for _ in 0..MOST_BYTES / piece.len() + 3 {
             outbox.append(|buffer| buffer.extend_from_slice(&piece));
@@ -196,11 +223,19 @@ mod tests {
         assert!(state.closed && state.buffer.capacity() == 0);
     }
 
-    #[test]
-    fn requests_are_counted_in_up_to_the_bound_and_out_again() {
-        let outbox = Outbox::new();
-        assert!(outbox.admit(1) && !outbox.admit(1));
+    #[tokio::test]
+    async fn requests_past_the_window_wait_for_answers() {
+        let outbox = Outbox::new(2);
+        outbox.admit();
+        assert!(!outbox.is_full());
+        outbox.admit();
+        assert!(outbox.is_full());
+        let waiting = tokio::spawn({
+            let outbox = outbox.clone();
+            async move { outbox.room().await }
+        });
         outbox.release();
-        assert!(outbox.admit(1));
+        waiting.await.unwrap();
+        assert!(!outbox.is_full());
     }
 }

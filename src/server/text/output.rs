@@ -11,12 +11,11 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::time::Instant;
 
-use crate::limits;
 use crate::resp::{Reply, Version};
 
-/// Bytes that may wait for one client: as many as the largest frame has. Past it no more is read
-/// from the client, and nothing more is answered, until it has read some.
-const MOST_BYTES: usize = limits::FRAME_PAYLOAD_BYTES;
+/// Bytes that may wait for one client; the answer that passes it is the last. Past it no more is
+/// read from the client, and nothing more is answered, until it has read some.
+const MOST_BYTES: usize = 8 << 20;
 /// Bytes that may wait for one client while very much waits for all.
 const FEW_BYTES: usize = 1 << 20;
 /// Bytes waiting for all clients that count as very much.
@@ -55,6 +54,11 @@ impl Output {
 
     pub(super) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
+    }
+
+    /// Whether answers pile up.
+    pub(super) fn is_long(&self) -> bool {
+        self.bytes.len() > FEW_BYTES
     }
 
     /// Whether more may be answered.

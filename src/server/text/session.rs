@@ -22,6 +22,7 @@ use super::queue::{Queue, Uses, Work};
 use super::settings::Settings;
 use crate::limits;
 use crate::resp::{Command, Parser, ParserLimits, ProtocolError, Reply, Version};
+use crate::server::window::Window;
 
 /// Memory that is read into at once.
 const READ_BYTES: usize = 16 * 1024;
@@ -70,6 +71,7 @@ pub(super) struct Session {
     held: Option<(Uses, Command)>,
     asks: Asks,
     queue: Queue,
+    window: Window,
     output: Output,
     last: Option<Last>,
     phase: Phase,
@@ -82,6 +84,7 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn new(server: Arc<Server>, id: u64) -> Self {
         let node = &server.node;
+        let most = node.config.requests.max_in_flight_per_connection;
         Self {
             id,
             settings: Settings::new(node.config.requests.timeout_ms),
@@ -92,6 +95,7 @@ impl Session {
             held: None,
             asks: Asks::new(node),
             queue: Queue::default(),
+            window: Window::new(most.min(limits::TEXT_PIPELINE)),
             output: Output::new(server.waiting.clone()),
             last: None,
             phase: Phase::Open,
@@ -129,7 +133,7 @@ impl Session {
                 biased;
                 written = writer.write_buf(self.output.bytes()), if writes => match written {
                     Ok(0) | Err(_) => return Ok(()),
-                    Ok(_) => self.output.written(),
+                    Ok(_) => self.written(),
                 },
                 answered = poll_fn(|context| self.queue.poll_first(context)), if answers => {
                     self.answer(answered);
@@ -145,12 +149,18 @@ impl Session {
         }
     }
 
+    fn written(&mut self) {
+        self.output.written();
+        if self.output.is_empty() {
+            self.window.grow();
+        }
+    }
+
     // ---- bounds ----------------------------------------------------------------------------
 
     /// Whether another command may begin.
     fn has_room(&self) -> bool {
-        let configured = self.server.node.config.requests.max_in_flight_per_connection;
-        self.output.has_room() && self.queue.len() < configured.min(limits::TEXT_PIPELINE)
+        self.output.has_room() && self.queue.len() < self.window.size()
     }
 
     fn reads(&self) -> bool {
@@ -274,6 +284,9 @@ impl Session {
             && let Some(answered) = self.queue.take_first()
         {
             self.answer(answered);
+        }
+        if self.output.is_long() {
+            self.window.shrink();
         }
     }
 

@@ -1,0 +1,228 @@
+//! Real nodes as real processes, with ports and data directories of their own.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use ringdove::client::{Client, direct};
+use ringdove::wire::messages::{Control, ControlReply, NodeStatus, Request, Response};
+use tempfile::TempDir;
+
+/// Longer than anything takes on a machine that is busy with other things.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct Cluster {
+    directory: TempDir,
+    pub nodes: Vec<Node>,
+}
+
+pub struct Node {
+    pub frames: String,
+    pub text: String,
+    pub admin: String,
+    pub home: PathBuf,
+    process: Option<Child>,
+}
+
+impl Cluster {
+    /// Starts `count` nodes that form one cluster, and waits until all serve.
+    pub fn start(count: usize) -> Self {
+        let mut cluster = Self::prepare(count, "");
+        for node in &mut cluster.nodes {
+            node.start();
+        }
+        for index in 0..count {
+            cluster.wait_ready(index);
+        }
+        cluster
+    }
+
+    /// Writes the configurations; `extra` goes into each.
+    pub fn prepare(count: usize, extra: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let ports: Vec<[u16; 3]> = (0..count).map(|_| free_ports()).collect();
+        let seeds: Vec<String> =
+            ports.iter().map(|[frames, ..]| format!("\"127.0.0.1:{frames}\"")).collect();
+        let node = |(index, [frames, text, admin]): (usize, &[u16; 3])| {
+            let home = directory.path().join(format!("node-{index}"));
+            fs::create_dir(&home).unwrap();
+            let address = |port: &u16| format!("127.0.0.1:{port}");
+            let config = format!(
+                "[node]\nname = \"node-{index}\"\ndata_dir = \".\"\n\
+                 [cluster]\npartitions = 64\nseeds = [{}]\ninitial_members = {count}\n\
+                 replicas = {}\n\
+                 [listen]\naddress = \"{}\"\ntext = \"{}\"\nadmin = \"{}\"\n\
+                 [storage]\ncache_mb = 16\nmemtable_mb = 16\n{extra}",
+                seeds.join(", "),
+                count.min(3),
+                address(frames),
+                address(text),
+                address(admin),
+            );
+            fs::write(home.join("ringdove.toml"), config).unwrap();
+            Node {
+                frames: address(frames),
+                text: address(text),
+                admin: address(admin),
+                home,
+                process: None,
+            }
+        };
+        let nodes = ports.iter().enumerate().map(node).collect();
+        Self { directory, nodes }
+    }
+
+    pub fn wait_ready(&mut self, index: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.nodes[index].is_ready() {
+            let ended = self.nodes[index].has_ended();
+            if ended.is_some() || Instant::now() > deadline {
+                panic!("node {index} is not ready ({ended:?}):\n{}", self.nodes[index].log());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub async fn client(&self) -> Client {
+        let seeds = self.nodes.iter().map(|node| node.frames.clone());
+        Client::builder().seeds(seeds).connect().await.unwrap()
+    }
+
+    /// Each node's count of objects and digest over them, equal once all have become equal.
+    pub async fn equal_digests(&self) -> (u64, u128) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut digests = Vec::new();
+            for node in &self.nodes {
+                match node.control(Control::Digest).await {
+                    ControlReply::Digest { objects, digest } => digests.push((objects, digest)),
+                    other => panic!("{other:?}"),
+                }
+            }
+            if digests.windows(2).all(|pair| pair[0] == pair[1]) {
+                return digests[0];
+            }
+            assert!(Instant::now() < deadline, "the stores stay different: {digests:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    pub fn path(&self) -> &std::path::Path {
+        self.directory.path()
+    }
+}
+
+impl Node {
+    pub fn start(&mut self) {
+        let log = File::options().create(true).append(true).open(self.home.join("log")).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_ringdove"))
+            .args(["serve", "--config"])
+            .arg(self.home.join("ringdove.toml"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.process = Some(child);
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("the node was started").id()
+    }
+
+    pub fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    }
+
+    /// SIGKILL: no goodbye.
+    pub fn kill(&mut self) {
+        let mut process = self.process.take().expect("the node was started");
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+
+    /// SIGTERM; returns how it ended and how long that took.
+    pub fn terminate(&mut self) -> (ExitStatus, Duration) {
+        let began = Instant::now();
+        self.signal("-TERM");
+        let mut process = self.process.take().expect("the node was started");
+        loop {
+            if let Some(status) = process.try_wait().unwrap() {
+                return (status, began.elapsed());
+            }
+            assert!(began.elapsed() < PATIENCE, "it does not stop:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.process.as_mut()?.try_wait().unwrap()
+    }
+
+    pub fn is_ready(&self) -> bool {
+        let Ok(mut stream) = TcpStream::connect(&self.admin) else { return false };
+        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let request = b"GET /ready HTTP/1.1\r\nHost: ringdove\r\nConnection: close\r\n\r\n";
+        let mut answer = String::new();
+        stream.write_all(request).is_ok()
+            && stream.read_to_string(&mut answer).is_ok()
+            && answer.starts_with("HTTP/1.1 200")
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.home.join("log")).unwrap_or_default()
+    }
+
+    /// Resident memory, in bytes.
+    pub fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    pub async fn control(&self, control: Control) -> ControlReply {
+        let request = Request::Control(control);
+        match direct::request(&self.frames, &request, PATIENCE).await.unwrap() {
+            Response::Control(reply) => reply,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub async fn status(&self) -> NodeStatus {
+        match self.control(Control::Status).await {
+            ControlReply::Status(status) => status,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub async fn counter(&self, name: &str) -> u64 {
+        let status = self.status().await;
+        status.counters.iter().find(|(row, _)| row == name).expect("a counter of that name").1
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for (index, node) in self.nodes.iter_mut().enumerate() {
+            if let Some(mut process) = node.process.take() {
+                let _ = process.kill();
+                let _ = process.wait();
+            }
+            if std::thread::panicking() {
+                let log = node.log();
+                let start = log.len().saturating_sub(3000);
+                eprintln!("--- the end of node {index}'s log\n{}", &log[start..]);
+            }
+        }
+    }
+}
+
+/// Three ports nobody listens on now.
+fn free_ports() -> [u16; 3] {
+    let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}

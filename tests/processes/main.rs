@@ -1,0 +1,19 @@
+//! Real `ringdove` processes on real sockets and disks: killed, stopped, paused, fed nonsense.
+//!
+//! One cluster at a time: two cores do not carry more, and what is slow here should be the fault's
+//! doing.
+
+mod cluster;
+mod hostile;
+mod kill;
+mod life;
+mod load;
+
+use tokio::sync::{Mutex, MutexGuard};
+
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+/// Waits until no other test has a cluster.
+async fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().await
+}
