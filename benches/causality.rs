@@ -39,7 +39,7 @@ fn benches(criterion: &mut Criterion) {
     let mut concurrent = base.clone();
     concurrent.write(&VersionVector::new(), sibling(1, 101));
     let encoded = newer.encode();
-    let context = Context { clock: newer.clock().clone(), hlc: newer.latest_hlc() };
+    let context = Context::of(&newer);
     let token = context.token(&key);
 
     let mut group = criterion.benchmark_group("causality");

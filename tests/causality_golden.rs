@@ -81,7 +81,7 @@ fn objects() -> Vec<(&'static str, Object)> {
 }
 
 fn context(object: &Object) -> Context {
-    Context { clock: object.clock().clone(), hlc: object.latest_hlc() }
+    Context::of(object)
 }
 
 fn hex(bytes: &[u8]) -> String {

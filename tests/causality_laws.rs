@@ -211,7 +211,7 @@ impl World {
             content: if delete { Content::Tombstone } else { Content::Value(value) },
         };
         self.objects[replica].write(&context.clock, sibling);
-        let mut seen = Context { clock: context.clock, hlc: Hlc(time) };
+        let mut seen = Context { clock: context.clock, hlc: Hlc(time), ..Context::default() };
         seen.clock.insert(dot_of(bit));
         seen
     }
@@ -251,7 +251,7 @@ impl World {
 }
 
 fn whole(object: &Object) -> Context {
-    Context { clock: object.clock().clone(), hlc: object.latest_hlc() }
+    Context::of(object)
 }
 
 /// Runs every schedule of the scope, each world once, and returns the objects met.
@@ -520,7 +520,11 @@ fn hostile_contexts_crash_nothing_and_overwrite_only_what_they_cover() {
         for step in 0..30 {
             let replica = random.below(3) as usize;
             let object = &mut objects[replica];
-            let context = Context { clock: hostile_clock(&mut random), hlc: Hlc(u64::MAX) };
+            let context = Context {
+                clock: hostile_clock(&mut random),
+                hlc: Hlc(u64::MAX),
+                ..Context::default()
+            };
             let basis = Context::parse(&key, &context.token(&key)).unwrap().clock;
             // The rule for whoever mints: more of the own actor than was minted, a new actor.
             let mut known = object.clock().clone();
@@ -572,7 +576,7 @@ fn the_longest_clock_that_decodes_also_makes_a_token_that_parses() {
         let actor = Actor { incarnation: Incarnation(n), k: u64::MAX };
         clock.insert(Dot { actor, counter: u64::MAX });
     }
-    let context = Context { clock: clock.clone(), hlc: Hlc(u64::MAX) };
+    let context = Context { clock: clock.clone(), hlc: Hlc(u64::MAX), ..Context::default() };
     assert_eq!(Context::parse(&key, &context.token(&key)), Ok(context));
 
     clock.insert(Dot { actor: Actor { incarnation: Incarnation(0), k: 1 }, counter: u64::MAX });

@@ -224,7 +224,7 @@ fn elsewhere() -> Actor {
 }
 
 fn forged(clock: VersionVector) -> Basis {
-    Basis::Context(Context { clock, hlc: Hlc(0) }.token(&key()))
+    Basis::Context(Context { clock, ..Context::default() }.token(&key()))
 }
 
 fn holding(dots: impl IntoIterator<Item = Dot>) -> VersionVector {
@@ -499,7 +499,7 @@ fn where_the_latest_wins_a_write_is_dated_after_all_it_replaces() {
 
     // A context shows something later that has not arrived here: it must not win when it does.
     let later = Hlc((WALL + 7_200_000) << 16);
-    let context = Context { clock: VersionVector::new(), hlc: later }.token(&key);
+    let context = Context { hlc: later, ..Context::default() }.token(&key);
     node.put(latest(4, with(&context), "last"));
     node.merge(&key, Sibling { hlc: later, ..sibling(elsewhere(), 2, "late to arrive") });
     node.commit(Ok(()));

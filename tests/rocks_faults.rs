@@ -45,7 +45,21 @@ fn commit(store: &dyn Store, n: u64) -> Result<(), StoreError> {
 }
 
 fn open(directory: &Path) -> Disk {
-    Disk::open(directory, &options()).unwrap()
+    open_with(directory, &options())
+}
+
+/// Opens a directory that this process has just let go of. Another test may be starting a process
+/// right now: between fork and exec the child holds all locks of this one.
+fn open_with(directory: &Path, options: &RocksOptions) -> Disk {
+    let since = Instant::now();
+    loop {
+        match Disk::open(directory, options) {
+            Err(OpenError::InUse(_)) if since.elapsed() < Duration::from_secs(10) => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            opened => return opened.unwrap(),
+        }
+    }
 }
 
 /// How many of the first `count` are there; whatever is there must be right.
@@ -101,8 +115,7 @@ fn a_child_commits_until_it_is_killed() {
     let Some(directory) = std::env::var_os(CHILD) else { return };
     let weak = std::env::var("RINGDOVE_TEST_DURABILITY").unwrap() == "none";
     let durability = if weak { Durability::None } else { Durability::Fsync };
-    let disk =
-        Disk::open(Path::new(&directory), &RocksOptions { durability, ..options() }).unwrap();
+    let disk = open_with(Path::new(&directory), &RocksOptions { durability, ..options() });
     let first = (0..).find(|n| disk.store.read(&key(*n)).unwrap().is_none()).unwrap();
     for n in first.. {
         commit(&*disk.store, n).unwrap();
@@ -393,7 +406,7 @@ fn a_cold_block_would_block_and_is_known_once_it_was_read() {
 fn below_the_reserve_commits_are_refused_before_the_database_is_asked() {
     let directory = tempfile::tempdir().unwrap();
     let reserve_bytes = u64::MAX / 2;
-    let disk = Disk::open(directory.path(), &RocksOptions { reserve_bytes, ..options() }).unwrap();
+    let disk = open_with(directory.path(), &RocksOptions { reserve_bytes, ..options() });
     let refused = commit(&*disk.store, 0);
     assert!(
         matches!(&refused, Err(StoreError::Full(why)) if why.contains("reserve")),
@@ -431,7 +444,7 @@ impl Drop for SmallDisk {
 fn above_the_reserve_again_commits_go_on_at_once() {
     let Some(small) = SmallDisk::mount() else { return };
     let options = RocksOptions { reserve_bytes: 10 << 20, ..options() };
-    let disk = Disk::open(&small.0.path().join("data"), &options).unwrap();
+    let disk = open_with(&small.0.path().join("data"), &options);
     commit(&*disk.store, 0).unwrap();
     let ballast = small.0.path().join("ballast");
     fs::write(&ballast, vec![1; free_bytes(small.0.path()) - (5 << 20)]).unwrap();
@@ -451,8 +464,7 @@ fn above_the_reserve_again_commits_go_on_at_once() {
 fn a_full_disk_refuses_commits_serves_reads_and_recovers_by_itself() {
     let Some(small) = SmallDisk::mount() else { return };
     let directory = small.0.path().join("data");
-    let disk =
-        Disk::open(&directory, &RocksOptions { memtable_bytes: 2 << 20, ..options() }).unwrap();
+    let disk = open_with(&directory, &RocksOptions { memtable_bytes: 2 << 20, ..options() });
     for n in 0..100 {
         commit(&*disk.store, n).unwrap();
     }
@@ -497,7 +509,7 @@ fn threads_that_fill_a_disk_together_are_all_refused_and_all_recover() {
     let directory = small.0.path().join("data");
     for durability in [Durability::Fsync, Durability::Interval(Duration::from_millis(1))] {
         let options = RocksOptions { durability, memtable_bytes: 2 << 20, ..options() };
-        let disk = Disk::open(&directory, &options).unwrap();
+        let disk = open_with(&directory, &options);
         let ballast = small.0.path().join("ballast");
         fs::write(&ballast, vec![1; free_bytes(small.0.path()) - 1_000_000]).unwrap();
         let fill = |thread: u64| {
@@ -528,7 +540,7 @@ fn threads_that_fill_a_disk_together_are_all_refused_and_all_recover() {
         }
         disk.close().unwrap();
         drop(disk);
-        let disk = Disk::open(&directory, &options).unwrap();
+        let disk = open_with(&directory, &options);
         check(&disk);
         drop(disk);
         fs::remove_dir_all(&directory).unwrap();
@@ -539,8 +551,7 @@ fn threads_that_fill_a_disk_together_are_all_refused_and_all_recover() {
 fn a_process_killed_while_its_disk_is_full_comes_back_complete() {
     let Some(small) = SmallDisk::mount() else { return };
     let directory = small.0.path().join("data");
-    let disk =
-        Disk::open(&directory, &RocksOptions { memtable_bytes: 2 << 20, ..options() }).unwrap();
+    let disk = open_with(&directory, &RocksOptions { memtable_bytes: 2 << 20, ..options() });
     let ballast = small.0.path().join("ballast");
     fs::write(&ballast, vec![1; free_bytes(small.0.path()) - 300_000]).unwrap();
     let mut acknowledged = 0;

@@ -7,15 +7,17 @@
 //!
 //! ```text
 //! token = base64url, no padding, of
-//!   version 1 byte, 1 | hlc u64 | clock (see VersionVector::encode_to) | checksum u64
+//!   version 1 byte, 1 | hlc u64 | clock (see VersionVector::encode_to) | names | checksum u64
+//! names = varint count, then ascending: timestamp u64 | low half of a write id u64
 //! checksum = xxh3_64 of: length of the key u64 | key | everything before the checksum
 //! ```
 
 use bytes::{BufMut, Bytes, BytesMut};
 use xxhash_rust::xxh3::Xxh3;
 
+use super::names::Names;
 use super::version_vector::{COUNTS_BYTES, ENTRY_BYTES};
-use super::{Hlc, VersionVector};
+use super::{Hlc, Object, Sibling, VersionVector};
 use crate::codec::Reader;
 use crate::key::Key;
 use crate::limits;
@@ -34,6 +36,10 @@ pub struct Context {
     pub clock: VersionVector,
     /// The greatest timestamp that was seen; the write that follows gets a greater one.
     pub hlc: Hlc,
+    /// The names of the writes that were shown, so that those that were made twice, under two dots,
+    /// are overwritten under both. They say no more than the clock: a write whose name is here was
+    /// shown together with it.
+    pub names: Names,
 }
 
 /// Why a token is no context of this key. Always the bearer's fault; nothing was changed.
@@ -70,18 +76,44 @@ const FIXED_BYTES: usize = 1 + 8 + COUNTS_BYTES + CHECKSUM_BYTES;
 
 // Whatever clock can be decoded can be carried.
 const _: () = assert!(
-    (FIXED_BYTES + limits::CLOCK_ENTRIES * ENTRY_BYTES).div_ceil(3) * 4 <= limits::CONTEXT_BYTES
+    (FIXED_BYTES + limits::CLOCK_ENTRIES * ENTRY_BYTES + 2 + limits::REPLACED_WRITES * 16)
+        .div_ceil(3)
+        * 4
+        <= limits::CONTEXT_BYTES
 );
 
 impl Context {
+    /// The context of whoever was shown all siblings of `object`.
+    #[must_use]
+    pub fn of(object: &Object) -> Self {
+        let mut names = Names::default();
+        for sibling in object.siblings() {
+            names.insert(sibling.hlc, sibling.write_id);
+        }
+        names.bound();
+        Self { clock: object.clock().clone(), hlc: object.latest_hlc(), names }
+    }
+
+    /// The context of the writer of `sibling`, who had seen `self`.
+    #[must_use]
+    pub fn after(mut self, sibling: &Sibling) -> Self {
+        self.clock.insert(sibling.dot);
+        self.hlc = self.hlc.max(sibling.hlc);
+        // What it had seen is overwritten now, and the object remembers that.
+        self.names = Names::default();
+        self.names.insert(sibling.hlc, sibling.write_id);
+        self
+    }
+
     /// The context as printable text, good for `key` alone.
     #[must_use]
     pub fn token(&self, key: &Key) -> Bytes {
-        let room = FIXED_BYTES + self.clock.encoded_len_max();
+        let room = FIXED_BYTES + self.clock.encoded_len_max() + self.names.encoded_len_max();
         let mut body = BytesMut::with_capacity(room);
         body.put_u8(VERSION);
         body.put_u64_le(self.hlc.0);
         self.clock.encode_to(&mut body);
+        self.names.encode_to(&mut body);
         let checksum = checksum(key, &body);
         body.put_u64_le(checksum);
         to_base64url(&body)
@@ -116,8 +148,9 @@ impl Context {
         let mut input = Reader::new(body);
         let hlc = Hlc(input.u64("timestamp").ok()?);
         let clock = VersionVector::decode(&mut input).ok()?;
+        let names = Names::decode(&mut input).ok()?;
         input.finish().ok()?;
-        Some(Self { clock, hlc })
+        Some(Self { clock, hlc, names })
     }
 }
 
@@ -202,7 +235,7 @@ mod tests {
             let sum = checksum(&key, body).to_le_bytes();
             Context::parse(&key, &to_base64url(&[body, &sum].concat()))
         };
-        let sound = [&[VERSION][..], &[0; 8], &[0, 0]].concat();
+        let sound = [&[VERSION][..], &[0; 8], &[0, 0, 0]].concat();
         assert_eq!(forged(&sound), Ok(Context::default()));
         assert_eq!(forged(&[]), Err(ContextError::Damaged));
         assert_eq!(forged(&sound[..9]), Err(ContextError::Damaged));

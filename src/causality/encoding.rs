@@ -15,7 +15,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::replaced::Replaced;
+use super::names::Names;
 use super::version_vector::{PLACE_BYTES, VARINT_BYTES};
 use super::{Content, Dot, Hlc, Object, Sibling, VersionVector};
 use crate::codec::{CodecError, Reader, Write as _};
@@ -67,7 +67,7 @@ impl Object {
             return Err(CodecError::Invalid("object version"));
         }
         let clock = VersionVector::decode(&mut input)?;
-        let replaced = Replaced::decode(&mut input)?;
+        let replaced = Names::decode(&mut input)?;
         let count = input.length(limits::SIBLINGS_DECODE, "siblings")?;
         let room = count.min(input.remaining() / SIBLING_BYTES_MIN);
         let mut siblings = Vec::<Sibling>::with_capacity(room);

@@ -48,12 +48,13 @@
 mod context;
 mod encoding;
 mod hlc;
+mod names;
 mod object;
-mod replaced;
 mod version_vector;
 
 pub use context::{Context, ContextError};
 pub use encoding::digest_of;
 pub use hlc::{Hlc, HybridClock, MAX_SKEW_MS};
+pub use names::Names;
 pub use object::{Content, Merge, Object, Sibling};
 pub use version_vector::{Actor, Dot, VersionVector};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::replaced::Replaced;
+use super::names::Names;
 use super::{Dot, Hlc, VersionVector};
 use crate::ids::WriteId;
 use crate::time::WallMs;
@@ -46,7 +46,7 @@ pub struct Object {
     clock: VersionVector,
     siblings: Vec<Sibling>,
     /// Names of writes that were overwritten: no sibling comes from one of them.
-    replaced: Replaced,
+    replaced: Names,
 }
 
 /// What a merge did.
@@ -70,12 +70,12 @@ impl Object {
     pub(super) fn from_checked(
         clock: VersionVector,
         siblings: Vec<Sibling>,
-        replaced: Replaced,
+        replaced: Names,
     ) -> Self {
         Self { clock, siblings, replaced }
     }
 
-    pub(super) fn replaced(&self) -> &Replaced {
+    pub(super) fn replaced(&self) -> &Names {
         &self.replaced
     }
 
@@ -165,11 +165,11 @@ impl Object {
     /// Here names of dead writes mean nothing: of a write that was made twice, the older dot dies
     /// at the hands of the younger.
     pub fn merge_latest(&mut self, other: &Self) -> (Merge, usize) {
-        let merge = self.merge_dots(other, &Replaced::default());
+        let merge = self.merge_dots(other, &Names::default());
         (merge, self.keep_latest())
     }
 
-    fn merge_dots(&mut self, other: &Self, replaced: &Replaced) -> Merge {
+    fn merge_dots(&mut self, other: &Self, replaced: &Names) -> Merge {
         let is_gain =
             |s: &&Sibling| !self.is_dead(s.dot) && self.siblings.binary_search(s).is_err();
         let gained: Vec<Sibling> = other.siblings.iter().filter(is_gain).cloned().collect();
@@ -192,7 +192,7 @@ impl Object {
 
     /// Takes over the names of overwritten writes, and drops their siblings, here and of `gained`.
     /// Returns what is left of those, and whether a name was new.
-    fn bury(&mut self, mut gained: Vec<Sibling>, replaced: &Replaced) -> (Vec<Sibling>, bool) {
+    fn bury(&mut self, mut gained: Vec<Sibling>, replaced: &Names) -> (Vec<Sibling>, bool) {
         if self.replaced.is_empty() && replaced.is_empty() {
             return (gained, false);
         }
@@ -215,7 +215,7 @@ impl Object {
     /// [`super::HybridClock::observe`] refuses a timestamp of the basis, the write must be dated
     /// after it all the same.
     pub fn keep_latest(&mut self) -> usize {
-        self.replaced = Replaced::default();
+        self.replaced = Names::default();
         let age = |sibling: &&Sibling| (sibling.hlc, sibling.dot, sibling.write_id);
         let Some(latest) = self.siblings.iter().max_by_key(age).cloned() else { return 0 };
         let discarded = self.siblings.len() - 1;
@@ -250,6 +250,12 @@ impl Object {
     #[must_use]
     pub fn has_write(&self, write_id: WriteId) -> bool {
         self.siblings.iter().any(|sibling| sibling.write_id == write_id)
+    }
+
+    /// Takes the writes of these names for overwritten, all but `write_id`: what the context of that
+    /// write was shown, wherever it was held.
+    pub fn overwrite(&mut self, names: &Names, write_id: WriteId) {
+        self.bury(Vec::new(), &names.without(write_id));
     }
 
     /// Whether the write `write_id` was overwritten, as far as that is remembered.

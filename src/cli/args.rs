@@ -70,7 +70,7 @@ impl<Q: Args> Asked<Q> {
     }
 }
 
-/// Where the cluster is.
+// No doc comment: clap would show it in place of the commands' own.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Whom to ask")]
 pub(super) struct Cluster {

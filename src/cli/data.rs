@@ -109,7 +109,7 @@ fn show(found: &Found, context_is_shown: bool) -> Result<(), Failure> {
 }
 
 /// Writes a key. `seen` is what an earlier command has read: it is replaced if the command itself
-/// does not say what to replace. Gives the context of what is there now.
+/// does not say what to replace. Gives the context of the write.
 pub(super) async fn put(
     door: &Door,
     key: Key,

@@ -46,8 +46,9 @@ pub struct Write {
 /// A write was acknowledged by as many replicas as it had to be.
 #[derive(Clone, Debug)]
 pub struct Written {
-    /// The token that covers what is there now: with it, the same writer's next write replaces
-    /// this one without reading again.
+    /// The token that covers what this write built on, and the write itself: with it, the same
+    /// writer's next write replaces this one without reading again, and stands beside what others
+    /// wrote meanwhile.
     pub context: Context,
     /// What was achieved: who has it, who of them on disk, where, in what time.
     pub receipt: Receipt,

@@ -10,7 +10,7 @@
 //! writes nothing.
 
 use super::Origin;
-use super::ballot::Ballot;
+use super::ballot::{Ballot, Vote};
 use super::core::{Core, Event, OpId, Status};
 use super::keys::Step;
 use super::quorum::Verdict;
@@ -130,7 +130,7 @@ impl GetOp {
             })
         });
         let values: Vec<Value> = values.collect();
-        let context = Context { clock: merged.clock().clone(), hlc: merged.latest_hlc() };
+        let context = Context::of(&merged);
         let nodes = self.ballot.confirmed();
         let got = Got {
             context: context.token(self.ballot.key()),
@@ -156,9 +156,14 @@ impl GetOp {
             _ if needed > replicas => format!(
                 "R={needed} asks for more replicas than there are ({replicas}); lower R or add members"
             ),
-            _ => format!(
-                "{acks} of {needed} replicas could answer; try again, or read with a lower R"
-            ),
+            _ => {
+                let failed = |(_, vote): &&(NodeId, Vote)| matches!(vote, Vote::Failed(_));
+                let able = replicas - self.ballot.votes().iter().filter(failed).count();
+                format!(
+                    "{able} of {replicas} replicas can answer, {needed} needed; try again, or read \
+                     with a lower R"
+                )
+            }
         };
         let mut failure = Failure::not_applied(code, message);
         (failure.acks, failure.needed) = (acks as u8, needed as u8);

@@ -243,7 +243,7 @@ impl PutOp {
         // What the first try observed is forgotten, and what this one did observe may be newer.
         let basis = self.context.clone().unwrap_or_default();
         let done = |sibling: &&Sibling| sibling.write_id == self.put.write_id;
-        state.object.siblings().iter().filter(done).fold(basis, seeing)
+        state.object.siblings().iter().filter(done).fold(basis, Context::after)
     }
 
     /// Makes the dot and writes. Returns what the write has seen, itself included.
@@ -268,6 +268,7 @@ impl PutOp {
         };
         state.mint = Some(mint);
         core.recent.insert(sibling.write_id, sibling.dot);
+        state.object.overwrite(&basis.names, sibling.write_id);
         state.object.write(&basis.clock, sibling.clone());
         if core.keeps_latest(&self.put.key) {
             core.counters.discarded_by_last_write_wins += state.object.keep_latest() as u64;
@@ -277,7 +278,7 @@ impl PutOp {
             let key = self.put.key.to_string();
             core.notice(Notice::ManySiblings { key, siblings });
         }
-        Ok(seeing(basis, &sibling))
+        Ok(basis.after(&sibling))
     }
 
     /// What the write builds on, and so replaces. Of a write that builds on what is there that is
@@ -289,7 +290,7 @@ impl PutOp {
             basis.clock.join(state.object.clock());
             basis.hlc = basis.hlc.max(state.object.latest_hlc());
         } else if self.put.basis == Basis::Observed {
-            basis = whole(&state.object);
+            basis = Context::of(&state.object);
         }
         basis
     }
@@ -328,7 +329,7 @@ impl PutOp {
                 before.len()
             );
             let mut failure = Failure::not_applied(FailureCode::Siblings, message);
-            failure.context = whole(&state.object).token(&self.put.key);
+            failure.context = Context::of(&state.object).token(&self.put.key);
             return Err(failure);
         }
         let bytes = bytes + self.put.value.as_ref().map_or(0, Bytes::len);
@@ -478,18 +479,6 @@ impl Replication {
     fn tally(&self) -> Tally {
         Tally { confirmed: self.stored().len(), open: self.awaited().count() }
     }
-}
-
-/// All there is of an object: good for whoever was shown all of it.
-fn whole(object: &Object) -> Context {
-    Context { clock: object.clock().clone(), hlc: object.latest_hlc() }
-}
-
-/// `seen`, and this sibling too.
-fn seeing(mut seen: Context, sibling: &Sibling) -> Context {
-    seen.clock.insert(sibling.dot);
-    seen.hlc = seen.hlc.max(sibling.hlc);
-    seen
 }
 
 /// The next dot's mint: never one that some clock shows already, whoever made that up.

@@ -1,4 +1,4 @@
-//! The writes that were overwritten lately, by name.
+//! Names of writes: those that were overwritten lately, and those that a client was shown.
 //!
 //! A client that gets no answer writes again, under the same write id, perhaps through another
 //! coordinator; if the first one had written and was then cut off, there are two dots for one
@@ -7,7 +7,9 @@
 //! same write: it would come back from the dead, beside the very write that replaced it.
 //!
 //! So an object remembers the names of writes that were seen to die, each with the timestamp that
-//! the write had, and a sibling of such a name is dead, whatever its dot. The memory is bounded by
+//! the write had, and a sibling of such a name is dead, whatever its dot. A client's context
+//! carries the names of what it was shown, because the coordinator of its next write may hold none
+//! of that. The memory is bounded by
 //! [`limits::REPLACED_WRITES`]: the newest of the union, which makes bounding and uniting commute.
 //! No clock decides how long a name is kept: one that is ten minutes ahead would make everyone
 //! forget the others' names. What is forgotten can do harm only where a coordinator was cut off
@@ -20,9 +22,9 @@ use crate::codec::{CodecError, Reader, Write as _};
 use crate::ids::WriteId;
 use crate::limits;
 
-/// The names of overwritten writes, newest last.
+/// Names of writes, newest last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Replaced {
+pub struct Names {
     /// Strictly ascending: when it was written, and the low half of the write id.
     entries: Vec<(Hlc, u64)>,
 }
@@ -32,16 +34,22 @@ fn name(write_id: WriteId) -> u64 {
     write_id.0 as u64
 }
 
-impl Replaced {
+impl Names {
     pub(super) fn contains(&self, write_id: WriteId) -> bool {
         self.entries.iter().any(|(_, held)| *held == name(write_id))
+    }
+
+    /// All but `write_id`.
+    pub(super) fn without(&self, write_id: WriteId) -> Self {
+        let other = |(_, held): &&(Hlc, u64)| *held != name(write_id);
+        Self { entries: self.entries.iter().filter(other).copied().collect() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Adds a write that was made at `hlc`; see [`Replaced::bound`].
+    /// Adds a write that was made at `hlc`; see [`Names::bound`].
     pub(super) fn insert(&mut self, hlc: Hlc, write_id: WriteId) {
         let entry = (hlc, name(write_id));
         if let Err(place) = self.entries.binary_search(&entry) {
@@ -77,12 +85,12 @@ impl Replaced {
     }
 
     pub(super) fn decode(input: &mut Reader) -> Result<Self, CodecError> {
-        let count = input.length(limits::REPLACED_WRITES, "replaced writes")?;
+        let count = input.length(limits::REPLACED_WRITES, "names of writes")?;
         let mut read = Self { entries: Vec::with_capacity(count.min(input.remaining() / 16)) };
         for _ in 0..count {
-            let entry = (Hlc(input.u64("replaced write")?), input.u64("replaced write")?);
+            let entry = (Hlc(input.u64("name of a write")?), input.u64("name of a write")?);
             if read.entries.last().is_some_and(|last| *last >= entry) {
-                return Err(CodecError::Invalid("order of replaced writes"));
+                return Err(CodecError::Invalid("order of names"));
             }
             read.entries.push(entry);
         }
@@ -99,8 +107,8 @@ mod tests {
         Hlc(ms << 16)
     }
 
-    fn random_set(random: &mut Random) -> Replaced {
-        let mut set = Replaced::default();
+    fn random_set(random: &mut Random) -> Names {
+        let mut set = Names::default();
         for _ in 0..random.below(3 * limits::REPLACED_WRITES as u64) {
             set.insert(hlc(random.below(100)), WriteId(u128::from(random.below(500))));
         }
@@ -108,7 +116,7 @@ mod tests {
         set
     }
 
-    fn joined(left: &Replaced, right: &Replaced) -> Replaced {
+    fn joined(left: &Names, right: &Names) -> Names {
         let mut union = left.union(right);
         union.bound();
         union
@@ -128,7 +136,7 @@ mod tests {
 
     #[test]
     fn the_oldest_are_forgotten_first() {
-        let mut set = Replaced::default();
+        let mut set = Names::default();
         for write in 0..=limits::REPLACED_WRITES as u64 {
             set.insert(hlc(write), WriteId(u128::from(write)));
         }
@@ -139,13 +147,13 @@ mod tests {
 
     #[test]
     fn an_encoding_that_no_encoder_writes_is_refused() {
-        let mut set = Replaced::default();
+        let mut set = Names::default();
         set.insert(hlc(5), WriteId(5));
         set.insert(hlc(6), WriteId(6));
         let mut out = BytesMut::new();
         set.encode_to(&mut out);
-        assert_eq!(Replaced::decode(&mut Reader::new(out.clone().freeze())), Ok(set));
+        assert_eq!(Names::decode(&mut Reader::new(out.clone().freeze())), Ok(set));
         out[1..33].rotate_left(16);
-        assert!(Replaced::decode(&mut Reader::new(out.freeze())).is_err());
+        assert!(Names::decode(&mut Reader::new(out.freeze())).is_err());
     }
 }
