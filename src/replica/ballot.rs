@@ -111,9 +111,11 @@ impl Ballot {
     }
 
     fn vote(&self, core: &mut Core, from: NodeId, held: Held) -> Vote {
+        // Where there is only one replica nobody knows better: what it has forgotten is gone.
+        let amnesiac = held.amnesiac && self.votes.len() > 1;
         let object = match held.object {
             HeldObject::Missing => Object::new(),
-            HeldObject::Digest(digest) if !held.amnesiac => return Vote::Digest(digest),
+            HeldObject::Digest(digest) if !amnesiac => return Vote::Digest(digest),
             // An amnesiac's digest cannot be compared with anything worth having.
             HeldObject::Digest(_) => Object::new(),
             HeldObject::Full(bytes) => match Object::decode(bytes) {
@@ -125,7 +127,7 @@ impl Ballot {
                 }
             },
         };
-        if held.amnesiac { Vote::Amnesiac(object) } else { Vote::Holds(object) }
+        if amnesiac { Vote::Amnesiac(object) } else { Vote::Holds(object) }
     }
 
     /// Turns digests into objects where an object of that digest has arrived, and asks again, in
