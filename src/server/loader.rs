@@ -3,6 +3,7 @@
 //! A shard reads what memory can tell by itself; what only the disk knows is read here, so that
 //! one slow block does not hold up everyone whose keys are in memory.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex};
 
 use super::committer;
@@ -20,7 +21,8 @@ pub struct Loader {
 }
 
 struct Shared {
-    queue: Mutex<Vec<(usize, StoredKey)>>,
+    /// First come, first served: under a backlog nobody waits for ever.
+    queue: Mutex<VecDeque<(usize, StoredKey)>>,
     wake: Condvar,
 }
 
@@ -41,7 +43,7 @@ impl Loader {
 
     /// Reads `key` for `shard`.
     pub fn load(&self, shard: usize, key: StoredKey) {
-        self.shared.queue.lock().expect("no holder of the lock panics").push((shard, key));
+        self.shared.queue.lock().expect("no holder of the lock panics").push_back((shard, key));
         self.shared.wake.notify_one();
     }
 }
@@ -50,7 +52,7 @@ fn run(shared: &Shared, store: &dyn Store, mailboxes: &[Arc<Mailbox>]) {
     loop {
         let mut queue = shared.queue.lock().expect("no holder of the lock panics");
         let (shard, key) = loop {
-            match queue.pop() {
+            match queue.pop_front() {
                 Some(next) => break next,
                 None => queue = shared.wake.wait(queue).expect("no holder of the lock panics"),
             }
