@@ -97,9 +97,9 @@ impl Row {
 
 fn text(topology: &Topology, rows: &[Row]) -> String {
     let all = rows.iter().map(|row| row.owned).sum();
-    let header = ["NODE", "ADDRESS", "ZONE", "STATE", "UP FOR", "KEYS", "SHARE", "UPTIME", "RING"];
+    let header = ["NODE", "ADDRESS", "ZONE", "STATE", "UP FOR", "~KEYS", "SHARE", "UPTIME", "RING"];
     let cells = rows.iter().map(|row| row.cells(all)).collect();
-    let mut text = table(&header, &["KEYS", "SHARE", "UPTIME"], cells);
+    let mut text = table(&header, &["~KEYS", "SHARE", "UPTIME"], cells);
     text.push('\n');
     for row in rows {
         let name = &row.entry.name;
