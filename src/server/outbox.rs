@@ -80,9 +80,7 @@ impl Outbox {
         let before = state.buffer.len();
         write(&mut state.buffer);
         let after = state.buffer.len();
-        if before <= PAUSE_BYTES && after > PAUSE_BYTES {
-            state.window.shrink();
-        }
+        state.window.answered(after - before);
         let all = WAITING.fetch_add(after - before, Ordering::Relaxed);
         if before > MOST_BYTES || (all > MOST_BYTES_OF_ALL && before > PAUSE_BYTES) {
             WAITING.fetch_sub(after, Ordering::Relaxed);
@@ -169,9 +167,6 @@ impl Outbox {
                 let mut state = self.state();
                 std::mem::swap(&mut writing, &mut state.buffer);
                 state.scheduled = false;
-                if !writing.is_empty() && writing.len() < PAUSE_BYTES / 4 {
-                    state.window.grow();
-                }
                 state.closed
             };
             WAITING.fetch_sub(writing.len(), Ordering::Relaxed);

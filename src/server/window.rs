@@ -1,27 +1,32 @@
 //! How many requests of one connection may be under way.
 //!
-//! Whoever asks does not say how large the answers will be. So a connection begins with a few
-//! requests at a time; while its answers leave as fast as they are made that doubles, up to the
-//! configured bound; and when answers pile up it halves. A client that never reads holds a few
-//! answers' worth of memory, whatever it asks for, and one that reads soon has the whole bound.
+//! Whoever asks does not say how large the answers will be, but answers tell: a connection may have
+//! as many requests under way as answers of the size it has had lately fit a few megabytes. It
+//! begins with a few and doubles at most with each answer. So a client that asks for large values
+//! and never reads holds a few answers' worth of memory, and one with small values has the whole
+//! configured bound.
 
 /// Requests at first: enough for a pipeline as people write them.
 const FIRST: usize = 16;
 /// Requests at least: progress is made even with the largest answers.
 const LEAST: usize = 4;
+/// Bytes of answers that may be in the making for one connection.
+const BYTES: usize = 4 << 20;
 
 /// The bound of one connection, as it is now.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
     size: usize,
     most: usize,
+    /// The size of the largest answer, fading with each smaller one.
+    recent: usize,
 }
 
 impl Window {
     /// Begins small; grows up to `most`.
     #[must_use]
     pub fn new(most: usize) -> Self {
-        Self { size: FIRST.min(most), most }
+        Self { size: FIRST.min(most), most, recent: 0 }
     }
 
     /// Requests that may be under way now.
@@ -30,14 +35,12 @@ impl Window {
         self.size
     }
 
-    /// All answers have left.
-    pub fn grow(&mut self) {
-        self.size = (self.size.saturating_mul(2)).min(self.most);
-    }
-
-    /// Answers pile up.
-    pub fn shrink(&mut self) {
-        self.size = (self.size / 2).max(LEAST.min(self.most));
+    /// An answer of so many bytes has been made.
+    pub fn answered(&mut self, bytes: usize) {
+        self.recent = bytes.max(self.recent - self.recent / 16);
+        let fitting = BYTES / self.recent.max(1);
+        let least = LEAST.min(self.most);
+        self.size = fitting.min(self.size.saturating_mul(2)).clamp(least, self.most.max(least));
     }
 }
 
@@ -46,20 +49,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_grows_to_its_bound_shrinks_to_its_least_and_recovers() {
-        let mut window = Window::new(100);
+    fn small_answers_open_it_to_its_bound_and_large_ones_close_it() {
+        let mut window = Window::new(512);
         for _ in 0..10 {
-            window.grow();
+            window.answered(100);
         }
-        assert_eq!(window.size(), 100);
-        for _ in 0..10 {
-            window.shrink();
-        }
+        assert_eq!(window.size(), 512);
+        window.answered(256 << 10);
+        assert_eq!(window.size(), 16);
+        window.answered(64 << 20);
         assert_eq!(window.size(), LEAST);
-        window.grow();
-        assert_eq!(window.size(), 2 * LEAST);
+        for _ in 0..1000 {
+            window.answered(100);
+        }
+        assert_eq!(window.size(), 512, "what was large once is forgotten");
         let mut tiny = Window::new(2);
-        tiny.shrink();
+        tiny.answered(64 << 20);
         assert_eq!(tiny.size(), 2);
     }
 }

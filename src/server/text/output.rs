@@ -45,20 +45,17 @@ impl Output {
         Self { bytes: BytesMut::new(), waiting, counted: 0, since: None }
     }
 
-    /// Appends an answer.
-    pub(super) fn put(&mut self, reply: &Reply, version: Version) {
+    /// Appends an answer; returns how long it is.
+    pub(super) fn put(&mut self, reply: &Reply, version: Version) -> usize {
+        let before = self.bytes.len();
         reply.encode(&mut self.bytes, version);
         self.since.get_or_insert_with(Instant::now);
         self.count();
+        self.bytes.len() - before
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
-    }
-
-    /// Whether answers pile up.
-    pub(super) fn is_long(&self) -> bool {
-        self.bytes.len() > FEW_BYTES
     }
 
     /// Whether more may be answered.
@@ -117,7 +114,9 @@ mod tests {
         assert!(one.has_room());
         let mut others: Vec<Output> = (0..32).map(|_| Output::new(waiting.clone())).collect();
         for output in &mut others {
-            (0..32).for_each(|_| output.put(&large, Version::Resp2));
+            for _ in 0..32 {
+                output.put(&large, Version::Resp2);
+            }
         }
         assert!(!one.has_room(), "a gigabyte waits");
         assert!(Output::new(waiting.clone()).has_room(), "whoever reads is served");

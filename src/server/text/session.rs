@@ -133,7 +133,7 @@ impl Session {
                 biased;
                 written = writer.write_buf(self.output.bytes()), if writes => match written {
                     Ok(0) | Err(_) => return Ok(()),
-                    Ok(_) => self.written(),
+                    Ok(_) => self.output.written(),
                 },
                 answered = poll_fn(|context| self.queue.poll_first(context)), if answers => {
                     self.answer(answered);
@@ -146,13 +146,6 @@ impl Session {
                 },
                 () = sleep_until(deadline) => return Err(self.overdue()),
             }
-        }
-    }
-
-    fn written(&mut self) {
-        self.output.written();
-        if self.output.is_empty() {
-            self.window.grow();
         }
     }
 
@@ -273,7 +266,7 @@ impl Session {
     /// Answers a command as soon as those before it are.
     fn reply(&mut self, reply: Reply) {
         match self.queue.is_empty() {
-            true => self.output.put(&reply, self.version),
+            true => self.put(&reply),
             false => self.queue.push(Uses::Nothing, Work::Answered(reply.into())),
         }
     }
@@ -285,13 +278,15 @@ impl Session {
         {
             self.answer(answered);
         }
-        if self.output.is_long() {
-            self.window.shrink();
-        }
+    }
+
+    fn put(&mut self, reply: &Reply) {
+        let bytes = self.output.put(reply, self.version);
+        self.window.answered(bytes);
     }
 
     fn answer(&mut self, answered: Answered) {
-        self.output.put(&answered.reply, self.version);
+        self.put(&answered.reply);
         if answered.last.is_some() {
             self.last = answered.last;
         }
