@@ -19,7 +19,7 @@ use super::committer::Committer;
 use super::config::{Config, Durability as ConfiguredDurability};
 use super::disk::{Disk, Verdict};
 use super::driver::Driver;
-use super::links::{Links, Myself};
+use super::links::{DialError, Links, Myself};
 use super::loader::Loader;
 use super::mailbox::{Mail, Mailbox};
 use super::node::{Node, Traffic};
@@ -376,15 +376,17 @@ async fn meet(node: Arc<Node>) {
             if seed == node.config.advertised() || *seed == node.config.listen.address {
                 continue;
             }
-            if let Err(why) = introduce(&node, seed).await {
-                let why = why.to_string();
-                let is_news = why.contains("formed") && told.as_ref() != Some(&why);
-                if is_news {
-                    tracing::error!(seed, why, "a seed does not take this node in");
-                    told = Some(why);
-                } else {
-                    tracing::debug!(seed, why, "a seed does not answer");
-                }
+            let Err(why) = introduce(&node, seed).await else { continue };
+            let is_silence = matches!(
+                why.downcast_ref::<DialError>(),
+                Some(DialError::Io(_) | DialError::Timeout)
+            );
+            let why = why.to_string();
+            if is_silence {
+                tracing::debug!(seed, why, "a seed does not answer");
+            } else if told.as_ref() != Some(&why) {
+                tracing::error!(seed, why, "a seed does not take this node in");
+                told = Some(why);
             }
         }
         tokio::time::sleep(FORMING_EVERY).await;
