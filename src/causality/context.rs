@@ -36,9 +36,9 @@ pub struct Context {
     pub clock: VersionVector,
     /// The greatest timestamp that was seen; the write that follows gets a greater one.
     pub hlc: Hlc,
-    /// The names of the writes that were shown, so that those that were made twice, under two dots,
-    /// are overwritten under both. They say no more than the clock: a write whose name is here was
-    /// shown together with it.
+    /// The names of the writes that were shown, or overwritten by one that was, so that those that were made twice, under two dots,
+    /// are overwritten under both. They say no more than the clock: of a write whose name is here
+    /// it holds a dot.
     pub names: Names,
 }
 
@@ -86,7 +86,8 @@ impl Context {
     /// The context of whoever was shown all siblings of `object`.
     #[must_use]
     pub fn of(object: &Object) -> Self {
-        let mut names = Names::default();
+        // What was overwritten before counts as shown: its dots are in the clock, too.
+        let mut names = object.replaced().clone();
         for sibling in object.siblings() {
             names.insert(sibling.hlc, sibling.write_id);
         }
@@ -99,9 +100,8 @@ impl Context {
     pub fn after(mut self, sibling: &Sibling) -> Self {
         self.clock.insert(sibling.dot);
         self.hlc = self.hlc.max(sibling.hlc);
-        // What it had seen is overwritten now, and the object remembers that.
-        self.names = Names::default();
         self.names.insert(sibling.hlc, sibling.write_id);
+        self.names.bound();
         self
     }
 
