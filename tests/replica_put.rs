@@ -134,7 +134,7 @@ impl Node {
 
     fn get(&mut self, key: &Key) -> Got {
         let (r, pr) = (Level::Default, Level::Default);
-        let get = Get { key: key.clone(), r, pr, budget_ms: 0, trace: false };
+        let get = Get { key: key.clone(), r, pr, budget_ms: 0, strict: true, trace: false };
         match self.answer(Request::Get(get)) {
             Response::Got(got) => got,
             other => panic!("{other:?}"),
@@ -160,7 +160,13 @@ impl Node {
         let mut object = Object::new();
         object.write(&VersionVector::new(), sibling);
         let (key, purpose) = (key.clone(), Purpose::Replicate);
-        self.ask(Request::Write(Write { key, object: object.encode(), purpose, budget_ms: 0 }))
+        self.ask(Request::Write(Write {
+            key,
+            object: object.encode(),
+            purpose,
+            slots: 0,
+            budget_ms: 0,
+        }))
     }
 }
 
@@ -201,6 +207,7 @@ fn put(write_id: u128, basis: Basis, value: &'static str) -> Put {
         ttl_ms: None,
         w: Level::Default,
         pw: Level::Default,
+        strict: true,
         budget_ms: 0,
     }
 }

@@ -67,6 +67,7 @@ fn put() -> Put {
         ttl_ms: None,
         w: Level::Default,
         pw: Level::Default,
+        strict: false,
         budget_ms: 5000,
     }
 }
@@ -126,8 +127,14 @@ fn requests() -> Vec<Golden> {
     let request = |name, says, flags, request: Request| {
         golden(name, says, |out| encode_request(out, 1, flags, &request).unwrap())
     };
-    let get =
-        Get { key: key(), r: Level::Quorum, pr: Level::Default, budget_ms: 1000, trace: true };
+    let get = Get {
+        key: key(),
+        r: Level::Quorum,
+        pr: Level::Default,
+        budget_ms: 1000,
+        strict: false,
+        trace: true,
+    };
     let replace = Put {
         attempt: 1,
         basis: Basis::Context(Bytes::from_static(b"CTX")),
@@ -139,12 +146,19 @@ fn requests() -> Vec<Golden> {
     let delete = Put { basis: Basis::Blind, value: None, w: Level::All, ..put() };
     let create = Put { condition: Condition::Absent, ..put() };
     let object = Bytes::from_static(b"OBJECT");
-    let write = Write { key: key(), object, purpose: Purpose::Repair, budget_ms: 900 };
+    let (purpose, slots) = (Purpose::Repair, 0);
+    let write = Write { key: key(), object, purpose, slots, budget_ms: 900 };
+    let hint = Write { purpose: Purpose::Hint(NODE), ..write.clone() };
+    let (purpose, slots) = (Purpose::Replicate, 0x0102_0304_0506_0708);
+    let replicate = Write { purpose, slots, ..write.clone() };
+    let read = Read { key: key(), digest: true, fallback: false, slots, budget_ms: 900 };
+    let strict = Get { strict: true, trace: false, ..get.clone() };
     let after = b"alice".to_vec();
     let keys = Control::Keys { bucket: "carts".to_owned(), partition: 77, after, count: 100 };
     vec![
         request("get", "GET carts/alice, R quorum, traced", 0, Request::Get(get.clone())),
         request("get_forwarded", "the same, passed on by a node", FORWARDED, Request::Get(get)),
+        request("get_strict", "GET carts/alice that counts owners only", 0, Request::Get(strict)),
         request("put", "PUT carts/alice = milk, whatever is there", 0, Request::Put(put())),
         request(
             "put_context",
@@ -154,11 +168,19 @@ fn requests() -> Vec<Golden> {
         ),
         request("put_delete", "PUT that deletes blindly, W all", 0, Request::Put(delete)),
         request("put_create", "PUT only where no value is", 0, Request::Put(create)),
+        request("read", "READ, a digest will do", 0, Request::Read(read.clone())),
         request(
-            "read",
-            "READ, a digest will do",
+            "read_fallback",
+            "READ from a fallback, in full",
             0,
-            Request::Read(Read { key: key(), digest: true, budget_ms: 900 }),
+            Request::Read(Read { digest: false, fallback: true, slots: 0, ..read }),
+        ),
+        request("write_replicate", "WRITE of a client's write", 0, Request::Write(replicate)),
+        request(
+            "write_hint",
+            "WRITE to be kept for a member that is away",
+            0,
+            Request::Write(hint),
         ),
         request("write", "WRITE for repair", 0, Request::Write(write.clone())),
         request(

@@ -213,6 +213,9 @@ pub(super) struct Get {
     /// Of those, how many must be primaries [default: none]
     #[arg(long, value_name = "LEVEL", value_parser = parse_level)]
     pub(super) pr: Option<Level>,
+    /// Count the key's own replicas only: no fallback stands in for one that is away
+    #[arg(long)]
+    pub(super) strict: bool,
     /// Fail with exit code 5 if there is more than one value
     #[arg(long)]
     pub(super) one: bool,
@@ -233,6 +236,9 @@ pub(super) struct Reach {
     /// Of those, how many must be primaries [default: none]
     #[arg(long, value_name = "LEVEL", value_parser = parse_level)]
     pub(super) pw: Option<Level>,
+    /// Count the key's own replicas only: no fallback stands in for one that is away
+    #[arg(long)]
+    pub(super) strict: bool,
     /// Carry on the write of this id, whose outcome was unknown
     #[arg(long, value_name = "ID")]
     pub(super) write_id: Option<WriteId>,

@@ -361,7 +361,8 @@ mod tests {
             let object = bytes::Bytes::from(vec![0; bytes]);
             let key = crate::key::Key::new(b"b", b"k").unwrap();
             let purpose = crate::wire::messages::Purpose::Replicate;
-            let write = crate::wire::messages::Write { key, object, purpose, budget_ms: 1 };
+            let write =
+                crate::wire::messages::Write { key, object, purpose, slots: 0, budget_ms: 1 };
             room_of(&Request::Write(write))
         };
         assert_eq!((write(0), write(1024 * 1024)), (ROOM_KIB_LEAST, 1024));

@@ -86,7 +86,7 @@ impl Ballot {
             return;
         }
         let budget_ms = core.budget_ms(self.deadline);
-        let read = Read { key: self.key.clone(), digest, budget_ms };
+        let read = Read { key: self.key.clone(), digest, fallback: false, slots: 0, budget_ms };
         core.send(op, *node, false, Request::Read(read));
     }
 

@@ -193,7 +193,7 @@ impl GetOp {
                 core.steps.push_back((core.stored_key(&key), step));
             } else {
                 let budget_ms = core.settings.timeout.as_millis() as u32;
-                let write = Write { key, object: object.clone(), purpose, budget_ms };
+                let write = Write { key, object: object.clone(), purpose, slots: 0, budget_ms };
                 core.send(op, node, false, Request::Write(write));
             }
         }

@@ -444,6 +444,7 @@ impl Replication {
                     key: put.key.clone(),
                     object: self.object.clone(),
                     purpose: Purpose::Replicate,
+                    slots: 0,
                     budget_ms: core.budget_ms(deadline),
                 };
                 core.send(op, node, false, Request::Write(write));

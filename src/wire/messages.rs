@@ -87,6 +87,8 @@ pub struct Get {
     pub pr: Level,
     /// Time the answer may take, in milliseconds, from its arrival.
     pub budget_ms: u32,
+    /// Only owners count towards `R`. Without it, fallbacks stand in for owners that are away.
+    pub strict: bool,
     /// Fill [`Got::trace`].
     pub trace: bool,
 }
@@ -138,6 +140,8 @@ pub struct Put {
     pub w: Level,
     /// Of those, how many must be primaries.
     pub pw: Level,
+    /// Only owners count towards `W`. Without it, fallbacks stand in for owners that are away.
+    pub strict: bool,
     /// Time the answer may take, in milliseconds, from its arrival.
     pub budget_ms: u32,
 }
@@ -149,6 +153,11 @@ pub struct Read {
     pub key: Key,
     /// Answer with the digest if the object is larger than a few hundred bytes.
     pub digest: bool,
+    /// What is held for others counts too: the coordinator asks a fallback.
+    pub fallback: bool,
+    /// The fingerprint of the slots the coordinator goes by; 0 asks for no check. A replica that
+    /// goes by others answers [`FailureCode::Stale`].
+    pub slots: u64,
     /// Time the answer may take, in milliseconds, from its arrival.
     pub budget_ms: u32,
 }
@@ -163,6 +172,10 @@ pub enum Purpose {
     /// A read found this replica's copy damaged, and all the others have answered: this is all
     /// that can be had, and replaces the copy.
     Restore,
+    /// This member is away: keep the object for it, and hand it over when it is back.
+    Hint(NodeId),
+    /// It was kept while the receiver was away, or comes from the former owner of a slot.
+    Handoff,
 }
 
 /// A coordinator's order to one replica: merge this.
@@ -174,6 +187,9 @@ pub struct Write {
     pub object: Bytes,
     /// Why.
     pub purpose: Purpose,
+    /// With [`Purpose::Replicate`], the fingerprint of the slots the coordinator goes by; 0 asks for
+    /// no check. A replica that goes by others answers [`FailureCode::Stale`].
+    pub slots: u64,
     /// Time the answer may take, in milliseconds, from its arrival.
     pub budget_ms: u32,
 }
@@ -330,6 +346,9 @@ pub enum FailureCode {
     Invalid,
     /// A defect.
     Internal,
+    /// Coordinator and replica go by different slots of the partition: one of them has not heard
+    /// of a change of the members. They exchange their states and the request goes on.
+    Stale,
 }
 
 /// Whether a failed write happened.

@@ -146,7 +146,7 @@ pub async fn check(cluster: &Cluster, ledger: &Ledger, r: Level, through: &[usiz
 
 async fn read(node: Arc<direct::Direct>, name: String, r: Level) -> Vec<Vec<u8>> {
     let key = Key::new(b"default", name.as_bytes()).unwrap();
-    let get = Get { key, r, pr: Level::Default, budget_ms: 10_000, trace: false };
+    let get = Get { key, r, pr: Level::Default, budget_ms: 10_000, strict: true, trace: false };
     match node.request(&Request::Get(get), PATIENCE).await {
         Ok(Response::Got(got)) => got.values.iter().map(|value| value.data.to_vec()).collect(),
         other => panic!("{name}: {other:?}"),

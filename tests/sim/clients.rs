@@ -143,7 +143,7 @@ impl World {
         let dice = random.below(100);
         if dice < 36 {
             let (r, needed) = level(random, plan.n, 1);
-            let get = Get { key, r, pr: Level::Default, budget_ms, trace: false };
+            let get = Get { key, r, pr: Level::Default, budget_ms, strict: true, trace: false };
             self.invoke(number, Request::Get(get), None, needed);
             return;
         }
@@ -176,6 +176,7 @@ impl World {
             ttl_ms: None,
             w,
             pw: Level::Default,
+            strict: true,
             budget_ms,
         };
         self.invoke(number, Request::Put(put), Some(basis.1), needed);
@@ -375,7 +376,14 @@ impl World {
     /// A read of the last phase: waits for its answer.
     pub fn final_read(&mut self, key: &Key, via: usize, r: u8, is_final: bool) -> Outcome {
         let (r, needed) = (Level::Count(r), r);
-        let get = Get { key: key.clone(), r, pr: Level::Default, budget_ms: 3000, trace: false };
+        let get = Get {
+            key: key.clone(),
+            r,
+            pr: Level::Default,
+            budget_ms: 3000,
+            strict: true,
+            trace: false,
+        };
         let request = Request::Get(get);
         let session = FINAL_SESSION + via as u32;
         let op = self.record(session, &request, None, needed, is_final);

@@ -80,7 +80,7 @@ impl Values {
     pub fn get(&mut self) -> Request {
         let (r, pr) = (self.level(), self.level());
         let (key, budget_ms, trace) = (self.key(), self.budget_ms(), self.flag());
-        Request::Get(Get { key, r, pr, budget_ms, trace })
+        Request::Get(Get { key, r, pr, budget_ms, strict: self.flag(), trace })
     }
 
     pub fn put(&mut self) -> Request {
@@ -101,19 +101,23 @@ impl Values {
             ttl_ms: self.flag().then(|| self.number()),
             w: self.level(),
             pw: self.level(),
+            strict: self.flag(),
             budget_ms: self.budget_ms(),
         })
     }
 
     pub fn read(&mut self) -> Request {
-        let (key, digest, budget_ms) = (self.key(), self.flag(), self.budget_ms());
-        Request::Read(Read { key, digest, budget_ms })
+        let (key, digest, fallback) = (self.key(), self.flag(), self.flag());
+        let (slots, budget_ms) = (self.number(), self.budget_ms());
+        Request::Read(Read { key, digest, fallback, slots, budget_ms })
     }
 
     pub fn write(&mut self) -> Request {
-        let purpose = self.one_of(&[Purpose::Replicate, Purpose::Repair, Purpose::Restore]);
+        let hint = Purpose::Hint(NodeId(self.number_u128()));
+        let (handoff, repair) = (Purpose::Handoff, Purpose::Repair);
+        let purpose = self.one_of(&[Purpose::Replicate, repair, Purpose::Restore, hint, handoff]);
         let (key, object, budget_ms) = (self.key(), self.bytes(300), self.budget_ms());
-        Request::Write(Write { key, object, purpose, budget_ms })
+        Request::Write(Write { key, object, purpose, slots: self.number(), budget_ms })
     }
 
     pub fn control(&mut self) -> Request {
