@@ -20,7 +20,7 @@ use crate::causality::{Actor, HybridClock};
 use crate::ids::NodeId;
 use crate::key::Key;
 use crate::limits;
-use crate::membership::Topology;
+use crate::membership::{MemberEntry, Topology};
 use crate::random::Random;
 use crate::store::record::Mint;
 use crate::store::{Batch, Change, StoreError, StoredKey};
@@ -166,7 +166,7 @@ impl Core {
 
     /// Distinct zones of `nodes`.
     pub(super) fn zones(&self, nodes: &[NodeId]) -> u8 {
-        let zone = |id: &NodeId| self.topology.member(*id).map(|member| member.zone.as_str());
+        let zone = |id: &NodeId| self.topology.member(*id).map(MemberEntry::zone);
         nodes.iter().filter_map(zone).collect::<BTreeSet<&str>>().len() as u8
     }
 

@@ -63,7 +63,7 @@ impl ExplainOp {
             partition: partition.0,
             n: self.n,
             replicas: views.collect(),
-            fallbacks: core.topology.ring(self.n).fallbacks(partition),
+            fallbacks: core.topology.fallbacks(partition, self.n),
         };
         let reply = ControlReply::Explain(explanation);
         core.respond(self.origin, Response::Control(reply));
@@ -77,7 +77,8 @@ impl ExplainOp {
             Vote::Failed(FailureCode::Corrupt) => "corrupt",
             Vote::Spare | Vote::Asked | Vote::Digest(_) | Vote::Failed(_) => "unreachable",
         };
-        let name = core.topology.member(node).map_or(String::new(), |member| member.name.clone());
+        let name =
+            core.topology.member(node).map_or(String::new(), |member| member.name().to_owned());
         let mut view = ReplicaView {
             node,
             name,

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 
 use crate::ids::NodeId;
 use crate::limits;
-use crate::membership::{BucketEntry, ClusterState, MemberEntry, StateError, Topology};
+use crate::membership::{ClusterState, MemberEntry, Standing, StateError, Topology};
 use crate::wire::messages::BucketSettings;
 
 /// The file's name within the data directory.
@@ -54,18 +54,15 @@ pub enum ClusterError {
         /// Its partitions.
         partitions: u32,
     },
-    /// A stranger wants to join a cluster that has formed.
+    /// A node that was removed from the cluster wants to be in it.
     #[error(
-        "this cluster has formed with {members} members and {name:?} ({id}) is none of them. Members cannot be \
-         added or replaced yet in this release: start the node with the data directory it had, or give the \
-         new cluster a cluster.name of its own"
+        "{name} ({id}) was removed from this cluster, and a removed id never comes back. To use the machine \
+         again start it with an empty node.data_dir: it gets a new id, and joins like any new node"
     )]
-    Stranger {
-        /// Members of the cluster.
-        members: usize,
-        /// The stranger's name.
+    Removed {
+        /// The name of the node.
         name: String,
-        /// The stranger's id.
+        /// Its id.
         id: String,
     },
     /// The bucket is there already, with other settings.
@@ -85,7 +82,7 @@ impl Cluster {
         directory: &Path,
         fresh: ClusterState,
         me: NodeId,
-        mut entry: MemberEntry,
+        entry: MemberEntry,
         initial_members: usize,
     ) -> Result<Self, ClusterError> {
         let path = directory.join(FILE);
@@ -98,12 +95,10 @@ impl Cluster {
             let (found, partitions) = (state.cluster, state.partitions);
             return Err(ClusterError::Reconfigured { path, found, partitions });
         }
-        if let Some(before) = state.members.get(&me) {
-            entry.version = before.version;
-            entry.removed = before.removed;
-            entry.version += u64::from(entry != *before);
+        if !state.enter(me, entry.clone()) {
+            settle_entry(&mut state, me, entry);
         }
-        state.members.insert(me, entry);
+        state.form(initial_members);
         persist(&path, &state)?;
         let topology = ArcSwap::from_pointee(Topology::new(state.clone()));
         Ok(Self { path, me, initial_members, state: Mutex::new(state), topology })
@@ -119,10 +114,10 @@ impl Cluster {
         self.topology.load_full()
     }
 
-    /// Whether as many members have met as the cluster begins with.
+    /// Whether the cluster has begun.
     #[must_use]
     pub fn is_formed(&self) -> bool {
-        self.members() >= self.initial_members
+        self.topology.load().state().is_formed()
     }
 
     /// How many members are known, and how many the cluster begins with.
@@ -132,34 +127,44 @@ impl Cluster {
     }
 
     fn members(&self) -> usize {
-        self.topology.load().state().active().count()
+        self.topology.load().state().serving().count()
     }
 
     /// The other members and their addresses.
     #[must_use]
     pub fn others(&self) -> Vec<(NodeId, String)> {
         let topology = self.topology.load();
-        let others = topology.state().active().filter(|(id, _)| *id != self.me);
-        others.map(|(id, entry)| (id, entry.address.clone())).collect()
+        let others = topology.state().present().filter(|(id, _)| *id != self.me);
+        others.map(|(id, entry)| (id, entry.address().to_owned())).collect()
     }
 
-    /// Takes over what `theirs` knows better; `from` is the node it came from. Returns whether
-    /// anything changed.
+    /// Says why a node may not exchange states with this one.
     ///
     /// # Errors
-    /// When it is of another cluster, or comes from a stranger to a cluster that has formed.
-    pub fn merge(&self, from: NodeId, theirs: &ClusterState) -> Result<bool, ClusterError> {
-        let mut state = self.state();
-        let members = state.active().count();
-        let is_known = state.members.contains_key(&from);
-        if !is_known && members >= self.initial_members && theirs.members.contains_key(&from) {
-            let name = theirs.members[&from].name.clone();
-            return Err(ClusterError::Stranger { members, name, id: from.to_string() });
+    /// When it has been removed.
+    pub fn admits(&self, node: NodeId) -> Result<(), ClusterError> {
+        let topology = self.topology.load();
+        match topology.member(node) {
+            Some(entry) if entry.standing == Standing::Removed => {
+                let (name, id) = (entry.name().to_owned(), node.to_string());
+                Err(ClusterError::Removed { name, id })
+            }
+            _ => Ok(()),
         }
+    }
+
+    /// Takes over what `theirs` knows better, and forms the cluster if now enough know each other.
+    /// Returns whether anything changed.
+    ///
+    /// # Errors
+    /// When it is of another cluster.
+    pub fn merge(&self, theirs: &ClusterState) -> Result<bool, ClusterError> {
+        let mut state = self.state();
         let mut merged = state.clone();
         if !merged.merge(theirs)? {
             return Ok(false);
         }
+        merged.form(self.initial_members);
         self.install(&mut state, merged)?;
         Ok(true)
     }
@@ -181,15 +186,35 @@ impl Cluster {
             return Err(ClusterError::Settings(format!("a cluster has at most {most} buckets")));
         }
         let mut changed = state.clone();
-        changed.buckets.insert(name.to_owned(), BucketEntry { version: 1, settings });
+        if !changed.add_bucket(name, settings) {
+            let n = settings.n;
+            let why = format!(
+                "n={n} is one replica count too many for a ring of this size; give the \
+                               bucket a count that another bucket has (`ringdove bucket list`)"
+            );
+            return Err(ClusterError::Settings(why));
+        }
         self.install(&mut state, changed)
     }
 
     fn install(&self, state: &mut ClusterState, changed: ClusterState) -> Result<(), ClusterError> {
         persist(&self.path, &changed)?;
-        self.topology.store(Arc::new(Topology::new(changed.clone())));
+        let topology = Topology::after(&self.topology.load(), changed.clone());
+        self.topology.store(Arc::new(topology));
         *state = changed;
         Ok(())
+    }
+}
+
+/// Brings this node's entry up to date with its configuration. Its zone and weight count only until
+/// the cluster has formed: then they are an operator's to change.
+fn settle_entry(state: &mut ClusterState, me: NodeId, entry: MemberEntry) {
+    let is_formed = state.is_formed();
+    let Some(known) = state.members.get_mut(&me) else { return };
+    known.contact.set(entry.contact.value);
+    if !is_formed {
+        known.zone.set(entry.zone.value);
+        known.weight.set(entry.weight.value);
     }
 }
 
@@ -229,37 +254,36 @@ fn persist(path: &Path, state: &ClusterState) -> Result<(), ClusterError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::membership::Contact;
 
-    fn member(name: &str) -> MemberEntry {
-        MemberEntry {
-            version: 1,
-            name: name.to_owned(),
-            address: format!("{name}:7400"),
-            text_address: String::new(),
-            zone: "a".to_owned(),
-            weight: 100,
-            removed: false,
-        }
+    fn member(id: NodeId, name: &str) -> MemberEntry {
+        let (name, address) = (name.to_owned(), format!("{name}:7400"));
+        let contact = Contact { name, address, text_address: String::new() };
+        MemberEntry::candidate(id, contact, "a", 100)
     }
 
     fn open(directory: &Path, id: u128, name: &str) -> Cluster {
         let fresh = ClusterState::new("test", 64);
-        Cluster::open(directory, fresh, NodeId(id), member(name), 2).unwrap()
+        let id = NodeId(id);
+        Cluster::open(directory, fresh, id, member(id, name), 2).unwrap()
     }
 
     #[test]
-    fn members_that_meet_form_a_cluster_and_strangers_are_told_what_to_do() {
+    fn members_that_meet_form_a_cluster_and_strangers_are_candidates() {
         let directories = [(); 3].map(|()| tempfile::tempdir().unwrap());
         let one = open(directories[0].path(), 1, "one");
         let two = open(directories[1].path(), 2, "two");
         let three = open(directories[2].path(), 3, "three");
         assert!(!one.is_formed());
-        assert!(one.merge(NodeId(2), two.topology().state()).unwrap());
+        assert!(one.merge(two.topology().state()).unwrap());
         assert!(one.is_formed());
-        let refused = one.merge(NodeId(3), three.topology().state()).unwrap_err().to_string();
-        assert!(refused.contains("\"three\"") && refused.contains("data directory"), "{refused}");
-        assert!(two.merge(NodeId(1), one.topology().state()).unwrap());
+        assert!(two.merge(one.topology().state()).unwrap());
         assert_eq!(one.topology().version(), two.topology().version());
+        assert!(three.merge(one.topology().state()).unwrap());
+        assert!(one.merge(three.topology().state()).unwrap());
+        let topology = one.topology();
+        assert_eq!(topology.member(NodeId(3)).unwrap().standing, Standing::Candidate);
+        assert_eq!(topology.version(), three.topology().version());
     }
 
     #[test]
@@ -269,7 +293,7 @@ mod tests {
         let again = open(directory.path(), 1, "moved");
         let topology = again.topology();
         assert!(topology.bucket("b").is_some());
-        assert_eq!(topology.member(NodeId(1)).unwrap().version, 2);
+        assert_eq!(topology.member(NodeId(1)).unwrap().contact.version, 2);
     }
 
     #[test]

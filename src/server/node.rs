@@ -188,7 +188,8 @@ impl Node {
             Control::Exchange(bytes) => {
                 let theirs =
                     ClusterState::decode(&bytes).map_err(|error| invalid(error.to_string()))?;
-                self.merge(from, &theirs).map_err(|error| invalid(error.to_string()))?;
+                self.cluster.admits(from).map_err(|error| invalid(error.to_string()))?;
+                self.merge(&theirs).map_err(|error| invalid(error.to_string()))?;
                 Ok(ControlReply::Topology(self.topology().state().encode()))
             }
             Control::CreateBucket { name, settings } => {
@@ -325,8 +326,8 @@ impl Node {
     ///
     /// # Errors
     /// When it does not fit; nothing is changed.
-    pub fn merge(&self, from: NodeId, theirs: &ClusterState) -> Result<bool, ClusterError> {
-        let changed = self.cluster.merge(from, theirs)?;
+    pub fn merge(&self, theirs: &ClusterState) -> Result<bool, ClusterError> {
+        let changed = self.cluster.merge(theirs)?;
         if changed {
             self.topology_changed();
         }
@@ -348,7 +349,7 @@ impl Node {
         match self.links.ask(node, control, CONTROL_TIMEOUT).await {
             Some(Response::Control(ControlReply::Topology(bytes))) => {
                 let merged = ClusterState::decode(&bytes).map_err(ClusterError::from);
-                if let Err(error) = merged.and_then(|theirs| self.merge(node, &theirs)) {
+                if let Err(error) = merged.and_then(|theirs| self.merge(&theirs)) {
                     tracing::warn!(peer = %node.short(), %error, "a member's cluster state was not taken");
                 }
             }
@@ -378,14 +379,15 @@ impl Node {
 
     fn status(&self) -> NodeStatus {
         let topology = self.topology();
-        let shares = topology.ring(limits::REPLICAS_DEFAULT).shares();
+        let n = topology.bucket("default").map_or(limits::REPLICAS_DEFAULT, |bucket| bucket.n);
+        let shares = topology.shares(n);
         let share = |id: NodeId| shares.iter().find(|share| share.id == id);
         let slots: u64 = shares.iter().map(|share| u64::from(share.owned)).sum();
-        let peers = topology.state().active().map(|(id, entry)| PeerStatus {
+        let peers = topology.state().present().map(|(id, entry)| PeerStatus {
             id,
-            name: entry.name.clone(),
-            address: entry.address.clone(),
-            zone: entry.zone.clone(),
+            name: entry.name().to_owned(),
+            address: entry.address().to_owned(),
+            zone: entry.zone().to_owned(),
             up: id == self.id || self.links.is_up(id),
             share: share(id)
                 .map_or(0, |share| (u64::from(share.owned) * 10_000 / slots.max(1)) as u32),

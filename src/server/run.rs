@@ -27,7 +27,7 @@ use super::rocks::{Durability, RocksOptions};
 use super::{frames, text};
 use crate::ids::NodeId;
 use crate::limits;
-use crate::membership::{ClusterState, MemberEntry};
+use crate::membership::{ClusterState, Contact, MemberEntry, Standing};
 use crate::random::Random;
 use crate::replica::{Input, Settings, Shard};
 use crate::store::Store;
@@ -309,16 +309,13 @@ fn open_cluster(config: &Config, disk: &Disk) -> Result<Cluster> {
     let mut fresh = ClusterState::new(&cluster.name, cluster.partitions);
     let default = fresh.buckets.get_mut("default").expect("a new state has it");
     default.settings = BucketSettings { n: cluster.replicas, ..BucketSettings::default() };
-    let entry = MemberEntry {
-        version: 1,
+    let me = disk.mark.state().member;
+    let contact = Contact {
         name: config.node.name.clone(),
         address: config.advertised().to_owned(),
         text_address: config.listen.text.clone(),
-        zone: config.node.zone.clone(),
-        weight: config.node.weight,
-        removed: false,
     };
-    let me = disk.mark.state().member;
+    let entry = MemberEntry::candidate(me, contact, &config.node.zone, config.node.weight);
     let directory = &config.node.data_dir;
     Ok(Cluster::open(directory, fresh, me, entry, cluster.initial_members)?)
 }
@@ -392,7 +389,18 @@ async fn meet(node: Arc<Node>) {
         tokio::time::sleep(FORMING_EVERY).await;
     }
     let (members, _) = node.cluster.met();
-    tracing::info!(members, "the cluster has formed");
+    let topology = node.topology();
+    match topology.member(node.id) {
+        Some(entry) if entry.standing == Standing::Candidate => {
+            let name = entry.name();
+            tracing::warn!(
+                members,
+                "known as a candidate: this node holds no data until an operator lets it join with \
+                 `ringdove member join {name}`, `ringdove plan` and `ringdove commit`"
+            );
+        }
+        _ => tracing::info!(members, "the cluster has formed"),
+    }
 }
 
 /// Exchanges states with a node of which only the address is known.
@@ -400,11 +408,11 @@ async fn introduce(node: &Node, seed: &str) -> Result<()> {
     use crate::wire::messages::{Control, ControlReply, Response};
     let within = Duration::from_millis(u64::from(node.config.requests.connect_ms));
     let control = Control::Exchange(node.topology().state().encode());
-    let (welcome, response) = node.links.ask_stranger(seed, control, within).await?;
+    let (_, response) = node.links.ask_stranger(seed, control, within).await?;
     match response {
         Response::Control(ControlReply::Topology(bytes)) => {
             let theirs = ClusterState::decode(&bytes)?;
-            node.merge(welcome.node, &theirs)?;
+            node.merge(&theirs)?;
             Ok(())
         }
         Response::Failed(failure) => anyhow::bail!("{}", failure.message),
