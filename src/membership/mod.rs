@@ -22,6 +22,7 @@
 //! same result. From then on ownership changes by [`ClusterState::hand_over`] only
 //! (docs/adr/0009-slots.md).
 
+mod buckets;
 mod changes;
 mod encoding;
 mod member;
@@ -33,6 +34,7 @@ mod topology;
 #[cfg(test)]
 mod tests;
 
+pub use buckets::BucketError;
 pub use changes::HandOver;
 pub use member::{Contact, MemberEntry, PlannedChange, Standing};
 pub use register::Register;

@@ -213,9 +213,9 @@ async fn open_disk(config: &Config) -> Result<(Disk, PathBuf)> {
 fn assemble(config: Config, disk: &Disk, clock: Clock) -> Result<(Arc<Node>, Connections)> {
     let mark = disk.mark.state();
     let amnesiac = report_verdict(&disk.verdict);
-    let cluster = open_cluster(&config, disk)?;
     let mailbox = |_| Arc::new(Mailbox::new(config.requests.queue));
     let mailboxes: Vec<Arc<Mailbox>> = (0..config.shards()).map(mailbox).collect();
+    let cluster = open_cluster(&config, disk, mailboxes.clone())?;
     let introduction = Introduction {
         id: mark.member,
         incarnation: mark.incarnation,
@@ -304,7 +304,7 @@ fn report_verdict(verdict: &Verdict) -> bool {
     false
 }
 
-fn open_cluster(config: &Config, disk: &Disk) -> Result<Cluster> {
+fn open_cluster(config: &Config, disk: &Disk, mailboxes: Vec<Arc<Mailbox>>) -> Result<Cluster> {
     let cluster = &config.cluster;
     let mut fresh = ClusterState::new(&cluster.name, cluster.partitions);
     let default = fresh.buckets.get_mut("default").expect("a new state has it");
@@ -317,7 +317,7 @@ fn open_cluster(config: &Config, disk: &Disk) -> Result<Cluster> {
     };
     let entry = MemberEntry::candidate(me, contact, &config.node.zone, config.node.weight);
     let directory = &config.node.data_dir;
-    Ok(Cluster::open(directory, fresh, me, entry, cluster.initial_members)?)
+    Ok(Cluster::open(directory, fresh, me, entry, config.founders(), mailboxes)?)
 }
 
 fn shard_settings(node: &Node, index: usize) -> Settings {
@@ -369,10 +369,7 @@ async fn exchange_now_and_then(node: Arc<Node>) {
 async fn meet(node: Arc<Node>) {
     let mut told: Option<String> = None;
     while !node.cluster.is_formed() {
-        for seed in &node.config.cluster.seeds {
-            if seed == node.config.advertised() || *seed == node.config.listen.address {
-                continue;
-            }
+        for seed in node.config.other_seeds() {
             let Err(why) = introduce(&node, seed).await else { continue };
             let is_silence = matches!(
                 why.downcast_ref::<DialError>(),
@@ -389,17 +386,9 @@ async fn meet(node: Arc<Node>) {
         tokio::time::sleep(FORMING_EVERY).await;
     }
     let (members, _) = node.cluster.met();
-    let topology = node.topology();
-    match topology.member(node.id) {
-        Some(entry) if entry.standing == Standing::Candidate => {
-            let name = entry.name();
-            tracing::warn!(
-                members,
-                "known as a candidate: this node holds no data until an operator lets it join with \
-                 `ringdove member join {name}`, `ringdove plan` and `ringdove commit`"
-            );
-        }
-        _ => tracing::info!(members, "the cluster has formed"),
+    tracing::info!(members, "the cluster has formed");
+    if node.cluster.standing() != Standing::Member {
+        node.report_standing();
     }
 }
 
@@ -412,8 +401,7 @@ async fn introduce(node: &Node, seed: &str) -> Result<()> {
     match response {
         Response::Control(ControlReply::Topology(bytes)) => {
             let theirs = ClusterState::decode(&bytes)?;
-            node.merge(&theirs)?;
-            Ok(())
+            Ok(node.merge(theirs).await?)
         }
         Response::Failed(failure) => anyhow::bail!("{}", failure.message),
         _ => anyhow::bail!("it answered something else"),
