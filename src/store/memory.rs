@@ -82,6 +82,10 @@ impl Store for MemoryStore {
         Ok((rows.len() as u64, rows.values().fold(0, |sum, row| sum ^ row.digest)))
     }
 
+    fn estimated_bytes(&self) -> u64 {
+        self.rows().iter().map(|(key, row)| (key.as_bytes().len() + row.record.len()) as u64).sum()
+    }
+
     fn estimated_keys(&self) -> u64 {
         self.rows().len() as u64
     }
