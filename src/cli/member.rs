@@ -17,7 +17,7 @@ use super::quantity::{counted, size};
 use crate::client::{Client, NodeStatus, Topology, direct};
 use crate::ids::NodeId;
 use crate::membership::{
-    MemberFacts, Moves, Plan, PlanError, PlannedChange, ShareChange, Standing, preview,
+    MemberEntry, MemberFacts, Moves, Plan, PlanError, PlannedChange, ShareChange, Standing, preview,
 };
 
 const NEXT: &str = "next: `ringdove plan` shows what would move; then `ringdove commit`, or \
@@ -71,7 +71,7 @@ fn list(topology: &Topology, form: Form) -> Ending {
         let shares = state.slots.keys().flat_map(|n| topology.shares(*n));
         shares.filter(|share| share.id == id).map(|share| share.owned).sum()
     };
-    let row = |(id, entry): &(&NodeId, &crate::membership::MemberEntry)| {
+    let row = |(id, entry): &(&NodeId, &MemberEntry)| {
         vec![
             entry.name().to_owned(),
             id.short(),
@@ -95,7 +95,7 @@ fn list(topology: &Topology, form: Form) -> Ending {
         }
     }
     form.answer(&text, || {
-        let member = |(id, entry): &(&NodeId, &crate::membership::MemberEntry)| {
+        let member = |(id, entry): &(&NodeId, &MemberEntry)| {
             json!({
                 "id": id.to_string(),
                 "name": entry.name(),
@@ -120,7 +120,9 @@ fn list(topology: &Topology, form: Form) -> Ending {
 fn planned(topology: &Topology) -> String {
     let state = topology.state();
     let line = |(id, change)| format!("planned: {}\n", state.describe(id, change));
-    state.planned().map(line).collect()
+    let mut lines: Vec<String> = state.planned().map(line).collect();
+    lines.sort_unstable();
+    lines.concat()
 }
 
 fn changes(topology: &Topology) -> Vec<Value> {
@@ -174,18 +176,17 @@ fn text(topology: &Topology, plan: &Plan) -> String {
     if !plan.moves.is_empty() {
         text.push('\n');
         text += &tables(topology, plan);
-        let bytes = plan.moves.iter().map(|moves| moves.bytes).sum();
+        let bytes = size(plan.moves.iter().map(|moves| moves.bytes).sum());
         let slots: u32 = plan.moves.iter().map(|moves| moves.slots).sum();
-        let _ = write!(
-            text,
-            "\n{} change hands, about {}",
-            counted(slots as usize, "slot"),
-            size(bytes)
-        );
-        match plan.under_way {
-            0 => text.push('\n'),
-            slots => drop(writeln!(text, "; {} of them already", counted(slots, "slot"))),
-        }
+        let slots = counted(slots as usize, "slot");
+        let _ = match (plan.under_way, plan.changes.is_empty()) {
+            (0, _) => writeln!(text, "\n{slots} would change hands, about {bytes}"),
+            (_, true) => writeln!(text, "\n{slots} changing hands, about {bytes}"),
+            (busy, false) => {
+                let busy = counted(busy, "slot");
+                writeln!(text, "\n{slots} would change hands, about {bytes}; {busy} already are")
+            }
+        };
     }
     for warning in &plan.warnings {
         let _ = writeln!(text, "warning: {warning}");
@@ -219,14 +220,20 @@ fn tables(topology: &Topology, plan: &Plan) -> String {
     };
     let numbers = ["SLOTS", "AFTER", "TO FAIR", "RECEIVES"];
     let header = ["NODE", "SLOTS", "AFTER", "TO FAIR", "RECEIVES"];
-    let mut text = table(&header, &numbers, plan.shares.iter().map(share).collect());
+    let mut shares: Vec<&ShareChange> = plan.shares.iter().collect();
+    shares.sort_by_key(|share| name_of(topology, share.id));
+    let mut text = table(&header, &numbers, shares.into_iter().map(share).collect());
     let moves = |moves: &Moves| {
         let from = moves.from.map_or_else(|| "the others".to_owned(), |id| name_of(topology, id));
         vec![from, name_of(topology, moves.to), moves.slots.to_string(), size(moves.bytes)]
     };
     text.push('\n');
     let header = ["FROM", "TO", "SLOTS", "BYTES"];
-    text + &table(&header, &["SLOTS", "BYTES"], plan.moves.iter().map(moves).collect())
+    let mut all: Vec<&Moves> = plan.moves.iter().collect();
+    all.sort_by_key(|moves| {
+        (moves.from.map(|id| name_of(topology, id)), name_of(topology, moves.to))
+    });
+    text + &table(&header, &["SLOTS", "BYTES"], all.into_iter().map(moves).collect())
 }
 
 fn document(topology: &Topology, plan: &Plan) -> Value {

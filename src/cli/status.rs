@@ -66,9 +66,9 @@ fn rows(
     answers.into_iter().zip(views).map(row).collect()
 }
 
-/// A cluster state in six letters: the same letters, the same state.
+/// A cluster state in five letters: the same letters, the same state.
 fn ring_mark(version: TopologyVersion) -> String {
-    format!("{:06x}", version.hash & 0x00ff_ffff)
+    format!("{:05x}", version.hash & 0x000f_ffff)
 }
 
 impl Row {

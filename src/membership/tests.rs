@@ -347,6 +347,25 @@ fn who_replaces_a_member_gets_exactly_its_places() {
 }
 
 #[test]
+fn a_replacement_leaves_what_is_changing_hands_already_as_it_is() {
+    let state = joined(formed(&[1, 2, 3, 4]), 5);
+    let before = Topology::new(state.clone());
+    let mut state = standing(joined(state, 9), 2, Standing::Removed);
+    state.members.get_mut(&id(9)).unwrap().placed_as.set(id(2));
+    let after = Topology::new(state);
+    for partition in partitions() {
+        for (was, is) in before.slots(partition, 3).iter().zip(after.slots(partition, 3)) {
+            if was.owner != Some(id(2)) {
+                assert_eq!(is, was);
+            } else {
+                // Where 5 is to have what 2 owned, 9 is not wanted.
+                assert_eq!((is.owner, is.successor), (None, was.successor.or(Some(id(9)))));
+            }
+        }
+    }
+}
+
+#[test]
 fn two_who_replaced_the_same_member_stand_at_different_places() {
     let mut state = joined(joined(formed(&[1, 2, 3]), 8), 9);
     state.members.get_mut(&id(2)).unwrap().standing = Standing::Removed;
