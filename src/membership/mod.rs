@@ -12,4 +12,4 @@ mod state;
 mod topology;
 
 pub use state::{BucketEntry, ClusterState, MemberEntry, StateError};
-pub use topology::Topology;
+pub use topology::{Slot, Topology};

@@ -9,6 +9,17 @@ use crate::limits;
 use crate::ring::{self, Ring, RingMember};
 use crate::wire::messages::{BucketSettings, TopologyVersion};
 
+/// One of the N places of a partition (docs/adr/0009-slots.md).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Slot {
+    /// Who answers for it.
+    pub owner: Option<NodeId>,
+    /// Who will, once it has all the owner has.
+    pub successor: Option<NodeId>,
+    /// Rises each time the slot changes hands.
+    pub version: u32,
+}
+
 /// An immutable snapshot that every shard, session and client goes by.
 #[derive(Debug)]
 pub struct Topology {
@@ -76,5 +87,33 @@ impl Topology {
     #[must_use]
     pub fn primaries(&self, partition: Partition, n: u8) -> &[NodeId] {
         self.rings.get(&n).map_or(&[], |ring| ring.primaries(partition))
+    }
+
+    /// The slots of `partition`.
+    #[must_use]
+    pub fn slots(&self, partition: Partition, n: u8) -> Vec<Slot> {
+        let owners = self.primaries(partition, n).iter();
+        owners.map(|id| Slot { owner: Some(*id), successor: None, version: 1 }).collect()
+    }
+
+    /// What a coordinator and a replica of `partition` must agree on; never 0.
+    #[must_use]
+    pub fn fingerprint(&self, partition: Partition, n: u8) -> u64 {
+        use std::hash::{Hash, Hasher};
+        let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+        self.slots(partition, n).hash(&mut hasher);
+        hasher.finish().max(1)
+    }
+
+    /// Members in no slot of `partition`, in the order in which they stand in.
+    #[must_use]
+    pub fn fallbacks(&self, partition: Partition, n: u8) -> Vec<NodeId> {
+        self.rings.get(&n).map_or(Vec::new(), |ring| ring.fallbacks(partition))
+    }
+
+    /// Whether somebody is a member that connections are kept to.
+    #[must_use]
+    pub fn is_connected_member(&self, id: NodeId) -> bool {
+        self.member(id).is_some_and(|member| !member.removed)
     }
 }
