@@ -10,7 +10,7 @@ use ringdove::causality::{Actor, Content, Context, Dot, Hlc, Object, Sibling, Ve
 use ringdove::ids::{Incarnation, NodeId, WriteId};
 use ringdove::key::Key;
 use ringdove::limits;
-use ringdove::membership::{BucketEntry, ClusterState, MemberEntry, Topology};
+use ringdove::membership::{ClusterState, Contact, MemberEntry, Topology};
 use ringdove::replica::{Effect, Input, Notice, Origin, Settings, Shard};
 use ringdove::store::memory::MemoryStore;
 use ringdove::store::{Batch, Store as _, StoreError};
@@ -176,22 +176,19 @@ impl Node {
 /// One member; the bucket `default` keeps siblings, the bucket `latest` the latest.
 fn topology() -> Topology {
     let mut state = ClusterState::new("alone", 32);
-    let member = MemberEntry {
-        version: 1,
+    let contact = Contact {
         name: "a".to_owned(),
         address: "127.0.0.1:7400".to_owned(),
         text_address: String::new(),
-        zone: String::new(),
-        weight: limits::WEIGHT_NORMAL,
-        removed: false,
     };
-    state.members.insert(NODE, member);
+    state.enter(NODE, MemberEntry::candidate(NODE, contact, "", limits::WEIGHT_NORMAL));
     for (name, conflicts) in
         [("default", Conflicts::Siblings), ("latest", Conflicts::LastWriteWins)]
     {
         let settings = BucketSettings { n: 1, conflicts, ..BucketSettings::default() };
-        state.buckets.insert(name.to_owned(), BucketEntry { version: 2, settings });
+        assert!(state.add_bucket(name, settings));
     }
+    state.form(1);
     Topology::new(state)
 }
 

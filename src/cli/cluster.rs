@@ -235,11 +235,12 @@ where
     F: Future<Output = T> + Send + 'static,
 {
     let mut members: Vec<(NodeId, MemberEntry)> =
-        topology.state().active().map(|(id, entry)| (id, entry.clone())).collect();
-    members
-        .sort_by(|(id, entry), (other_id, other)| (&entry.name, id).cmp(&(&other.name, other_id)));
+        topology.state().present().map(|(id, entry)| (id, entry.clone())).collect();
+    members.sort_by(|(id, entry), (other_id, other)| {
+        (entry.name(), id).cmp(&(other.name(), other_id))
+    });
     let asked: Vec<_> =
-        members.iter().map(|(_, entry)| tokio::spawn(ask(entry.address.clone()))).collect();
+        members.iter().map(|(_, entry)| tokio::spawn(ask(entry.address().to_owned()))).collect();
     let mut answers = Vec::with_capacity(members.len());
     for ((id, entry), answer) in members.into_iter().zip(asked) {
         answers.push((id, entry, answer.await.expect("asking does not panic")));
@@ -249,5 +250,5 @@ where
 
 /// What people call a member.
 pub(super) fn name_of(topology: &Topology, id: NodeId) -> String {
-    topology.member(id).map_or_else(|| id.short(), |member| member.name.clone())
+    topology.member(id).map_or_else(|| id.short(), |member| member.name().to_owned())
 }

@@ -37,7 +37,7 @@ pub(super) async fn digest(client: &Client, time: std::time::Duration, form: For
     let answers = ask_all(&topology, |address| async move { store_of(&address, time).await });
     let answers = answers.await;
     let stores: Vec<(String, Store)> =
-        answers.into_iter().map(|(_, entry, store)| (entry.name, store)).collect();
+        answers.into_iter().map(|(_, entry, store)| (entry.name().to_owned(), store)).collect();
     let least = topology.state().buckets.values().map(|bucket| bucket.settings.n).min();
     let everywhere = least.is_some_and(|n| usize::from(n) >= stores.len());
     let verdict = compare(&stores, everywhere);

@@ -84,7 +84,7 @@ struct Session {
 pub(super) fn run(runtime: &Runtime, shell: &args::Shell) -> Ending {
     let client = runtime.block_on(connect(&shell.cluster))?;
     client.bucket(&shell.bucket)?;
-    let members = client.topology().state().active().count();
+    let members = client.topology().state().serving().count();
     let cluster = client.topology().state().cluster.clone();
     let mut editor: Editor<Commands, DefaultHistory> = Editor::new().map_err(no_terminal)?;
     editor.set_helper(Some(Commands));

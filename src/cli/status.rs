@@ -45,7 +45,7 @@ fn rows(
     answers: Vec<(NodeId, MemberEntry, client::Result<NodeStatus>)>,
 ) -> Vec<Row> {
     let n = topology.bucket("default").map_or(limits::REPLICAS_DEFAULT, |bucket| bucket.n);
-    let shares = topology.ring(n).shares();
+    let shares = topology.shares(n);
     let owned = |id| shares.iter().find(|share| share.id == id).map_or(0, |s| s.owned.into());
     // Who answers speaks for itself; of two views of one member, up or down, each has its list.
     let viewers = |id: NodeId, up: bool| {
@@ -82,9 +82,9 @@ impl Row {
         };
         let viewers = self.up_for.len() + self.down_for.len();
         vec![
-            self.entry.name.clone(),
-            self.entry.address.clone(),
-            self.entry.zone.clone(),
+            self.entry.name().to_owned(),
+            self.entry.address().to_owned(),
+            self.entry.zone().to_owned(),
             self.state().to_owned(),
             format!("{}/{viewers}", self.up_for.len()),
             shown(|status| status.keys.to_string()),
@@ -102,7 +102,7 @@ fn text(topology: &Topology, rows: &[Row]) -> String {
     let mut text = table(&header, &["~KEYS", "SHARE", "UPTIME"], cells);
     text.push('\n');
     for row in rows {
-        let name = &row.entry.name;
+        let name = row.entry.name();
         match &row.answer {
             Err(error) => drop(writeln!(text, "{name} does not answer: {error}")),
             Ok(status) if status.amnesiac => drop(writeln!(
@@ -132,10 +132,10 @@ fn document(topology: &Topology, rows: &[Row]) -> Value {
         let status = row.answer.as_ref().ok();
         json!({
             "id": row.id.to_string(),
-            "name": row.entry.name,
-            "address": row.entry.address,
-            "text_address": row.entry.text_address,
-            "zone": row.entry.zone,
+            "name": row.entry.name(),
+            "address": row.entry.address(),
+            "text_address": row.entry.text_address(),
+            "zone": row.entry.zone(),
             "state": row.state(),
             "answers": row.answer.is_ok(),
             "error": row.answer.as_ref().err().map(ToString::to_string),

@@ -208,7 +208,7 @@ impl std::fmt::Debug for Client {
         let topology = self.topology();
         f.debug_struct("Client")
             .field("cluster", &topology.state().cluster)
-            .field("members", &topology.state().active().count())
+            .field("members", &topology.state().serving().count())
             .finish_non_exhaustive()
     }
 }
@@ -284,7 +284,7 @@ impl Inner {
             return Ok(());
         }
         let seeds = old.seeds().clone();
-        let compute = move || Map::new(Topology::new(state), seeds, Some(&old));
+        let compute = move || Map::new(Topology::after(old.topology(), state), seeds, Some(&old));
         // A ring of hundreds of members takes long enough to keep others from running.
         let map = tokio::task::spawn_blocking(compute).await;
         let map = map.map_err(|error| Error::new(Kind::Internal, error.to_string()))?;

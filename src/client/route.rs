@@ -33,8 +33,8 @@ impl Map {
             let fresh = || Arc::new(Node::new(address));
             by_address.entry(address.to_owned()).or_insert_with(fresh).clone()
         };
-        let active = topology.state().active();
-        let nodes = active.map(|(id, entry)| (id, node_of(&entry.address))).collect();
+        let serving = topology.state().serving();
+        let nodes = serving.map(|(id, entry)| (id, node_of(entry.address()))).collect();
         Self { topology: Arc::new(topology), nodes, seeds }
     }
 
@@ -119,22 +119,20 @@ impl Route {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::membership::{ClusterState, MemberEntry};
+    use crate::membership::{ClusterState, Contact, MemberEntry};
 
     fn map(members: u128, seeds: &[&str]) -> Arc<Map> {
         let mut state = ClusterState::new("test", 64);
         for id in 0..members {
-            let entry = MemberEntry {
-                version: 1,
+            let contact = Contact {
                 name: format!("n{id}"),
                 address: format!("10.0.0.{id}:7400"),
                 text_address: String::new(),
-                zone: String::new(),
-                weight: limits::WEIGHT_NORMAL,
-                removed: false,
             };
-            state.members.insert(NodeId(id), entry);
+            let entry = MemberEntry::candidate(NodeId(id), contact, "", limits::WEIGHT_NORMAL);
+            state.enter(NodeId(id), entry);
         }
+        state.form(1);
         let seeds = seeds.iter().map(|address| Arc::new(Node::new(address))).collect();
         Arc::new(Map::new(Topology::new(state), seeds, None))
     }
@@ -173,8 +171,9 @@ mod tests {
     fn a_new_map_keeps_the_nodes_it_already_knew() {
         let old = map(2, &["10.0.0.1:7400"]);
         let mut state = old.topology().state().clone();
-        state.members.get_mut(&NodeId(0)).unwrap().address = "10.0.0.9:7400".to_owned();
-        let new = Map::new(Topology::new(state), old.seeds.clone(), Some(&old));
+        let entry = state.members.get_mut(&NodeId(0)).unwrap();
+        entry.contact.value.address = "10.0.0.9:7400".to_owned();
+        let new = Map::new(Topology::after(old.topology(), state), old.seeds.clone(), Some(&old));
         assert!(Arc::ptr_eq(&old.nodes[&NodeId(1)], &new.nodes[&NodeId(1)]));
         assert!(Arc::ptr_eq(&new.nodes[&NodeId(1)], &new.seeds[0]));
         assert!(!Arc::ptr_eq(&old.nodes[&NodeId(0)], &new.nodes[&NodeId(0)]));

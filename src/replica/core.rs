@@ -23,7 +23,7 @@ use crate::causality::{Actor, HybridClock, Object};
 use crate::ids::NodeId;
 use crate::key::Key;
 use crate::limits;
-use crate::membership::{Slot, Topology};
+use crate::membership::{MemberEntry, Slot, Topology};
 use crate::random::Random;
 use crate::store::record::Mint;
 use crate::store::{Batch, Change, StoreError, StoredKey};
@@ -173,8 +173,8 @@ impl Core {
     }
 
     /// The slots of `key`.
-    pub(super) fn slots(&self, key: &Key, n: u8) -> Vec<Slot> {
-        self.topology.slots(self.topology.partition(key), n).to_vec()
+    pub(super) fn slots(&self, key: &Key, n: u8) -> &[Slot] {
+        self.topology.slots(self.topology.partition(key), n)
     }
 
     /// The owners of `key`, in order of preference.
@@ -184,7 +184,7 @@ impl Core {
 
     /// Everybody in a slot of `key`: owners and successors.
     pub(super) fn participants(&self, key: &Key, n: u8) -> Vec<NodeId> {
-        participants(&self.slots(key, n))
+        self.topology.participants(self.topology.partition(key), n)
     }
 
     /// What a coordinator and a replica must agree on before one acts for the other.
@@ -228,7 +228,7 @@ impl Core {
 
     /// Distinct zones of `nodes`.
     pub(super) fn zones(&self, nodes: &[NodeId]) -> u8 {
-        let zone = |id: &NodeId| self.topology.member(*id).map(|member| member.zone.as_str());
+        let zone = |id: &NodeId| self.topology.member(*id).map(MemberEntry::zone);
         nodes.iter().filter_map(zone).collect::<BTreeSet<&str>>().len() as u8
     }
 

@@ -82,7 +82,8 @@ impl ExplainOp {
                 "unreachable"
             }
         };
-        let name = core.topology.member(node).map_or(String::new(), |member| member.name.clone());
+        let name =
+            core.topology.member(node).map_or(String::new(), |member| member.name().to_owned());
         let mut view = ReplicaView {
             node,
             name,

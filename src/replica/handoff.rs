@@ -112,7 +112,7 @@ impl Handoff {
     fn pump(&mut self, core: &mut Core, owner: NodeId) {
         let now = core.now.instant;
         // Whoever is a member and away is waited for; for everybody else the others take it.
-        if core.topology.is_connected_member(owner) && !core.usable(owner) {
+        if core.topology.is_present(owner) && !core.usable(owner) {
             return;
         }
         let replay = self.replays.entry(owner).or_insert(Replay {

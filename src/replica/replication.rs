@@ -83,7 +83,7 @@ impl Replication {
         deadline: Instant,
         kept_for: Option<NodeId>,
     ) -> Self {
-        let slots = core.slots(&key, needs.n);
+        let slots = core.slots(&key, needs.n).to_vec();
         let members = participants(&slots).into_iter().map(|node| (node, Ack::Awaited)).collect();
         let mut stand_ins = Vec::new();
         if let Some(owner) = kept_for {
@@ -244,7 +244,7 @@ impl Replication {
 
     /// States have been exchanged: goes by the slots of now. Whoever has confirmed has it.
     fn refresh(&mut self, core: &mut Core, op: OpId) {
-        self.slots = core.slots(&self.key, self.needs.n);
+        self.slots = core.slots(&self.key, self.needs.n).to_vec();
         let members = participants(&self.slots);
         self.members.retain(|node, _| members.contains(node));
         for node in members {

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use tokio::sync::oneshot;
+
 use super::clock::Clock;
 use super::committer::{self, Committer};
 use super::links::Links;
@@ -66,6 +68,8 @@ struct Turn {
     touched: Vec<Arc<Outbox>>,
     waiting: HashMap<u64, ReplyTo>,
     last_origin: u64,
+    /// Told, by being dropped, that this turn is over.
+    taken: Vec<oneshot::Sender<()>>,
 }
 
 impl Driver {
@@ -91,6 +95,11 @@ impl Driver {
                         self.shard.handle(now, input, &mut turn.effects);
                     }
                     Mail::Input(input) => self.shard.handle(now, input, &mut turn.effects),
+                    Mail::Topology(topology, taken) => {
+                        let input = Input::Topology(topology);
+                        self.shard.handle(now, input, &mut turn.effects);
+                        turn.taken.push(taken);
+                    }
                     Mail::Stop => stopping = true,
                 }
             }
@@ -103,6 +112,7 @@ impl Driver {
             for outbox in turn.touched.drain(..) {
                 outbox.wake();
             }
+            turn.taken.clear();
             let gauge = Gauge {
                 counters: self.shard.counters(),
                 in_flight: self.shard.in_flight(),

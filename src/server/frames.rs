@@ -160,7 +160,12 @@ fn consider(node: &Node, hello: &Hello) -> Result<(Welcome, Peer), Refused> {
             let message = "this is the node itself, or a copy of its data directory";
             return Err(refuse(FailureCode::Denied, message.to_owned()));
         }
-        (Some(introduction), Role::Peer) => Peer { role: Role::Peer, node: introduction.id },
+        (Some(introduction), Role::Peer) => {
+            if let Some(message) = node.contradiction(introduction) {
+                return Err(refuse(FailureCode::Denied, message));
+            }
+            Peer { role: Role::Peer, node: introduction.id }
+        }
         (None, Role::Client) => Peer { role: Role::Client, node: node.id },
         _ => {
             let message = "a peer says who it is, and a client does not".to_owned();

@@ -12,16 +12,17 @@ use super::cluster::{Cluster, ClusterError};
 use super::config::Config;
 use super::driver::Gauge;
 use super::links::Links;
-use super::mailbox::{Ask, Mail, Mailbox};
+use super::mailbox::{Ask, Mailbox};
 use super::reply::ReplyTo;
 use super::rocks::RocksStore;
 use crate::ids::{Incarnation, NodeId, Partition, WriteId};
 use crate::key::Key;
 use crate::limits;
-use crate::membership::{ClusterState, Topology};
+use crate::membership::{ClusterState, Standing, Topology};
 use crate::random::Random;
-use crate::replica::{Counters, HintTally, Input};
+use crate::replica::{Counters, HintTally};
 use crate::store::{Store, StoredKey};
+use crate::wire::greeting::Introduction;
 use crate::wire::messages::{
     Control, ControlReply, Failure, FailureCode, HintStatus, NodeStatus, PeerStatus, Request,
     Response,
@@ -101,14 +102,22 @@ impl Node {
             let message = "this node is stopping and takes no new work; ask another";
             return Some(Failure::not_applied(FailureCode::Draining, message));
         }
+        if self.cluster.standing() == Standing::Removed {
+            let message = "this node was removed from the cluster; ask another";
+            return Some(Failure::not_applied(FailureCode::Draining, message));
+        }
         if self.cluster.is_formed() {
             return None;
         }
-        let (met, needed) = self.cluster.met();
-        let message = format!(
-            "the cluster is forming: {met} of {needed} members have met; \
-             start the others, or check cluster.seeds and cluster.initial_members"
-        );
+        let message = match self.cluster.met() {
+            (met, Some(needed)) => format!(
+                "the cluster is forming: {met} of {needed} members have met; \
+                 start the others, or check cluster.seeds and cluster.initial_members"
+            ),
+            (_, None) => "this node waits for the cluster that its seeds belong to; check cluster.seeds, or, for \
+                 a new cluster, say in cluster.initial_members how many nodes it begins with"
+                .to_owned(),
+        };
         let mut failure = Failure::not_applied(FailureCode::Forming, message);
         failure.retry_after_ms = 500;
         Some(failure)
@@ -190,16 +199,15 @@ impl Node {
             Control::Exchange(bytes) => {
                 let theirs =
                     ClusterState::decode(&bytes).map_err(|error| invalid(error.to_string()))?;
-                self.merge(from, &theirs).map_err(|error| invalid(error.to_string()))?;
+                // Of one that was removed nothing is taken, and from the answer it learns so.
+                let standing = self.topology().member(from).map(|entry| entry.standing);
+                if standing != Some(Standing::Removed) {
+                    self.merge(theirs).await.map_err(|error| invalid(error.to_string()))?;
+                }
                 Ok(ControlReply::Topology(self.topology().state().encode()))
             }
             Control::CreateBucket { name, settings } => {
-                self.cluster
-                    .create_bucket(&name, settings)
-                    .map_err(|error| invalid(error.to_string()))?;
-                self.topology_changed();
-                self.exchange_with_all().await;
-                Ok(ControlReply::Ok)
+                self.administer(|state| Ok(state.create_bucket(&name, settings)?)).await
             }
             Control::Status => Ok(ControlReply::Status(self.status())),
             Control::Explain { ref bucket, ref key } => {
@@ -324,25 +332,79 @@ impl Node {
 
     // ---- the cluster state ---------------------------------------------------------------
 
-    /// Merges what another node knows, and tells everyone if that changed anything.
+    /// Changes the cluster state by `change`: the one way to do it. When this returns, the change is
+    /// on disk, all shards go by it and no shard by what was before; nobody else has heard of it.
+    ///
+    /// # Errors
+    /// What `change` says, and when the disk fails; nothing is changed then.
+    pub async fn install_topology<T>(
+        &self,
+        change: impl FnOnce(&mut ClusterState) -> Result<T, ClusterError>,
+    ) -> Result<T, ClusterError> {
+        let answer = self.cluster.change(change).await?;
+        self.links.keep(&self.cluster.others());
+        Ok(answer)
+    }
+
+    /// Merges what another node knows.
     ///
     /// # Errors
     /// When it does not fit; nothing is changed.
-    pub fn merge(&self, from: NodeId, theirs: &ClusterState) -> Result<bool, ClusterError> {
-        let changed = self.cluster.merge(from, theirs)?;
-        if changed {
-            self.topology_changed();
+    pub async fn merge(&self, theirs: ClusterState) -> Result<(), ClusterError> {
+        let standing = self.cluster.standing();
+        self.cluster.merge(&theirs).await?;
+        self.links.keep(&self.cluster.others());
+        if self.cluster.standing() != standing {
+            self.report_standing();
         }
-        Ok(changed)
+        Ok(())
     }
 
-    /// Tells the shards and the links of a new topology.
-    pub fn topology_changed(&self) {
+    /// Why `peer` cannot be who it says it is, if it cannot: this node is connected to that member,
+    /// elsewhere.
+    #[must_use]
+    pub fn contradiction(&self, peer: &Introduction) -> Option<String> {
         let topology = self.topology();
-        for mailbox in &self.mailboxes {
-            mailbox.post([Mail::Input(Input::Topology(topology.clone()))]);
+        let entry = topology.member(peer.id)?;
+        if entry.address() == peer.address || !self.links.is_up(peer.id) {
+            return None;
         }
-        self.links.keep(&self.cluster.others());
+        Some(format!(
+            "member {} ({}) lives at {} and answers there: this is a copy of its data directory. Start this \
+             node with an empty node.data_dir, and let it join or replace a member",
+            entry.name(),
+            peer.id.short(),
+            entry.address()
+        ))
+    }
+
+    /// Says in the log where this node is in its life, and what there is to do.
+    pub fn report_standing(&self) {
+        let name = &self.config.node.name;
+        match self.cluster.standing() {
+            Standing::Candidate => tracing::warn!(
+                "known as a candidate: this node holds no data until an operator lets it join with \
+                 `ringdove member join {name}`, `ringdove plan` and `ringdove commit`"
+            ),
+            Standing::Member => tracing::info!("a member of the cluster"),
+            Standing::Leaving => tracing::warn!("leaving the cluster: handing over what it owns"),
+            Standing::Removed => tracing::error!(
+                "removed from the cluster for good, and serving nobody: stop this node. To use the \
+                 machine again start it with an empty node.data_dir"
+            ),
+        }
+    }
+
+    /// Carries out an operator's change, and tells everybody.
+    async fn administer(
+        &self,
+        change: impl FnOnce(&mut ClusterState) -> Result<(), ClusterError>,
+    ) -> Result<ControlReply, Failure> {
+        let invalid =
+            |error: ClusterError| Failure::not_applied(FailureCode::Invalid, error.to_string());
+        self.install_topology(change).await.map_err(invalid)?;
+        self.exchange_with_all().await;
+        Ok(ControlReply::Ok)
     }
 
     /// Exchanges states with `node`.
@@ -350,8 +412,11 @@ impl Node {
         let control = Control::Exchange(self.topology().state().encode());
         match self.links.ask(node, control, CONTROL_TIMEOUT).await {
             Some(Response::Control(ControlReply::Topology(bytes))) => {
-                let merged = ClusterState::decode(&bytes).map_err(ClusterError::from);
-                if let Err(error) = merged.and_then(|theirs| self.merge(node, &theirs)) {
+                let merged = match ClusterState::decode(&bytes) {
+                    Ok(theirs) => self.merge(theirs).await,
+                    Err(error) => Err(error.into()),
+                };
+                if let Err(error) = merged {
                     tracing::warn!(peer = %node.short(), %error, "a member's cluster state was not taken");
                 }
             }
@@ -381,14 +446,15 @@ impl Node {
 
     fn status(&self) -> NodeStatus {
         let topology = self.topology();
-        let shares = topology.ring(limits::REPLICAS_DEFAULT).shares();
+        let n = topology.bucket("default").map_or(limits::REPLICAS_DEFAULT, |bucket| bucket.n);
+        let shares = topology.shares(n);
         let share = |id: NodeId| shares.iter().find(|share| share.id == id);
         let slots: u64 = shares.iter().map(|share| u64::from(share.owned)).sum();
-        let peers = topology.state().active().map(|(id, entry)| PeerStatus {
+        let peers = topology.state().present().map(|(id, entry)| PeerStatus {
             id,
-            name: entry.name.clone(),
-            address: entry.address.clone(),
-            zone: entry.zone.clone(),
+            name: entry.name().to_owned(),
+            address: entry.address().to_owned(),
+            zone: entry.zone().to_owned(),
             up: id == self.id || self.links.is_up(id),
             share: share(id)
                 .map_or(0, |share| (u64::from(share.owned) * 10_000 / slots.max(1)) as u32),
@@ -432,7 +498,7 @@ impl Node {
         }
         let status = |(owner, tally): (NodeId, HintTally)| HintStatus {
             owner,
-            name: topology.member(owner).map_or(String::new(), |member| member.name.clone()),
+            name: topology.member(owner).map_or(String::new(), |member| member.name().to_owned()),
             count: tally.count,
             bytes: tally.bytes,
             oldest_ms: now.0.saturating_sub(tally.since.0),
@@ -442,13 +508,15 @@ impl Node {
         by_owner.into_iter().map(status).collect()
     }
 
-    /// `draining`, `forming` or `serving`.
+    /// `draining`, `forming`, `candidate`, `leaving`, `removed` or `serving`.
     #[must_use]
     pub fn state(&self) -> &'static str {
-        match (self.draining.load(Ordering::Relaxed), self.cluster.is_formed()) {
-            (true, _) => "draining",
-            (false, false) => "forming",
-            (false, true) => "serving",
+        match self.cluster.standing() {
+            Standing::Removed => "removed",
+            _ if self.draining.load(Ordering::Relaxed) => "draining",
+            _ if !self.cluster.is_formed() => "forming",
+            Standing::Member => "serving",
+            other => other.name(),
         }
     }
 }

@@ -27,7 +27,7 @@ use super::rocks::{Durability, RocksOptions};
 use super::{frames, text};
 use crate::ids::NodeId;
 use crate::limits;
-use crate::membership::{ClusterState, MemberEntry};
+use crate::membership::{ClusterState, Contact, MemberEntry, Standing};
 use crate::random::Random;
 use crate::replica::{Input, Settings, Shard};
 use crate::store::Store;
@@ -221,9 +221,9 @@ async fn open_disk(config: &Config) -> Result<(Disk, PathBuf)> {
 fn assemble(config: Config, disk: &Disk, clock: Clock) -> Result<(Arc<Node>, Connections)> {
     let mark = disk.mark.state();
     let amnesiac = report_verdict(&disk.verdict);
-    let cluster = open_cluster(&config, disk)?;
     let mailbox = |_| Arc::new(Mailbox::new(config.requests.queue));
     let mailboxes: Vec<Arc<Mailbox>> = (0..config.shards()).map(mailbox).collect();
+    let cluster = open_cluster(&config, disk, mailboxes.clone())?;
     let introduction = Introduction {
         id: mark.member,
         incarnation: mark.incarnation,
@@ -312,23 +312,20 @@ fn report_verdict(verdict: &Verdict) -> bool {
     false
 }
 
-fn open_cluster(config: &Config, disk: &Disk) -> Result<Cluster> {
+fn open_cluster(config: &Config, disk: &Disk, mailboxes: Vec<Arc<Mailbox>>) -> Result<Cluster> {
     let cluster = &config.cluster;
     let mut fresh = ClusterState::new(&cluster.name, cluster.partitions);
     let default = fresh.buckets.get_mut("default").expect("a new state has it");
     default.settings = BucketSettings { n: cluster.replicas, ..BucketSettings::default() };
-    let entry = MemberEntry {
-        version: 1,
+    let me = disk.mark.state().member;
+    let contact = Contact {
         name: config.node.name.clone(),
         address: config.advertised().to_owned(),
         text_address: config.listen.text.clone(),
-        zone: config.node.zone.clone(),
-        weight: config.node.weight,
-        removed: false,
     };
-    let me = disk.mark.state().member;
+    let entry = MemberEntry::candidate(me, contact, &config.node.zone, config.node.weight);
     let directory = &config.node.data_dir;
-    Ok(Cluster::open(directory, fresh, me, entry, cluster.initial_members)?)
+    Ok(Cluster::open(directory, fresh, me, entry, config.founders(), mailboxes)?)
 }
 
 fn shard_settings(node: &Node, index: usize) -> Settings {
@@ -425,10 +422,7 @@ async fn exchange_now_and_then(node: Arc<Node>) {
 async fn meet(node: Arc<Node>) {
     let mut told: Option<String> = None;
     while !node.cluster.is_formed() {
-        for seed in &node.config.cluster.seeds {
-            if seed == node.config.advertised() || *seed == node.config.listen.address {
-                continue;
-            }
+        for seed in node.config.other_seeds() {
             let Err(why) = introduce(&node, seed).await else { continue };
             let is_silence = matches!(
                 why.downcast_ref::<DialError>(),
@@ -446,6 +440,9 @@ async fn meet(node: Arc<Node>) {
     }
     let (members, _) = node.cluster.met();
     tracing::info!(members, "the cluster has formed");
+    if node.cluster.standing() != Standing::Member {
+        node.report_standing();
+    }
 }
 
 /// Exchanges states with a node of which only the address is known.
@@ -453,12 +450,11 @@ async fn introduce(node: &Node, seed: &str) -> Result<()> {
     use crate::wire::messages::{Control, ControlReply, Response};
     let within = Duration::from_millis(u64::from(node.config.requests.connect_ms));
     let control = Control::Exchange(node.topology().state().encode());
-    let (welcome, response) = node.links.ask_stranger(seed, control, within).await?;
+    let (_, response) = node.links.ask_stranger(seed, control, within).await?;
     match response {
         Response::Control(ControlReply::Topology(bytes)) => {
             let theirs = ClusterState::decode(&bytes)?;
-            node.merge(welcome.node, &theirs)?;
-            Ok(())
+            Ok(node.merge(theirs).await?)
         }
         Response::Failed(failure) => anyhow::bail!("{}", failure.message),
         _ => anyhow::bail!("it answered something else"),

@@ -17,7 +17,7 @@ use crate::key::Key;
 use crate::time::WallMs;
 
 /// How many replicas must answer. `PR` and `PW` use it too, with [`Level::Default`] for "none".
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Level {
     /// What the bucket says (for `R` and `W`), or no demand (for `PR` and `PW`).
     #[default]
@@ -401,7 +401,7 @@ impl Failure {
 }
 
 /// How a bucket treats writes that did not see each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Conflicts {
     /// Keeps them all until a writer that saw all replaces them.
     Siblings,
@@ -410,7 +410,7 @@ pub enum Conflicts {
 }
 
 /// The settings of a bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct BucketSettings {
     /// Replicas of each key, 1 to 13.
     pub n: u8,
@@ -516,7 +516,7 @@ pub struct NodeStatus {
     pub version: String,
     /// Milliseconds since it started.
     pub uptime_ms: u64,
-    /// `serving`, `forming`, `draining` or `read-only`.
+    /// `serving`, `forming`, `candidate`, `leaving`, `removed` or `draining`.
     pub state: String,
     /// The cluster state it goes by.
     pub topology: TopologyVersion,
@@ -543,7 +543,7 @@ pub struct PeerStatus {
     pub zone: String,
     /// Connected, and answering.
     pub up: bool,
-    /// Its share of the ring for N = 3, in hundredths of a percent.
+    /// What it owns of the slots of the bucket `default`, in hundredths of a percent.
     pub share: u32,
 }
 

@@ -11,7 +11,7 @@ use ringdove::client::{Builder, Client};
 use ringdove::ids::{Incarnation, NodeId};
 use ringdove::key::Key;
 use ringdove::limits;
-use ringdove::membership::{ClusterState, MemberEntry, Topology};
+use ringdove::membership::{ClusterState, Contact, MemberEntry, Topology};
 use ringdove::wire::messages::{
     Control, ControlReply, Done, Failure, FailureCode, Get, Got, Put, Receipt, Request, Response,
     TopologyVersion, Value,
@@ -63,8 +63,10 @@ impl Cluster {
         let addresses: Vec<String> = listeners.iter().map(address).collect();
         let mut state = ClusterState::new("fake", 64);
         for (index, address) in addresses.iter().enumerate() {
-            state.members.insert(NodeId(index as u128), member(index, address));
+            let (id, contact) = (NodeId(index as u128), contact(index, address));
+            state.enter(id, MemberEntry::candidate(id, contact, "", limits::WEIGHT_NORMAL));
         }
+        state.form(nodes);
         let (record, calls) = unbounded_channel();
         let cluster = Self {
             addresses,
@@ -128,16 +130,9 @@ impl Cluster {
     }
 }
 
-pub fn member(index: usize, address: &str) -> MemberEntry {
-    MemberEntry {
-        version: 1,
-        name: format!("node-{index}"),
-        address: address.to_owned(),
-        text_address: String::new(),
-        zone: String::new(),
-        weight: limits::WEIGHT_NORMAL,
-        removed: false,
-    }
+pub fn contact(index: usize, address: &str) -> Contact {
+    let (name, address) = (format!("node-{index}"), address.to_owned());
+    Contact { name, address, text_address: String::new() }
 }
 
 impl Call {

@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fake::{Call, Cluster, done, got, member};
+use fake::{Call, Cluster, contact, done, got};
 use ringdove::client::{
     BucketSettings, Client, Context, Kind, Level, Outcome, Retry, Union, Values, direct,
 };
 use ringdove::ids::{NodeId, WriteId};
+use ringdove::membership::Standing;
 use ringdove::wire::messages::{
     self, Basis, Condition, Control, ControlReply, Failure, FailureCode, Request, Response,
 };
@@ -268,13 +269,12 @@ async fn news_in_receipts_are_looked_up_once_and_followed() {
     {
         let mut state = cluster.state.lock().unwrap();
         let entry = state.members.get_mut(&gone).unwrap();
-        entry.removed = true;
-        entry.version += 1;
+        entry.standing = Standing::Removed;
     }
     tokio::time::sleep(ms(110)).await;
     let keys: Vec<String> = (0..200).map(|index| format!("key-{index}")).collect();
     assert!(bucket.multi_get(&keys).await.iter().all(|(_, read)| read.is_ok()));
-    until(|| client.topology().state().active().count() == 2).await;
+    until(|| client.topology().state().serving().count() == 2).await;
     assert_eq!(cluster.lookups.load(Ordering::SeqCst), 2);
     assert_eq!(client.topology().version(), cluster.state.lock().unwrap().version());
     assert_eq!(client.refresh().await.unwrap().version(), client.topology().version());
@@ -500,8 +500,7 @@ async fn a_cluster_that_is_gone_fails_at_once_and_is_found_again_when_it_is_back
         // The only member moves to an address where nobody is.
         let mut state = cluster.state.lock().unwrap();
         let entry = state.members.get_mut(&NodeId(0)).unwrap();
-        *entry = member(0, &gone);
-        entry.version = 2;
+        entry.contact.set(contact(0, &gone));
     }
     client.refresh().await.unwrap();
     // The seed still answers.

@@ -1,5 +1,6 @@
 //! Stopping, pausing, starting twice, and who may belong to a cluster.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use ringdove::client::{Kind, Level, Outcome};
@@ -84,7 +85,7 @@ async fn a_paused_node_holds_nobody_up_for_long_and_leaves_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_data_directory_has_one_process_and_a_formed_cluster_takes_no_strangers() {
+async fn a_data_directory_has_one_process_and_a_stranger_to_a_formed_cluster_is_a_candidate() {
     let _alone = alone().await;
     let mut cluster = Cluster::start(1);
     // The same directory under other ports.
@@ -115,12 +116,12 @@ async fn a_data_directory_has_one_process_and_a_formed_cluster_takes_no_stranger
     let mut other = other;
     other.nodes[0].start();
     let deadline = Instant::now() + PATIENCE;
-    while !other.nodes[0].log().contains("this cluster has formed") {
+    while !other.nodes[0].log().contains("known as a candidate") {
         assert!(Instant::now() < deadline, "{}", other.nodes[0].log());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert!(!other.nodes[0].is_ready());
-    assert_eq!(cluster.nodes[0].status().await.peers.len(), 1);
+    let peers = cluster.nodes[0].status().await.peers;
+    assert_eq!(peers.iter().map(|peer| peer.share).collect::<BTreeSet<u32>>(), [0, 10_000].into());
     assert!(cluster.nodes[0].has_ended().is_none());
 }
 

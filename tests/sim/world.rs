@@ -19,7 +19,7 @@ use ringdove::causality::Dot;
 use ringdove::ids::{Incarnation, NodeId};
 use ringdove::key::Key;
 use ringdove::limits;
-use ringdove::membership::{BucketEntry, ClusterState, MemberEntry, Topology};
+use ringdove::membership::{ClusterState, Contact, MemberEntry, Topology};
 use ringdove::random::Random;
 use ringdove::replica::{Effect, Input, Notice, Origin, Settings, Shard};
 use ringdove::store::StoredKey;
@@ -568,22 +568,20 @@ fn settings(plan: &Plan, node: &Node, shard: u8) -> Settings {
 fn cluster(plan: &Plan, ids: &[NodeId]) -> ClusterState {
     let mut state = ClusterState::new("simulated", plan.partitions);
     for (number, id) in ids.iter().enumerate() {
-        let entry = MemberEntry {
-            version: 1,
+        let contact = Contact {
             name: format!("n{number}"),
             address: format!("10.0.0.{number}:7400"),
             text_address: String::new(),
-            zone: format!("zone-{}", number % 3),
-            weight: limits::WEIGHT_NORMAL,
-            removed: false,
         };
-        state.members.insert(*id, entry);
+        let zone = format!("zone-{}", number % 3);
+        state.enter(*id, MemberEntry::candidate(*id, contact, &zone, limits::WEIGHT_NORMAL));
     }
     let buckets = [("sib", Conflicts::Siblings), ("lww", Conflicts::LastWriteWins)];
     for (name, conflicts) in buckets {
         let (r, w) = (Level::Quorum, Level::Quorum);
         let settings = BucketSettings { n: plan.n, r, w, conflicts, ttl_ms: None };
-        state.buckets.insert(name.to_owned(), BucketEntry { version: 1, settings });
+        assert!(state.add_bucket(name, settings));
     }
+    state.form(ids.len());
     state
 }

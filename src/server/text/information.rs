@@ -102,10 +102,10 @@ fn members(server: &Server, out: &mut String) {
     line(out, "partitions", topology.state().partitions);
     line(out, "epoch", topology.version().epoch);
     line(out, "buckets", topology.state().buckets.len());
-    line(out, "members", topology.state().active().count());
-    for (id, entry) in topology.state().active() {
+    line(out, "members", topology.state().present().count());
+    for (id, entry) in topology.state().present() {
         let up = u8::from(id == node.id || node.links.is_up(id));
-        let (name, address, zone) = (&entry.name, &entry.address, &entry.zone);
+        let (name, address, zone) = (entry.name(), entry.address(), entry.zone());
         let value = format_args!("node={id},address={address},zone={zone},up={up}");
         line(out, &format!("member_{name}"), value);
     }

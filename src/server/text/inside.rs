@@ -8,6 +8,7 @@ use super::cursors::Place;
 use super::settings::Settings;
 use crate::ids::Partition;
 use crate::limits;
+use crate::membership::MemberEntry;
 use crate::resp::command::Scan;
 use crate::resp::{Command, Reply, glob};
 use crate::wire::messages::{
@@ -72,23 +73,22 @@ impl Inside {
         let n = topology
             .bucket(&self.settings.bucket)
             .map_or(limits::REPLICAS_DEFAULT, |bucket| bucket.n);
-        let ring = topology.ring(n);
-        let shares = ring.shares();
+        let shares = topology.shares(n);
         let all: u64 = shares.iter().map(|share| u64::from(share.owned)).sum();
         let members = shares.into_iter().map(|share| {
             let entry = topology.member(share.id);
-            let text = |text: Option<&String>| Reply::text(text.cloned().unwrap_or_default());
+            let text = |text: Option<&str>| Reply::text(text.unwrap_or_default().to_owned());
             let part = u64::from(share.owned) * 10_000 / all.max(1);
             Reply::map([
                 ("node", Reply::text(share.id.to_string())),
-                ("name", text(entry.map(|entry| &entry.name))),
-                ("zone", text(entry.map(|entry| &entry.zone))),
+                ("name", text(entry.map(MemberEntry::name))),
+                ("zone", text(entry.map(MemberEntry::zone))),
                 ("share", Reply::Integer(part as i64)),
             ])
         });
         let version = topology.version();
         Reply::map([
-            ("partitions", Reply::Integer(i64::from(ring.partitions()))),
+            ("partitions", Reply::Integer(i64::from(topology.partitions()))),
             ("epoch", Reply::Integer(version.epoch as i64)),
             ("hash", Reply::text(format!("{:016x}", version.hash))),
             ("members", Reply::Array(members.collect())),
@@ -112,7 +112,7 @@ impl Inside {
             },
         };
         place.before = scan.cursor;
-        let partitions = self.server.node.topology().ring(limits::REPLICAS_DEFAULT).partitions();
+        let partitions = self.server.node.topology().partitions();
         let (mut found, mut looked_at) = (Vec::new(), 0);
         for _ in 0..PARTITIONS_AT_ONCE {
             let count = scan.count - looked_at;
