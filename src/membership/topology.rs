@@ -131,6 +131,12 @@ impl Topology {
         self.state.members.get(&id)
     }
 
+    /// Whether somebody is known and has not been removed: what is theirs is kept for them.
+    #[must_use]
+    pub fn is_present(&self, id: NodeId) -> bool {
+        self.member(id).is_some_and(|member| member.standing != Standing::Removed)
+    }
+
     /// Partitions of the ring.
     #[must_use]
     pub fn partitions(&self) -> u32 {

@@ -1,5 +1,6 @@
 //! The node as its sessions see it: somewhere to ask.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,11 +20,12 @@ use crate::key::Key;
 use crate::limits;
 use crate::membership::{ClusterState, Standing, Topology};
 use crate::random::Random;
-use crate::replica::Counters;
+use crate::replica::{Counters, HintTally};
 use crate::store::{Store, StoredKey};
 use crate::wire::greeting::Introduction;
 use crate::wire::messages::{
-    Control, ControlReply, Failure, FailureCode, NodeStatus, PeerStatus, Request, Response,
+    Control, ControlReply, Failure, FailureCode, HintStatus, NodeStatus, PeerStatus, Request,
+    Response,
 };
 
 /// How long one member may take over a question that is not about a key.
@@ -233,6 +235,7 @@ impl Node {
                 let count = (count as usize).min(limits::PAGE_KEYS);
                 self.keys(&bucket, Partition(partition), &after, count)
             }
+            Control::Hints => Ok(ControlReply::Hints(self.hints())),
             Control::Digest => {
                 let store = self.store.clone();
                 let scan = tokio::task::spawn_blocking(move || store.digest()).await;
@@ -510,6 +513,28 @@ impl Node {
             peers: peers.collect(),
             counters,
         }
+    }
+
+    /// What this node keeps for members that are away.
+    #[must_use]
+    pub fn hints(&self) -> Vec<HintStatus> {
+        let (topology, now) = (self.topology(), self.clock.now().wall);
+        let mut by_owner: BTreeMap<NodeId, HintTally> = BTreeMap::new();
+        for gauge in &self.gauges {
+            for (owner, tally) in &gauge.lock().expect("no holder of the lock panics").hints {
+                by_owner.entry(*owner).or_default().add(tally);
+            }
+        }
+        let status = |(owner, tally): (NodeId, HintTally)| HintStatus {
+            owner,
+            name: topology.member(owner).map_or(String::new(), |member| member.name().to_owned()),
+            count: tally.count,
+            bytes: tally.bytes,
+            oldest_ms: now.0.saturating_sub(tally.since.0),
+            rate: tally.rate,
+            dirty_partitions: tally.dirty_partitions,
+        };
+        by_owner.into_iter().map(status).collect()
     }
 
     /// `draining`, `forming`, `candidate`, `leaving`, `removed` or `serving`.

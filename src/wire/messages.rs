@@ -438,6 +438,8 @@ pub enum Control {
     },
     /// Digests of this node's objects, for tests that compare replicas: an XOR over all objects.
     Digest,
+    /// What this node keeps for members that are away.
+    Hints,
     /// Gives a bucket other settings.
     SetBucket {
         /// Its name.
@@ -488,6 +490,8 @@ pub enum ControlReply {
         /// XOR of `xxh3_128(key, object)` over them.
         digest: u128,
     },
+    /// To [`Control::Hints`]: what is kept, by member.
+    Hints(Vec<HintStatus>),
 }
 
 /// How a node is, and how it sees the others.
@@ -530,6 +534,25 @@ pub struct PeerStatus {
     pub up: bool,
     /// What it owns of the slots of the bucket `default`, in hundredths of a percent.
     pub share: u32,
+}
+
+/// What a node keeps for one member that is away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HintStatus {
+    /// The member.
+    pub owner: NodeId,
+    /// Its name, if it is known.
+    pub name: String,
+    /// Keys.
+    pub count: u64,
+    /// Bytes of their records.
+    pub bytes: u64,
+    /// Milliseconds since the first of those that are there was kept.
+    pub oldest_ms: u64,
+    /// Hints that this node delivers in a second now; 0 while the member is away.
+    pub rate: u64,
+    /// Partitions of which hints had to be let go for want of room.
+    pub dirty_partitions: u64,
 }
 
 /// Where a key is, and what each replica holds.

@@ -143,7 +143,8 @@ impl World {
         let dice = random.below(100);
         if dice < 36 {
             let (r, needed) = level(random, plan.n, 1);
-            let get = Get { key, r, pr: Level::Default, budget_ms, strict: true, trace: false };
+            let strict = !plan.sloppy || random.chance(20);
+            let get = Get { key, r, pr: Level::Default, budget_ms, strict, trace: false };
             self.invoke(number, Request::Get(get), None, needed);
             return;
         }
@@ -163,6 +164,7 @@ impl World {
             92..96 => (OBSERVED.0, Condition::Absent),
             _ => (OBSERVED.0, Condition::Present),
         };
+        let strict = !plan.sloppy || session.random.chance(20);
         clients.last_write += 1;
         let write_id = WriteId(clients.last_write);
         let value = (!is_delete).then(|| value(write_id, large));
@@ -176,7 +178,7 @@ impl World {
             ttl_ms: None,
             w,
             pw: Level::Default,
-            strict: true,
+            strict,
             budget_ms,
         };
         self.invoke(number, Request::Put(put), Some(basis.1), needed);
@@ -362,6 +364,8 @@ impl World {
         let record = &mut self.history.ops[op];
         record.context_out = Some(token);
         record.coordinator = coordinator;
+        // What fallbacks confirmed overlaps with no other quorum.
+        record.needed = record.needed.min(receipt.primaries);
         record.values = values;
         let is_read = record.kind == Kind::Get;
         if let Some(number) = session {

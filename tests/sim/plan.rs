@@ -27,6 +27,8 @@ pub enum Bug {
     ClaimsComplete,
     /// Replicas forget records of deleted keys after a while, each on its own.
     EarlyReaping,
+    /// What is kept for a member is dropped when it is sent, delivered or not.
+    ForgottenHint,
 }
 
 impl Bug {
@@ -38,6 +40,7 @@ impl Bug {
         (Self::OlderValue, &["P7"]),
         (Self::ClaimsComplete, &["P7"]),
         (Self::EarlyReaping, &["P2"]),
+        (Self::ForgottenHint, &["P1"]),
     ];
 }
 
@@ -133,6 +136,10 @@ pub struct Plan {
     /// Least W of any write: 2 where faults destroy data.
     pub w_least: u8,
     pub siblings_refuse: usize,
+    /// Most operations let fallbacks stand in.
+    pub sloppy: bool,
+    /// Bytes a shard keeps for one member that is away.
+    pub hint_bytes: u64,
     pub max_in_flight: usize,
     pub attempt: Duration,
     /// Mean time a client thinks between operations.
@@ -167,6 +174,8 @@ impl Plan {
             keys_last_write_wins: 1 + random.below(3),
             w_least: if destructive { 2 } else { 1 },
             siblings_refuse: if random.chance(25) { 6 } else { 100 },
+            sloppy: random.chance(60) || bug == Some(Bug::ForgottenHint),
+            hint_bytes: if random.chance(15) { 2_000 } else { 1 << 20 },
             max_in_flight: if random.chance(15) { 4 } else { 256 },
             attempt: Duration::from_millis(50 + random.below(150)),
             think: 0,
@@ -333,6 +342,7 @@ fn draw_faults(random: &mut Random, bug: Option<Bug>) -> Vec<Fault> {
     // A defect shows only where its occasion arises.
     let needed = match bug {
         Some(Bug::ReusedIncarnation | Bug::ClaimsComplete) => Some(Fault::S15Wipe),
+        Some(Bug::ForgottenHint) => Some(Fault::S1Halves),
         _ => None,
     };
     faults.extend(needed.filter(|fault| !faults.contains(fault)));

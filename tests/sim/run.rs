@@ -53,6 +53,7 @@ impl World {
         }
         self.wait(2 * SECOND);
         self.repair_victims();
+        self.drain_hints();
         self.read_everything();
         self.wait(4 * SECOND);
         self.history.final_disks = (0..self.plan.nodes).map(|node| self.contents(node)).collect();
@@ -70,6 +71,20 @@ impl World {
     fn wait(&mut self, span: u64) {
         let until = self.now + span;
         self.run(until, |_| false);
+    }
+
+    /// Waits until everybody has what was kept for them.
+    fn drain_hints(&mut self) {
+        let limit = self.now + 20 * SECOND;
+        let kept = |world: &Self| world.nodes.iter().any(|node| !node.disk.all_hints().is_empty());
+        self.wait(2 * SECOND);
+        self.run(limit, |world| !kept(world));
+        for number in 0..self.plan.nodes {
+            let left = self.nodes[number].disk.all_hints().len();
+            if left > 0 {
+                self.history.stuck.push(format!("n{number} still keeps {left} hints"));
+            }
+        }
     }
 
     /// Stands in for anti-entropy, which does not exist yet: every key is read through each of its

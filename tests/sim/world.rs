@@ -76,6 +76,19 @@ pub enum Event {
         shard: usize,
         key: StoredKey,
     },
+    Hints {
+        node: usize,
+        process: u32,
+        shard: usize,
+        owner: NodeId,
+        after: Option<StoredKey>,
+        bytes: usize,
+    },
+    Exchanged {
+        node: usize,
+        process: u32,
+        peer: NodeId,
+    },
     Leased {
         node: usize,
         process: u32,
@@ -118,6 +131,8 @@ impl Event {
             | Self::Turn { node, process, .. }
             | Self::Wake { node, process, .. }
             | Self::Loaded { node, process, .. }
+            | Self::Hints { node, process, .. }
+            | Self::Exchanged { node, process, .. }
             | Self::Leased { node, process, .. }
             | Self::Synced { node, process }
             | Self::Peer { node, process, .. }
@@ -176,7 +191,7 @@ impl World {
         let plan = &self.plan;
         let line = format!(
             "seed {}: {} nodes of {} shards, N={}, {} partitions, {} sessions, {}+{} keys, W>={}, \
-             faults {:?}, victim n{}, planted {:?}",
+             sloppy {}, faults {:?}, victim n{}, planted {:?}",
             plan.seed,
             plan.nodes,
             plan.shards,
@@ -186,6 +201,7 @@ impl World {
             plan.keys,
             plan.keys_last_write_wins,
             plan.w_least,
+            plan.sloppy,
             plan.faults,
             plan.victim,
             plan.bug
@@ -274,6 +290,19 @@ impl World {
                 let result = self.nodes[node].disk.read(&key);
                 self.input(node, shard, Input::Loaded { key, result });
             }
+            Event::Hints { node, shard, owner, after, bytes, .. } => {
+                let disk = &mut self.nodes[node].disk;
+                let result = disk.hints(owner, after.as_ref(), bytes);
+                if self.plan.bug == Some(Bug::ForgottenHint) {
+                    disk.forget_hints(result.as_deref().unwrap_or_default());
+                }
+                self.input(node, shard, Input::Hints { owner, result });
+            }
+            Event::Exchanged { node, peer, .. } => {
+                for shard in 0..self.plan.shards {
+                    self.input(node, shard, Input::Exchanged(peer));
+                }
+            }
             Event::Leased { node, shard, .. } => {
                 let actors = self.nodes[node].lease();
                 self.input(node, shard, Input::Actors(actors));
@@ -320,6 +349,13 @@ impl World {
             let shard = Shard::new(settings, Arc::clone(&self.topology), actors, seed);
             node.shards.push(Place::new(shard));
         }
+        let found = node.disk.all_hints();
+        for (key, bytes) in found {
+            let shard = usize::from(key.partition().0) % self.plan.shards;
+            let input = Input::HintFound { key, bytes, kept: WALL_EPOCH };
+            self.nodes[number].shards[shard].inbox.push(input);
+        }
+        let node = &self.nodes[number];
         let line = format!(
             "n{number} starts: incarnation {:?}, amnesiac {}",
             node.incarnation, node.amnesiac
@@ -382,6 +418,18 @@ impl World {
                     self.after(delay, Event::Loaded { node, process, shard, key });
                 }
                 Effect::Commit { batch, changes } => self.commit(node, shard, batch, changes),
+                Effect::ListHints { owner, after, bytes } => {
+                    let slow = self.nodes[node].disk.slow;
+                    let delay = 50 + self.random.below(2 * MS) + slow;
+                    let process = self.nodes[node].process;
+                    let event = Event::Hints { node, process, shard, owner, after, bytes };
+                    self.after(delay, event);
+                }
+                Effect::Exchange(peer) => {
+                    let delay = self.random.below(5 * MS);
+                    let process = self.nodes[node].process;
+                    self.after(delay, Event::Exchanged { node, process, peer });
+                }
                 Effect::LeaseActors => {
                     let delay = self.random.below(20 * MS);
                     let process = self.nodes[node].process;
@@ -498,6 +546,7 @@ impl World {
 fn settings(plan: &Plan, node: &Node, shard: u8) -> Settings {
     Settings {
         shard,
+        shards: plan.shards as u8,
         node: node.id,
         incarnation: node.incarnation,
         amnesiac: node.amnesiac,
@@ -511,6 +560,8 @@ fn settings(plan: &Plan, node: &Node, shard: u8) -> Settings {
         max_in_flight: plan.max_in_flight,
         breaker_failures: 5,
         breaker_open: Duration::from_millis(500),
+        hint_bytes_by_owner: plan.hint_bytes,
+        hint_bytes: 2 * plan.hint_bytes,
     }
 }
 
