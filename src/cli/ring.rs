@@ -97,17 +97,14 @@ fn show_partition(topology: &Topology, n: u8, partition: Partition, form: Form) 
     let primaries = topology.primaries(partition, n);
     let fallbacks = topology.fallbacks(partition, n);
     let slots = topology.slots(partition, n);
-    let successor_of = |id: &NodeId| {
-        let slot = slots.iter().find(|slot| slot.successor == Some(*id))?;
-        Some(slot.owner.map_or_else(|| "nobody".to_owned(), |owner| name_of(topology, owner)))
+    let changing = slots.iter().filter_map(|slot| Some((slot.successor?, slot.owner)));
+    let (successors, owners): (Vec<NodeId>, Vec<Option<NodeId>>) = changing.unzip();
+    let heir = |(id, owner): (_, &Option<NodeId>)| match owner {
+        Some(owner) => (id, format!("successor of {}", name_of(topology, *owner))),
+        None => (id, "successor".to_owned()),
     };
-    let successors: Vec<NodeId> = slots.iter().filter_map(|slot| slot.successor).collect();
     let roles = primaries.iter().map(|id| (id, "owner".to_owned()));
-    let roles = roles.chain(
-        successors
-            .iter()
-            .map(|id| (id, format!("successor of {}", successor_of(id).unwrap_or_default()))),
-    );
+    let roles = roles.chain(successors.iter().zip(&owners).map(heir));
     let roles = roles.chain(fallbacks.iter().map(|id| (id, "fallback".to_owned())));
     let row = |(at, (id, role)): (usize, (&NodeId, String))| {
         let member = topology.member(*id);
