@@ -199,8 +199,10 @@ impl Node {
             Control::Exchange(bytes) => {
                 let theirs =
                     ClusterState::decode(&bytes).map_err(|error| invalid(error.to_string()))?;
+                let topology = self.topology();
+                topology.state().admits(from).map_err(|error| invalid(error.to_string()))?;
                 // Of one that was removed nothing is taken, and from the answer it learns so.
-                let standing = self.topology().member(from).map(|entry| entry.standing);
+                let standing = topology.member(from).map(|entry| entry.standing);
                 if standing != Some(Standing::Removed) {
                     self.merge(theirs).await.map_err(|error| invalid(error.to_string()))?;
                 }
