@@ -209,6 +209,23 @@ impl Node {
             Control::CreateBucket { name, settings } => {
                 self.administer(|state| Ok(state.create_bucket(&name, settings)?)).await
             }
+            Control::SetBucket { name, settings } => {
+                self.administer(|state| Ok(state.set_bucket(&name, settings)?)).await
+            }
+            Control::StageChange { member, change, force } => {
+                let is_alive = |id| id == self.id || self.links.is_up(id);
+                self.administer(|state| Ok(state.stage(member, change, is_alive, force)?)).await
+            }
+            Control::CommitPlan { mark } => {
+                self.administer(|state| Ok(state.commit_plan(mark)?)).await
+            }
+            Control::AbortPlan => {
+                self.administer(|state| {
+                    state.abort_plan();
+                    Ok(())
+                })
+                .await
+            }
             Control::Status => Ok(ControlReply::Status(self.status())),
             Control::Explain { ref bucket, ref key } => {
                 let key = Key::new(bucket.as_bytes(), key).map_err(|e| invalid(e.to_string()))?;
@@ -471,7 +488,19 @@ impl Node {
         ] {
             counters.push((name.to_owned(), count.load(Ordering::Relaxed)));
         }
-        counters.push(("in_flight".to_owned(), self.in_flight() as u64));
+        let mut gauges = vec![
+            ("in_flight", self.in_flight() as u64),
+            ("slots_changing", topology.changing() as u64),
+            ("disk_used_bytes", self.store.estimated_bytes()),
+        ];
+        // A disk that cannot be asked is not known to be full.
+        let space = rustix::fs::statvfs(&self.config.node.data_dir);
+        gauges.extend(
+            space
+                .ok()
+                .map(|space| ("disk_free_bytes", space.f_bavail.saturating_mul(space.f_frsize))),
+        );
+        counters.extend(gauges.into_iter().map(|(name, value)| (name.to_owned(), value)));
         NodeStatus {
             id: self.id,
             name: self.config.node.name.clone(),

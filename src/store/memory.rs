@@ -115,6 +115,10 @@ impl Store for MemoryStore {
         Ok(own.fold((0, 0), |(keys, sum), (_, row)| (keys + 1, sum ^ row.digest)))
     }
 
+    fn estimated_bytes(&self) -> u64 {
+        self.rows().iter().map(|(key, row)| (key.as_bytes().len() + row.record.len()) as u64).sum()
+    }
+
     fn estimated_keys(&self) -> u64 {
         self.rows().keys().filter(|key| key.owner().is_none()).count() as u64
     }

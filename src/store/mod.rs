@@ -193,6 +193,9 @@ pub trait Store: Send + Sync {
     /// As [`Store::read`].
     fn digest(&self) -> Result<(u64, u128), StoreError>;
 
+    /// How many bytes the records take, roughly, without looking.
+    fn estimated_bytes(&self) -> u64;
+
     /// How many keys there are, roughly, without looking.
     fn estimated_keys(&self) -> u64;
 }

@@ -19,6 +19,7 @@ pub mod control;
 pub mod frame;
 pub mod greeting;
 pub mod messages;
+mod settings;
 
 use crate::codec::CodecError;
 use crate::key::KeyError;

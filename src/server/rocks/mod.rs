@@ -432,6 +432,13 @@ impl Store for RocksStore {
         Ok((keys, sum))
     }
 
+    fn estimated_bytes(&self) -> u64 {
+        // Some of the records are not in files yet.
+        let names = ["rocksdb.estimate-live-data-size", "rocksdb.cur-size-active-mem-table"];
+        let size = |name| self.db.property_int_value_cf(self.family(OBJECTS), name).ok().flatten();
+        names.into_iter().filter_map(size).sum()
+    }
+
     fn estimated_keys(&self) -> u64 {
         let name = "rocksdb.estimate-num-keys";
         let estimate = self.db.property_int_value_cf(self.family(DIGESTS), name);
