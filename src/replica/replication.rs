@@ -322,12 +322,16 @@ impl Replication {
         self.covered_slots().confirmed + fallbacks
     }
 
-    /// Who has it: those in slots, then fallbacks; and how many of the latter there are.
+    /// Who has it: the owner (or only successor) of each covered slot, then fallbacks; and how many
+    /// of the latter there are.
     pub(super) fn confirmed(&self) -> (Vec<NodeId>, usize) {
-        let stored = self.members.iter().filter(|(_, ack)| ack.is_stored());
-        let mut nodes: Vec<NodeId> = stored.map(|(node, _)| *node).collect();
-        // A successor confirms the slot of its owner, not one of its own.
-        nodes.truncate(self.slots.len());
+        let mut nodes: Vec<NodeId> = Vec::with_capacity(self.slots.len());
+        for slot in &self.slots {
+            let in_it = participants(std::slice::from_ref(slot));
+            if in_it.iter().all(|node| self.members[node].is_stored()) {
+                nodes.extend(in_it.first());
+            }
+        }
         let fallbacks = match self.needs.strict {
             true => Vec::new(),
             false => self.fallbacks(Ack::is_stored),

@@ -237,7 +237,7 @@ impl World {
     }
 
     fn attempt(&mut self, number: usize) {
-        let up: Vec<usize> = (0..self.plan.nodes).filter(|node| self.nodes[*node].up).collect();
+        let up: Vec<usize> = (0..self.nodes.len()).filter(|node| self.nodes[*node].up).collect();
         let session = &mut self.clients.sessions[number];
         let Some(doing) = &mut session.doing else { return };
         if up.is_empty() {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use ringdove::random::Random;
 
 use crate::history::Time;
+use crate::members::Change;
 
 pub const SECOND: Time = 1_000_000;
 pub const MS: Time = 1_000;
@@ -65,6 +66,7 @@ pub enum Fault {
     S16Restore,
     S17Clone,
     S18Clocks,
+    S19Change,
     S23Slow,
 }
 
@@ -84,6 +86,7 @@ impl Fault {
         Self::S12FailedSync,
         Self::S13Full,
         Self::S18Clocks,
+        Self::S19Change,
         Self::S23Slow,
     ];
     /// Those that destroy what was acknowledged. All of a run's strike one node, its victim.
@@ -120,6 +123,7 @@ pub enum Action {
     Skew(usize, i64),
     SlowDisk(usize, Time),
     SlowNode(usize, Time),
+    Change(Change),
 }
 
 /// A run, before it begins.
@@ -127,6 +131,8 @@ pub enum Action {
 pub struct Plan {
     pub seed: u64,
     pub nodes: usize,
+    /// Nodes that may join later.
+    pub spares: usize,
     pub shards: usize,
     pub partitions: u32,
     pub n: u8,
@@ -162,10 +168,12 @@ impl Plan {
             _ => 3,
         };
         let faults = draw_faults(&mut random, bug);
+        let spares = if faults.contains(&Fault::S19Change) { 2 } else { 0 };
         let destructive = faults.iter().any(|fault| Fault::DESTRUCTIVE.contains(fault));
         let mut plan = Self {
             seed,
             nodes,
+            spares,
             shards: 1 + random.below(2) as usize,
             partitions: 32 << random.below(2),
             n,
@@ -277,6 +285,7 @@ impl Plan {
                 let skew = random.below(2 * hour) as i64 - hour as i64;
                 actions.push((begin, Action::Skew(node, skew)));
             }
+            Fault::S19Change => actions.push((begin, Action::Change(self.change(random, node)))),
             Fault::S23Slow => {
                 if random.chance(50) {
                     let delay = 100 * MS + random.below(900 * MS);
@@ -286,6 +295,17 @@ impl Plan {
                     during(Action::SlowNode(node, delay), Action::SlowNode(node, 0));
                 }
             }
+        }
+    }
+
+    fn change(&self, random: &mut Random, node: usize) -> Change {
+        let spare = self.nodes + random.below(self.spares as u64) as usize;
+        match random.below(10) {
+            0..4 => Change::Join(spare),
+            4..6 => Change::Leave(node),
+            // What only the one that is gone had is lost with it.
+            6..8 if self.w_least > 9 => Change::Replace(self.victim, spare),
+            _ => Change::Weight(node, 50 << random.below(3)),
         }
     }
 
