@@ -5,6 +5,7 @@
 
 mod cluster;
 mod hostile;
+mod hung;
 mod kill;
 mod life;
 mod load;
