@@ -100,7 +100,10 @@ impl Driver {
                         self.shard.handle(now, input, &mut turn.effects);
                         turn.taken.push(taken);
                     }
-                    Mail::Stop => stopping = true,
+                    Mail::Stop => {
+                        self.shard.let_go(now, &mut turn.effects);
+                        stopping = true;
+                    }
                 }
             }
             if self.shard.next_deadline().is_some_and(|deadline| deadline <= now.instant) {

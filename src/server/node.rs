@@ -1,11 +1,11 @@
 //! The node as its sessions see it: somewhere to ask.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::clock::Clock;
 use super::cluster::{Cluster, ClusterError};
@@ -59,8 +59,8 @@ pub struct Node {
     pub gauges: Vec<Arc<Mutex<Gauge>>>,
     /// What its sessions have counted.
     pub traffic: Traffic,
-    /// Set once, when it is asked to stop.
-    pub draining: AtomicBool,
+    /// Turns true once, when it is asked to stop.
+    pub draining: watch::Sender<bool>,
     /// Where write ids come from.
     pub random: Mutex<Random>,
 }
@@ -100,7 +100,7 @@ impl Node {
     /// Why clients are not served now, if they are not.
     #[must_use]
     pub fn refusal(&self) -> Option<Failure> {
-        if self.draining.load(Ordering::Relaxed) {
+        if *self.draining.borrow() {
             let message = "this node is stopping and takes no new work; ask another";
             return Some(Failure::not_applied(FailureCode::Draining, message));
         }
@@ -366,7 +366,7 @@ impl Node {
         change: impl FnOnce(&mut ClusterState) -> Result<T, ClusterError>,
     ) -> Result<T, ClusterError> {
         let answer = self.cluster.change(change).await?;
-        self.links.keep(&self.cluster.others());
+        self.links.keep(|| self.cluster.others());
         Ok(answer)
     }
 
@@ -377,7 +377,7 @@ impl Node {
     pub async fn merge(&self, theirs: ClusterState) -> Result<(), ClusterError> {
         let standing = self.cluster.standing();
         self.cluster.merge(&theirs).await?;
-        self.links.keep(&self.cluster.others());
+        self.links.keep(|| self.cluster.others());
         if self.cluster.standing() != standing {
             self.report_standing();
         }
@@ -572,7 +572,7 @@ impl Node {
     pub fn state(&self) -> &'static str {
         match self.cluster.standing() {
             Standing::Removed => "removed",
-            _ if self.draining.load(Ordering::Relaxed) => "draining",
+            _ if *self.draining.borrow() => "draining",
             _ if !self.cluster.is_formed() => "forming",
             Standing::Member => "serving",
             other => other.name(),
