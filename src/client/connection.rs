@@ -93,12 +93,7 @@ impl Connection {
         Ok(Self::start(address, stream, rest, silence))
     }
 
-    fn start(
-        address: &str,
-        stream: TcpStream,
-        rest: BytesMut,
-        silence: Option<Duration>,
-    ) -> Self {
+    fn start(address: &str, stream: TcpStream, rest: BytesMut, silence: Option<Duration>) -> Self {
         let lanes = Lanes {
             out: BytesMut::new(),
             waiting: HashMap::new(),

@@ -46,7 +46,6 @@ struct Sample {
 pub struct Figures {
     pub count: usize,
     pub failed: usize,
-    pub median: Duration,
     pub p99: Duration,
     pub longest: Duration,
     /// The longest time in which no write was acknowledged.
@@ -75,19 +74,17 @@ impl Ledger {
         ends.extend([from, until.min(Instant::now()).max(from)]);
         ends.sort_unstable();
         let outage = ends.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default();
-        let percentile = |percent| took.get(took.len() * percent / 100).copied();
         Figures {
             count: samples.len(),
             failed: samples.iter().filter(|sample| !sample.is_done).count(),
-            median: percentile(50).unwrap_or_default(),
-            p99: percentile(99).unwrap_or_default(),
+            p99: took.get(took.len() * 99 / 100).copied().unwrap_or_default(),
             longest: took.last().copied().unwrap_or_default(),
             outage,
         }
     }
 
     /// Keys that somebody has written, acknowledged or not: all but the plain ones.
-    pub fn shared_keys(&self) -> Vec<String> {
+    pub fn other_keys(&self) -> Vec<String> {
         let sets = (0..SHARED).map(|shared| format!("shared-{shared}"));
         sets.chain(self.registers.lock().unwrap().keys().cloned()).collect()
     }
@@ -131,9 +128,12 @@ impl Load {
     pub fn with_readers(client: &Client, readers: u64) -> Self {
         let (ledger, stop) = (Arc::new(Ledger::default()), Arc::new(AtomicBool::new(false)));
         let bucket = client.bucket("default").unwrap();
+        // No two loads write the same names.
+        static LOADS: AtomicU64 = AtomicU64::new(0);
+        let of = LOADS.fetch_add(1, Ordering::Relaxed);
         let writer = |number| {
             let (ledger, stop, bucket) = (ledger.clone(), stop.clone(), bucket.clone());
-            tokio::spawn(async move { write(number, &bucket, &ledger, &stop).await })
+            tokio::spawn(async move { write((of, number), &bucket, &ledger, &stop).await })
         };
         let reader = |seed| {
             let (ledger, stop, bucket) = (ledger.clone(), stop.clone(), bucket.clone());
@@ -162,12 +162,12 @@ impl Load {
     }
 }
 
-async fn write(number: usize, bucket: &Bucket, ledger: &Ledger, stop: &AtomicBool) {
+async fn write((of, number): (u64, usize), bucket: &Bucket, ledger: &Ledger, stop: &AtomicBool) {
     for round in 0.. {
         if stop.load(Ordering::Relaxed) {
             return;
         }
-        let name = format!("writer-{number}-{round}");
+        let name = format!("writer-{of}-{number}-{round}");
         let began = Instant::now();
         if round % 10 == 0 {
             let shared = round / 10 % SHARED;
@@ -176,7 +176,7 @@ async fn write(number: usize, bucket: &Bucket, ledger: &Ledger, stop: &AtomicBoo
                 ledger.added.lock().unwrap().insert((shared, name));
             }
         } else if round % 10 == 5 {
-            let register = format!("register-{number}");
+            let register = format!("register-{of}-{number}");
             let answer = bucket.put(&register, round.to_string()).observed().await;
             if ledger.count(began, &answer) {
                 ledger.registers.lock().unwrap().insert(register, round as u64);
@@ -212,7 +212,8 @@ async fn look(seed: u64, bucket: &Bucket, ledger: &Ledger, stop: &AtomicBool) {
         let answer = bucket.get(&key).await;
         ledger.sample(began, false, &answer);
         let Ok(read) = answer else { continue };
-        let values: Vec<Vec<u8>> = read.values.as_slice().iter().map(|value| value.data.to_vec()).collect();
+        let values: Vec<Vec<u8>> =
+            read.values.as_slice().iter().map(|value| value.data.to_vec()).collect();
         match least {
             None => assert_eq!(values, [key.as_bytes()], "{key}"),
             Some(least) => assert!(newest(&values) >= Some(least), "{key}: {values:?} < {least}"),

@@ -4,12 +4,14 @@
 //! doing.
 
 mod cluster;
+mod failover;
 mod hostile;
 mod hung;
 mod kill;
 mod life;
 mod load;
 mod members;
+mod rejoin;
 
 use tokio::sync::{Mutex, MutexGuard};
 
