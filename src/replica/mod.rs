@@ -45,6 +45,7 @@ mod put;
 pub mod quorum;
 mod recent;
 mod shard;
+pub mod transfer;
 
 use std::ops::Range;
 use std::sync::Arc;

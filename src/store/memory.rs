@@ -59,6 +59,11 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    fn clear(&self, partition: Partition) -> Result<(), StoreError> {
+        self.rows().retain(|key, _| key.partition() != partition);
+        Ok(())
+    }
+
     fn page(
         &self,
         partition: Partition,

@@ -15,6 +15,7 @@ use crate::causality::{Dot, Hlc};
 use crate::ids::{NodeId, WriteId};
 use crate::key::Key;
 use crate::time::WallMs;
+use crate::wire::transfer::{TransferReply, TransferRequest, TransferStatus};
 
 /// How many replicas must answer. `PR` and `PW` use it too, with [`Level::Default`] for "none".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -472,6 +473,10 @@ pub enum Control {
     },
     /// Digests of this node's objects, for tests that compare replicas: an XOR over all objects.
     Digest,
+    /// A slot changes hands (between nodes).
+    Transfer(TransferRequest),
+    /// What moves to and from this node.
+    Transfers,
 }
 
 /// The answer to a [`Control`].
@@ -499,6 +504,10 @@ pub enum ControlReply {
         /// XOR of `xxh3_128(key, object)` over them.
         digest: u128,
     },
+    /// To [`Control::Transfer`].
+    Transfer(TransferReply),
+    /// To [`Control::Transfers`].
+    Transfers(TransferStatus),
 }
 
 /// How a node is, and how it sees the others.
