@@ -45,6 +45,7 @@ impl Node {
     fn with_disk(store: MemoryStore, incarnation: Incarnation) -> Self {
         let settings = Settings {
             shard: 0,
+            shards: 1,
             node: NODE,
             incarnation,
             amnesiac: false,
@@ -58,6 +59,8 @@ impl Node {
             fsync: true,
             breaker_failures: 5,
             breaker_open: Duration::from_secs(1),
+            hint_bytes_by_owner: 1 << 20,
+            hint_bytes: 1 << 20,
         };
         let actors = FIRST_ACTOR..FIRST_ACTOR + limits::ACTORS_LEASED;
         Self {

@@ -19,7 +19,7 @@ fn key(partition: u16, name: &[u8]) -> StoredKey {
 }
 
 fn change(key: &StoredKey, record: &[u8], digest: u128) -> Change {
-    Change { key: key.clone(), record: Bytes::copy_from_slice(record), digest }
+    Change { key: key.clone(), record: Some(Bytes::copy_from_slice(record)), digest }
 }
 
 fn put(store: &dyn Store, changes: Vec<Change>) {

@@ -54,10 +54,11 @@ fn show_shares(topology: &Topology, n: u8, form: Form) -> Ending {
     let version = topology.version();
     let _ = writeln!(
         text,
-        "\ncluster {}: {} partitions, {n} replicas of each, epoch {}",
+        "\ncluster {}: {} partitions, {n} replicas of each, epoch {}{}",
         topology.state().cluster,
         topology.partitions(),
-        version.epoch
+        version.epoch,
+        super::status::changing(topology)
     );
     form.answer(&text, || {
         let member = |share: &crate::ring::Share| {
@@ -79,6 +80,7 @@ fn show_shares(topology: &Topology, n: u8, form: Form) -> Ending {
             "partitions": topology.partitions(),
             "replicas": n,
             "epoch": version.epoch,
+            "changing": topology.changing(),
             "ring": format!("{:016x}", version.hash),
             "members": shares.iter().map(member).collect::<Vec<_>>(),
         })
@@ -94,13 +96,20 @@ fn show_partition(topology: &Topology, n: u8, partition: Partition, form: Form) 
     }
     let primaries = topology.primaries(partition, n);
     let fallbacks = topology.fallbacks(partition, n);
-    let roles = primaries.iter().map(|id| (id, "primary"));
-    let roles = roles.chain(fallbacks.iter().map(|id| (id, "fallback")));
-    let row = |(at, (id, role)): (usize, (&NodeId, &str))| {
+    let slots = topology.slots(partition, n);
+    let changing = slots.iter().filter_map(|slot| Some((slot.successor?, slot.owner)));
+    let (successors, owners): (Vec<NodeId>, Vec<Option<NodeId>>) = changing.unzip();
+    let heir = |(id, owner): (_, &Option<NodeId>)| match owner {
+        Some(owner) => (id, format!("successor of {}", name_of(topology, *owner))),
+        None => (id, "successor".to_owned()),
+    };
+    let roles = primaries.iter().map(|id| (id, "owner".to_owned()));
+    let roles = roles.chain(successors.iter().zip(&owners).map(heir));
+    let roles = roles.chain(fallbacks.iter().map(|id| (id, "fallback".to_owned())));
+    let row = |(at, (id, role)): (usize, (&NodeId, String))| {
         let member = topology.member(*id);
         let (address, zone) =
             member.map_or_else(Default::default, |m| (m.address().to_owned(), m.zone().to_owned()));
-        let role = role.to_owned();
         vec![(at + 1).to_string(), role, name_of(topology, *id), address, zone]
     };
     let rows = roles.enumerate().map(row).collect();
@@ -113,6 +122,7 @@ fn show_partition(topology: &Topology, n: u8, partition: Partition, form: Form) 
         json!({
             "partition": partition.0,
             "primaries": named(primaries),
+            "successors": named(&successors),
             "fallbacks": named(&fallbacks),
         })
     })?;

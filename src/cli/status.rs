@@ -9,7 +9,7 @@ use super::args::{Asked, Status};
 use super::cluster::{ask_all, connect};
 use super::exit::{Ending, Exit};
 use super::output::{Form, table};
-use super::quantity::{percent, rough_span};
+use super::quantity::{counted, percent, rough_span};
 use crate::client::{self, Client, NodeStatus, Topology, TopologyVersion, direct};
 use crate::ids::NodeId;
 use crate::limits;
@@ -66,9 +66,9 @@ fn rows(
     answers.into_iter().zip(views).map(row).collect()
 }
 
-/// A cluster state in six letters: the same letters, the same state.
+/// A cluster state in five letters: the same letters, the same state.
 fn ring_mark(version: TopologyVersion) -> String {
-    format!("{:06x}", version.hash & 0x00ff_ffff)
+    format!("{:05x}", version.hash & 0x000f_ffff)
 }
 
 impl Row {
@@ -118,8 +118,17 @@ fn text(topology: &Topology, rows: &[Row]) -> String {
     let up = rows.iter().filter(|row| row.answer.is_ok()).count();
     let rings = if rings(rows).len() > 1 { "they go by DIFFERENT rings" } else { "one ring" };
     let cluster = &topology.state().cluster;
-    let _ = writeln!(text, "cluster {cluster}: {up} of {} nodes answer, {rings}", rows.len());
+    let (all, changing) = (rows.len(), changing(topology));
+    let _ = writeln!(text, "cluster {cluster}: {up} of {all} nodes answer, {rings}{changing}");
     text
+}
+
+/// How much is still to change hands, where anything is.
+pub(super) fn changing(topology: &Topology) -> String {
+    match topology.changing() {
+        0 => String::new(),
+        slots => format!(", {} changing hands", counted(slots, "slot")),
+    }
 }
 
 fn rings(rows: &[Row]) -> BTreeSet<TopologyVersion> {
@@ -156,6 +165,7 @@ fn document(topology: &Topology, rows: &[Row]) -> Value {
     };
     json!({
         "cluster": topology.state().cluster,
+        "changing": topology.changing(),
         "nodes": rows.iter().map(node).collect::<Vec<_>>(),
         "one_ring": rings(rows).len() <= 1,
     })

@@ -85,6 +85,16 @@ fn too_late(address: &str, timeout: Duration) -> Error {
 }
 
 fn changes_something(request: &Request) -> bool {
-    let changing = matches!(request, Request::Put(_) | Request::Write(_));
-    changing || matches!(request, Request::Control(Control::CreateBucket { .. }))
+    match request {
+        Request::Put(_) | Request::Write(_) => true,
+        Request::Get(_) | Request::Read(_) => false,
+        Request::Control(control) => matches!(
+            control,
+            Control::CreateBucket { .. }
+                | Control::SetBucket { .. }
+                | Control::StageChange { .. }
+                | Control::CommitPlan { .. }
+                | Control::AbortPlan
+        ),
+    }
 }

@@ -75,10 +75,11 @@ pub use resolve::{LastWriteWins, MaxBy, Resolve, Union};
 pub use update::{Change, Update, Updated};
 pub use write::{Delete, Put, Write, Written};
 
-pub use crate::ids::WriteId;
+pub use crate::ids::{NodeId, WriteId};
 pub use crate::membership::Topology;
 pub use crate::wire::messages::{
-    BucketSettings, Conflicts, Explanation, Hop, Level, NodeStatus, Receipt, TopologyVersion, Value,
+    BucketSettings, Conflicts, Explanation, Hop, Level, NodeStatus, PlannedChange, Receipt,
+    TopologyVersion, Value,
 };
 
 use budget::RetryBudget;
@@ -139,11 +140,7 @@ impl Client {
     /// [`Kind::Exists`] when it is there with other settings; nothing was changed.
     pub async fn create_bucket(&self, name: &str, settings: BucketSettings) -> Result<()> {
         let message = Control::CreateBucket { name: name.to_owned(), settings };
-        let created = self.inner.control(Effect::Administers, message, |reply| match reply {
-            ControlReply::Ok => Some(()),
-            _ => None,
-        });
-        let created = created.await;
+        let created = self.administer(message).await;
         if created.is_ok() || matches!(&created, Err(error) if error.kind() == Kind::Exists) {
             self.hear_of(name).await?;
         }
@@ -151,6 +148,53 @@ impl Client {
             Err(_) if self.topology().bucket(name) == Some(&settings) => Ok(()),
             created => created,
         }
+    }
+
+    /// Gives a bucket other settings. Its replica count cannot be changed.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] when there is none of that name, or the settings make no sense; nothing was
+    /// changed.
+    pub async fn set_bucket(&self, name: &str, settings: BucketSettings) -> Result<()> {
+        self.administer(Control::SetBucket { name: name.to_owned(), settings }).await
+    }
+
+    /// Adds a change of the members to the plan; nothing moves before it is committed. A member
+    /// that answers is replaced only with `force`.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] when the change makes no sense; nothing was changed.
+    pub async fn stage_change(
+        &self,
+        member: NodeId,
+        change: PlannedChange,
+        force: bool,
+    ) -> Result<()> {
+        self.administer(Control::StageChange { member, change, force }).await
+    }
+
+    /// Makes everything happen that is planned; with a `mark`, only the plan which has that mark.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] when nothing is planned, or another plan; nothing was changed.
+    pub async fn commit_plan(&self, mark: Option<u64>) -> Result<()> {
+        self.administer(Control::CommitPlan { mark }).await
+    }
+
+    /// Forgets everything that is planned.
+    ///
+    /// # Errors
+    /// When no node answers.
+    pub async fn abort_plan(&self) -> Result<()> {
+        self.administer(Control::AbortPlan).await
+    }
+
+    async fn administer(&self, message: Control) -> Result<()> {
+        let done = self.inner.control(Effect::Administers, message, |reply| match reply {
+            ControlReply::Ok => Some(()),
+            _ => None,
+        });
+        done.await
     }
 
     /// Looks for news until they contain the bucket, which exists: nodes tell each other soon.

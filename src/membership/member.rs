@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Register;
 use crate::ids::NodeId;
 use crate::limits;
+use crate::wire::messages::PlannedChange;
 
 /// How to reach a member. Written by the member itself, when it starts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -41,24 +42,6 @@ impl Standing {
             Self::Removed => "removed",
         }
     }
-}
-
-/// What an operator has staged for a member; it happens when the plan is committed.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum PlannedChange {
-    /// The candidate becomes a member.
-    Join,
-    /// The member hands over what it owns, and is removed.
-    Leave,
-    /// Another weight, in hundredths of a normal member.
-    Weight(u32),
-    /// Another zone.
-    Zone(String),
-    /// The candidate becomes a member in the place of another, which is removed at once.
-    Replace {
-        /// The member that will not come back.
-        dead: NodeId,
-    },
 }
 
 /// One member. Each part merges on its own, so concurrent changes of different things survive.

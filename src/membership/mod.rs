@@ -19,25 +19,34 @@
 //!
 //! A state begins *unformed*: nodes that start together enter themselves as candidates, and once
 //! as many know each other as the cluster begins with, each of them forms it, alone and with the
-//! same result. From then on ownership changes by [`ClusterState::hand_over`] only
+//! same result. From then on the members change by plans ([`ClusterState::stage`], [`preview`],
+//! [`ClusterState::commit_plan`]), and ownership by [`ClusterState::hand_over`] only
 //! (docs/adr/0009-slots.md).
 
 mod buckets;
 mod changes;
 mod encoding;
 mod member;
+mod plan;
 mod register;
 mod slots;
+mod staging;
 mod state;
 mod topology;
 
+#[cfg(test)]
+mod plan_tests;
 #[cfg(test)]
 mod tests;
 
 pub use buckets::BucketError;
 pub use changes::HandOver;
-pub use member::{Contact, MemberEntry, PlannedChange, Standing};
+pub use member::{Contact, MemberEntry, Standing};
+pub use plan::{MemberFacts, Moves, Plan, ShareChange, Warning, preview};
 pub use register::Register;
 pub use slots::{Owner, SlotTable};
+pub use staging::PlanError;
 pub use state::{BucketEntry, ClusterState, StateError};
 pub use topology::{Slot, Topology};
+
+pub use crate::wire::messages::PlannedChange;

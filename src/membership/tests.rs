@@ -8,13 +8,13 @@ use crate::limits;
 use crate::random::Random;
 use crate::wire::messages::BucketSettings;
 
-const PARTITIONS: u32 = 64;
+pub(super) const PARTITIONS: u32 = 64;
 
-fn id(number: u128) -> NodeId {
+pub(super) fn id(number: u128) -> NodeId {
     NodeId(number)
 }
 
-fn candidate(number: u128) -> MemberEntry {
+pub(super) fn candidate(number: u128) -> MemberEntry {
     let contact = Contact {
         name: format!("n{number}"),
         address: format!("10.0.0.{number}:7400"),
@@ -24,7 +24,7 @@ fn candidate(number: u128) -> MemberEntry {
 }
 
 /// A state that has not formed.
-fn forming(numbers: &[u128]) -> ClusterState {
+pub(super) fn forming(numbers: &[u128]) -> ClusterState {
     let mut state = ClusterState::new("test", PARTITIONS);
     for number in numbers {
         state.enter(id(*number), candidate(*number));
@@ -32,36 +32,41 @@ fn forming(numbers: &[u128]) -> ClusterState {
     state
 }
 
-fn formed(numbers: &[u128]) -> ClusterState {
+pub(super) fn formed(numbers: &[u128]) -> ClusterState {
     let mut state = forming(numbers);
     assert!(state.form(numbers.len()));
     state
 }
 
 /// The state with one more member, which owns nothing yet.
-fn joined(mut state: ClusterState, number: u128) -> ClusterState {
+pub(super) fn joined(mut state: ClusterState, number: u128) -> ClusterState {
     state.enter(id(number), candidate(number));
     state.members.get_mut(&id(number)).unwrap().standing = Standing::Member;
     state
 }
 
-fn standing(mut state: ClusterState, number: u128, standing: Standing) -> ClusterState {
+pub(super) fn standing(mut state: ClusterState, number: u128, standing: Standing) -> ClusterState {
     state.members.get_mut(&id(number)).unwrap().standing = standing;
     state
 }
 
-fn merged(left: &ClusterState, right: &ClusterState) -> ClusterState {
+pub(super) fn merged(left: &ClusterState, right: &ClusterState) -> ClusterState {
     let mut left = left.clone();
     left.merge(right).unwrap();
     left
 }
 
-fn partitions() -> impl Iterator<Item = Partition> {
+pub(super) fn partitions() -> impl Iterator<Item = Partition> {
     (0..PARTITIONS).map(|number| Partition(number as u16))
 }
 
 /// Gives slots with a successor to it, `most` of them, in an order drawn from `random`.
-fn move_some(state: &mut ClusterState, n: u8, most: usize, random: &mut Random) -> usize {
+pub(super) fn move_some(
+    state: &mut ClusterState,
+    n: u8,
+    most: usize,
+    random: &mut Random,
+) -> usize {
     let mut moved = 0;
     while moved < most {
         let topology = Topology::new(state.clone());
@@ -336,6 +341,25 @@ fn who_replaces_a_member_gets_exactly_its_places() {
             match was.owner == Some(id(2)) {
                 true => assert_eq!((is.owner, is.successor), (None, Some(id(9)))),
                 false => assert_eq!(is, was),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_replacement_leaves_what_is_changing_hands_already_as_it_is() {
+    let state = joined(formed(&[1, 2, 3, 4]), 5);
+    let before = Topology::new(state.clone());
+    let mut state = standing(joined(state, 9), 2, Standing::Removed);
+    state.members.get_mut(&id(9)).unwrap().placed_as.set(id(2));
+    let after = Topology::new(state);
+    for partition in partitions() {
+        for (was, is) in before.slots(partition, 3).iter().zip(after.slots(partition, 3)) {
+            if was.owner != Some(id(2)) {
+                assert_eq!(is, was);
+            } else {
+                // Where 5 is to have what 2 owned, 9 is not wanted.
+                assert_eq!((is.owner, is.successor), (None, was.successor.or(Some(id(9)))));
             }
         }
     }

@@ -9,10 +9,11 @@
 //! ```
 //!
 //! Members that the ring wants and that own no slot are paired with the slots whose owner it does
-//! not want, or that have none: slots in order, members in order of preference. A pair that is
-//! done leaves the other pairs as they are.
+//! not want, or that have none: first whoever has replaced a member with what was that member's,
+//! then slots in order with members in order of preference. A pair that is done leaves the other
+//! pairs as they are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::Xxh3;
@@ -51,7 +52,8 @@ struct Basis {
     ring_members: Vec<RingMember>,
     /// The member at each ring id.
     places: BTreeMap<NodeId, NodeId>,
-    removed: BTreeSet<NodeId>,
+    /// Who was removed, each with who stands in its place on the ring.
+    removed: BTreeMap<NodeId, Option<NodeId>>,
 }
 
 /// Who should own what and who does, for one replica count.
@@ -85,13 +87,15 @@ impl Topology {
     }
 
     fn compute(state: ClusterState, earlier: Option<&Self>) -> Self {
+        let places = state.places();
         let removed = state.members.iter();
         let removed = removed.filter(|(_, entry)| entry.standing == Standing::Removed);
+        let removed = removed.map(|(id, entry)| (*id, places.get(&entry.placed_as.value).copied()));
         let basis = Basis {
             partitions: state.partitions,
             ring_members: state.ring_members(),
-            places: state.places(),
-            removed: removed.map(|(id, _)| *id).collect(),
+            removed: removed.collect(),
+            places,
         };
         let earlier = earlier.filter(|earlier| *earlier.basis == basis);
         let basis = earlier.map_or_else(|| Arc::new(basis), |earlier| earlier.basis.clone());
@@ -125,6 +129,12 @@ impl Topology {
     #[must_use]
     pub fn member(&self, id: NodeId) -> Option<&MemberEntry> {
         self.state.members.get(&id)
+    }
+
+    /// Whether somebody is known and has not been removed: what is theirs is kept for them.
+    #[must_use]
+    pub fn is_present(&self, id: NodeId) -> bool {
+        self.member(id).is_some_and(|member| member.standing != Standing::Removed)
     }
 
     /// Partitions of the ring.
@@ -246,20 +256,25 @@ impl Placement {
 
 impl Placed {
     /// Pairs the slots with whom the ring wants: `list`, in order of preference.
-    fn new(owners: &[Owner], list: &[NodeId], removed: &BTreeSet<NodeId>) -> Self {
+    fn new(owners: &[Owner], list: &[NodeId], removed: &BTreeMap<NodeId, Option<NodeId>>) -> Self {
         let mut slots: Vec<Slot> = Vec::with_capacity(owners.len());
         for Owner { version, value } in owners {
             let is_first = |id: &NodeId| !slots.iter().any(|slot| slot.owner == Some(*id));
-            let owner = value.filter(|id| !removed.contains(id) && is_first(id));
+            let owner = value.filter(|id| !removed.contains_key(id) && is_first(id));
             slots.push(Slot { owner, successor: None, version: *version });
         }
         while slots.len() > list.len() && slots.last().is_some_and(|slot| slot.owner.is_none()) {
             slots.pop();
         }
         let is_owner = |id: &NodeId| slots.iter().any(|slot| slot.owner == Some(*id));
-        let newcomers: Vec<NodeId> = list.iter().copied().filter(|id| !is_owner(id)).collect();
+        let mut newcomers: Vec<NodeId> = list.iter().copied().filter(|id| !is_owner(id)).collect();
+        for (slot, owner) in slots.iter_mut().zip(owners) {
+            let heir = owner.value.and_then(|owner| *removed.get(&owner)?);
+            let heir = newcomers.iter().position(|newcomer| Some(*newcomer) == heir);
+            slot.successor = heir.map(|heir| newcomers.remove(heir));
+        }
         let is_wanted = |slot: &Slot| slot.owner.is_some_and(|owner| list.contains(&owner));
-        let open = slots.iter_mut().filter(|slot| !is_wanted(slot));
+        let open = slots.iter_mut().filter(|slot| !is_wanted(slot) && slot.successor.is_none());
         for (slot, newcomer) in open.zip(newcomers) {
             slot.successor = Some(newcomer);
         }

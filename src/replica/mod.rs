@@ -39,12 +39,17 @@ mod counters;
 mod explain;
 mod forward;
 mod get;
+mod handoff;
+mod hints;
 mod keys;
 mod peers;
 mod put;
 pub mod quorum;
 mod recent;
+mod records;
+mod replication;
 mod shard;
+mod strain;
 pub mod transfer;
 
 use std::ops::Range;
@@ -54,12 +59,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use counters::Counters;
+pub use hints::HintTally;
 pub use shard::Shard;
 
 use crate::ids::{Incarnation, NodeId};
 use crate::membership::Topology;
-use crate::store::{Batch, StoreError, StoredKey};
-use crate::time::Instant;
+use crate::store::{Batch, Entry, StoreError, StoredKey};
+use crate::time::{Instant, WallMs};
 use crate::wire::messages::{Request, Response};
 
 /// What a shard is told once, when it is made.
@@ -68,6 +74,8 @@ pub struct Settings {
     /// Which of the node's shards it is. Stands in the top byte of the numbers of the requests it
     /// sends, so that the driver knows whose the answers are.
     pub shard: u8,
+    /// How many shards the node has. Partition p belongs to shard p modulo this.
+    pub shards: u8,
     /// The node.
     pub node: NodeId,
     /// The span of the node's life that dots are bound to.
@@ -94,6 +102,10 @@ pub struct Settings {
     pub breaker_failures: u32,
     /// How long it is left alone.
     pub breaker_open: Duration,
+    /// Bytes this shard may keep for one member that is away.
+    pub hint_bytes_by_owner: u64,
+    /// Bytes it may keep for all of them.
+    pub hint_bytes: u64,
 }
 
 /// Whoever waits for an answer: a number that means something to the driver only.
@@ -145,6 +157,24 @@ pub enum Input {
     Connected(NodeId),
     /// The connection to the peer is gone, and with it whatever was under way on it.
     Disconnected(NodeId),
+    /// [`Effect::ListHints`] is done.
+    Hints {
+        /// Whom they are kept for.
+        owner: NodeId,
+        /// What is kept, in key order, also that of other shards.
+        result: Result<Vec<Entry>, StoreError>,
+    },
+    /// At the start: a hint that is on the disk.
+    HintFound {
+        /// Its key, with its owner.
+        key: StoredKey,
+        /// Bytes of its record.
+        bytes: usize,
+        /// When it was kept, as far as that is known.
+        kept: WallMs,
+    },
+    /// [`Effect::Exchange`] is done, or has failed. What it brought came before this.
+    Exchanged(NodeId),
     /// Take no new work from clients.
     Drain,
 }
@@ -183,6 +213,18 @@ pub enum Effect {
         /// The changes.
         changes: Batch,
     },
+    /// Read what is kept for `owner`, behind `after`, then say [`Input::Hints`].
+    ListHints {
+        /// Whom it is kept for.
+        owner: NodeId,
+        /// Where to begin.
+        after: Option<StoredKey>,
+        /// About how many bytes of records.
+        bytes: usize,
+    },
+    /// This peer goes by other slots: exchange cluster states with it, then say
+    /// [`Input::Exchanged`].
+    Exchange(NodeId),
     /// Numbers for new actors are running low: lease some more, then say [`Input::Actors`].
     LeaseActors,
     /// Something an operator should know.

@@ -20,7 +20,9 @@ use tokio::sync::oneshot;
 
 use super::mailbox::{Mail, Mailbox};
 use crate::ids::NodeId;
-use crate::membership::{BucketError, ClusterState, MemberEntry, Standing, StateError, Topology};
+use crate::membership::{
+    BucketError, ClusterState, MemberEntry, PlanError, Standing, StateError, Topology,
+};
 
 /// The file's name within the data directory.
 const FILE: &str = "cluster";
@@ -77,6 +79,9 @@ pub enum ClusterError {
     /// A bucket cannot be created or changed so.
     #[error(transparent)]
     Bucket(#[from] BucketError),
+    /// A change of the members cannot be made so.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
 }
 
 impl Cluster {

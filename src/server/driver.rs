@@ -3,7 +3,7 @@
 //! One turn takes everything that is waiting, gives the disk at most one batch, and wakes each
 //! connection it has something for once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -17,19 +17,22 @@ use super::mailbox::{Ask, Mail, Mailbox};
 use super::mark::Mark;
 use super::outbox::Outbox;
 use super::reply::ReplyTo;
+use crate::ids::NodeId;
 use crate::limits;
-use crate::replica::{Counters, Effect, Input, Notice, Origin, Shard};
+use crate::replica::{Counters, Effect, HintTally, Input, Notice, Origin, Shard};
 use crate::store::{Cached, Store, StoreError, StoredKey};
 use crate::wire::codec;
 use crate::wire::messages::{Failure, FailureCode, Request, Response};
 
 /// What a shard shows of itself after each turn.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Gauge {
     /// What it has counted.
     pub counters: Counters,
     /// Operations under way.
     pub in_flight: usize,
+    /// What it keeps for members that are away.
+    pub hints: BTreeMap<NodeId, HintTally>,
 }
 
 /// What a driver works with.
@@ -52,6 +55,8 @@ pub struct Driver {
     pub links: Arc<Links>,
     /// Where numbers for actors come from.
     pub mark: Arc<Mark>,
+    /// Told of peers that go by other slots.
+    pub exchanges: tokio::sync::mpsc::UnboundedSender<NodeId>,
     /// What it shows of itself.
     pub gauge: Arc<Mutex<Gauge>>,
 }
@@ -108,8 +113,11 @@ impl Driver {
                 outbox.wake();
             }
             turn.taken.clear();
-            let gauge =
-                Gauge { counters: self.shard.counters(), in_flight: self.shard.in_flight() };
+            let gauge = Gauge {
+                counters: self.shard.counters(),
+                in_flight: self.shard.in_flight(),
+                hints: self.shard.hints(),
+            };
             *self.gauge.lock().expect("no holder of the lock panics") = gauge;
         }
     }
@@ -131,6 +139,12 @@ impl Driver {
                     Effect::Commit { batch, changes } => {
                         self.committer.submit(self.index, batch, changes);
                     }
+                    Effect::ListHints { owner, after, bytes } => {
+                        self.loader.list_hints(self.index, owner, after, bytes);
+                    }
+                    Effect::Exchange(node) => {
+                        let _ = self.exchanges.send(node);
+                    }
                     Effect::LeaseActors => self.lease(),
                     Effect::Notice(notice) => report(&notice),
                 }
@@ -138,14 +152,7 @@ impl Driver {
         }
     }
 
-    fn send(
-        &mut self,
-        turn: &mut Turn,
-        to: crate::ids::NodeId,
-        id: u64,
-        forwarded: bool,
-        request: &Request,
-    ) {
+    fn send(&mut self, turn: &mut Turn, to: NodeId, id: u64, forwarded: bool, request: &Request) {
         let flags = if forwarded { crate::wire::frame::FORWARDED } else { 0 };
         let Some(outbox) = self.links.outbox(to) else { return };
         let mut oversize = None;

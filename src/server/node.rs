@@ -1,5 +1,6 @@
 //! The node as its sessions see it: somewhere to ask.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,11 +20,12 @@ use crate::key::Key;
 use crate::limits;
 use crate::membership::{ClusterState, Standing, Topology};
 use crate::random::Random;
-use crate::replica::Counters;
+use crate::replica::{Counters, HintTally};
 use crate::store::{Store, StoredKey};
 use crate::wire::greeting::Introduction;
 use crate::wire::messages::{
-    Control, ControlReply, Failure, FailureCode, NodeStatus, PeerStatus, Request, Response,
+    Control, ControlReply, Failure, FailureCode, HintStatus, NodeStatus, PeerStatus, Request,
+    Response,
 };
 
 /// How long one member may take over a question that is not about a key.
@@ -207,6 +209,23 @@ impl Node {
             Control::CreateBucket { name, settings } => {
                 self.administer(|state| Ok(state.create_bucket(&name, settings)?)).await
             }
+            Control::SetBucket { name, settings } => {
+                self.administer(|state| Ok(state.set_bucket(&name, settings)?)).await
+            }
+            Control::StageChange { member, change, force } => {
+                let is_alive = |id| id == self.id || self.links.is_up(id);
+                self.administer(|state| Ok(state.stage(member, change, is_alive, force)?)).await
+            }
+            Control::CommitPlan { mark } => {
+                self.administer(|state| Ok(state.commit_plan(mark)?)).await
+            }
+            Control::AbortPlan => {
+                self.administer(|state| {
+                    state.abort_plan();
+                    Ok(())
+                })
+                .await
+            }
             Control::Status => Ok(ControlReply::Status(self.status())),
             Control::Explain { ref bucket, ref key } => {
                 let key = Key::new(bucket.as_bytes(), key).map_err(|e| invalid(e.to_string()))?;
@@ -216,6 +235,7 @@ impl Node {
                 let count = (count as usize).min(limits::PAGE_KEYS);
                 self.keys(&bucket, Partition(partition), &after, count)
             }
+            Control::Hints => Ok(ControlReply::Hints(self.hints())),
             Control::Digest => {
                 let store = self.store.clone();
                 let scan = tokio::task::spawn_blocking(move || store.digest()).await;
@@ -468,7 +488,19 @@ impl Node {
         ] {
             counters.push((name.to_owned(), count.load(Ordering::Relaxed)));
         }
-        counters.push(("in_flight".to_owned(), self.in_flight() as u64));
+        let mut gauges = vec![
+            ("in_flight", self.in_flight() as u64),
+            ("slots_changing", topology.changing() as u64),
+            ("disk_used_bytes", self.store.estimated_bytes()),
+        ];
+        // A disk that cannot be asked is not known to be full.
+        let space = rustix::fs::statvfs(&self.config.node.data_dir);
+        gauges.extend(
+            space
+                .ok()
+                .map(|space| ("disk_free_bytes", space.f_bavail.saturating_mul(space.f_frsize))),
+        );
+        counters.extend(gauges.into_iter().map(|(name, value)| (name.to_owned(), value)));
         NodeStatus {
             id: self.id,
             name: self.config.node.name.clone(),
@@ -481,6 +513,28 @@ impl Node {
             peers: peers.collect(),
             counters,
         }
+    }
+
+    /// What this node keeps for members that are away.
+    #[must_use]
+    pub fn hints(&self) -> Vec<HintStatus> {
+        let (topology, now) = (self.topology(), self.clock.now().wall);
+        let mut by_owner: BTreeMap<NodeId, HintTally> = BTreeMap::new();
+        for gauge in &self.gauges {
+            for (owner, tally) in &gauge.lock().expect("no holder of the lock panics").hints {
+                by_owner.entry(*owner).or_default().add(tally);
+            }
+        }
+        let status = |(owner, tally): (NodeId, HintTally)| HintStatus {
+            owner,
+            name: topology.member(owner).map_or(String::new(), |member| member.name().to_owned()),
+            count: tally.count,
+            bytes: tally.bytes,
+            oldest_ms: now.0.saturating_sub(tally.since.0),
+            rate: tally.rate,
+            dirty_partitions: tally.dirty_partitions,
+        };
+        by_owner.into_iter().map(status).collect()
     }
 
     /// `draining`, `forming`, `candidate`, `leaving`, `removed` or `serving`.

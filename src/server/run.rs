@@ -31,6 +31,8 @@ use crate::membership::{ClusterState, Contact, MemberEntry, Standing};
 use crate::random::Random;
 use crate::replica::{Input, Settings, Shard};
 use crate::store::Store;
+use crate::store::record::Record;
+use crate::time::WallMs;
 use crate::wire::greeting::Introduction;
 use crate::wire::messages::BucketSettings;
 
@@ -38,6 +40,8 @@ use crate::wire::messages::BucketSettings;
 const FORMING_EVERY: Duration = Duration::from_millis(300);
 /// How often a node compares its cluster state with another's for no particular reason.
 const EXCHANGE_EVERY: Duration = Duration::from_secs(5);
+/// Bytes of hints that are read at once when they are counted at the start.
+const HINTS_PAGE_BYTES: usize = 1 << 20;
 /// How long the threads may take to end once nothing is under way.
 const STOP_WITHIN: Duration = Duration::from_secs(1);
 
@@ -85,6 +89,8 @@ impl Running {
         let clock = Clock::start();
         let (node, connections) = assemble(config, &disk, clock)?;
         let store: Arc<dyn Store> = disk.store.clone();
+        let (exchanges, wanted) = tokio::sync::mpsc::unbounded_channel();
+        report_hints(store.as_ref(), &node.mailboxes)?;
         let (committer, committing) = Committer::start(store.clone(), node.mailboxes.clone());
         let loader = Loader::start(&store, &node.mailboxes);
         let mut shards = Vec::new();
@@ -102,6 +108,7 @@ impl Running {
                 committer: committer.clone(),
                 links: node.links.clone(),
                 mark: disk.mark.clone(),
+                exchanges: exchanges.clone(),
                 gauge: node.gauges[index].clone(),
             };
             shards.push(driver.start());
@@ -110,6 +117,7 @@ impl Running {
         ports.serve(&node);
         tokio::spawn(exchange_on_connect(node.clone(), connections));
         tokio::spawn(exchange_now_and_then(node.clone()));
+        tokio::spawn(exchange_when_stale(node.clone(), wanted));
         tokio::spawn(meet(node.clone()));
         let (name, id) = (&node.config.node.name, node.id);
         let frames = &node.config.listen.address;
@@ -321,10 +329,13 @@ fn open_cluster(config: &Config, disk: &Disk, mailboxes: Vec<Arc<Mailbox>>) -> R
 }
 
 fn shard_settings(node: &Node, index: usize) -> Settings {
-    let (requests, limits) = (&node.config.requests, &node.config.limits);
+    let (requests, limits, hints) =
+        (&node.config.requests, &node.config.limits, &node.config.hints);
+    let shards = node.mailboxes.len() as u64;
     let millis = |ms: u32| Duration::from_millis(u64::from(ms));
     Settings {
         shard: u8::try_from(index).expect("the configuration allows few shards"),
+        shards: u8::try_from(node.mailboxes.len()).expect("the configuration allows few shards"),
         node: node.id,
         incarnation: node.incarnation,
         amnesiac: node.amnesiac,
@@ -338,6 +349,8 @@ fn shard_settings(node: &Node, index: usize) -> Settings {
         max_in_flight: requests.max_in_flight.div_ceil(node.mailboxes.len()),
         breaker_failures: requests.breaker_failures,
         breaker_open: millis(requests.breaker_open_ms),
+        hint_bytes_by_owner: (hints.mb_by_member << 20) / shards,
+        hint_bytes: (hints.mb << 20) / shards,
     }
 }
 
@@ -349,6 +362,46 @@ async fn exchange_on_connect(node: Arc<Node>, mut connections: Connections) {
         if node.topology().version() != before {
             node.exchange_with_all().await;
         }
+    }
+}
+
+/// Tells the shards what the disk keeps for others, before they do anything else.
+fn report_hints(store: &dyn Store, mailboxes: &[Arc<Mailbox>]) -> Result<()> {
+    for owner in store.hint_owners()? {
+        let mut after = None;
+        loop {
+            let page = store.hints(owner, after.as_ref(), HINTS_PAGE_BYTES)?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.key.clone());
+            for entry in page {
+                let (key, bytes) = (entry.key, entry.record.len());
+                // When it was kept: not before its latest write was made.
+                let object = Record::decode(entry.record).map(|record| record.object);
+                let object = object.and_then(crate::causality::Object::decode);
+                let kept = object.map_or(WallMs(0), |object| object.latest_hlc().wall());
+                let shard = usize::from(key.partition().0) % mailboxes.len();
+                let found = Input::HintFound { key, bytes, kept };
+                mailboxes[shard].post([Mail::Input(found)]);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Exchanges states with members that went by other slots than a shard of this node, and tells the
+/// shards.
+async fn exchange_when_stale(
+    node: Arc<Node>,
+    mut wanted: tokio::sync::mpsc::UnboundedReceiver<NodeId>,
+) {
+    while let Some(peer) = wanted.recv().await {
+        let node = node.clone();
+        tokio::spawn(async move {
+            node.exchange_with(peer).await;
+            for mailbox in &node.mailboxes {
+                mailbox.post([Mail::Input(Input::Exchanged(peer))]);
+            }
+        });
     }
 }
 

@@ -11,6 +11,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use super::settings::{BucketSettings, Conflicts, PlannedChange};
+
 use crate::causality::{Dot, Hlc};
 use crate::ids::{NodeId, WriteId};
 use crate::key::Key;
@@ -401,42 +403,6 @@ impl Failure {
     }
 }
 
-/// How a bucket treats writes that did not see each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Conflicts {
-    /// Keeps them all until a writer that saw all replaces them.
-    Siblings,
-    /// Keeps the one with the latest timestamp and drops the others.
-    LastWriteWins,
-}
-
-/// The settings of a bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct BucketSettings {
-    /// Replicas of each key, 1 to 13.
-    pub n: u8,
-    /// Replicas that must answer a read, unless it says otherwise.
-    pub r: Level,
-    /// Replicas that must confirm a write, unless it says otherwise.
-    pub w: Level,
-    /// What happens to concurrent writes.
-    pub conflicts: Conflicts,
-    /// Milliseconds after which a value reads as absent, unless the write says otherwise.
-    pub ttl_ms: Option<u64>,
-}
-
-impl Default for BucketSettings {
-    fn default() -> Self {
-        Self {
-            n: crate::limits::REPLICAS_DEFAULT,
-            r: Level::Quorum,
-            w: Level::Quorum,
-            conflicts: Conflicts::Siblings,
-            ttl_ms: None,
-        }
-    }
-}
-
 /// A request that is not hot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Control {
@@ -473,6 +439,31 @@ pub enum Control {
     },
     /// Digests of this node's objects, for tests that compare replicas: an XOR over all objects.
     Digest,
+    /// What this node keeps for members that are away.
+    Hints,
+    /// Gives a bucket other settings.
+    SetBucket {
+        /// Its name.
+        name: String,
+        /// All its settings.
+        settings: BucketSettings,
+    },
+    /// Stages a change of the members: it becomes part of the plan.
+    StageChange {
+        /// Whom it concerns.
+        member: NodeId,
+        /// What is to happen.
+        change: PlannedChange,
+        /// Replace a member although it answers.
+        force: bool,
+    },
+    /// Makes everything happen that is planned.
+    CommitPlan {
+        /// The mark of the plan that is meant; none for whatever is planned.
+        mark: Option<u64>,
+    },
+    /// Forgets everything that is planned.
+    AbortPlan,
     /// A slot changes hands (between nodes).
     Transfer(TransferRequest),
     /// What moves to and from this node.
@@ -504,6 +495,8 @@ pub enum ControlReply {
         /// XOR of `xxh3_128(key, object)` over them.
         digest: u128,
     },
+    /// To [`Control::Hints`]: what is kept, by member.
+    Hints(Vec<HintStatus>),
     /// To [`Control::Transfer`].
     Transfer(TransferReply),
     /// To [`Control::Transfers`].
@@ -550,6 +543,25 @@ pub struct PeerStatus {
     pub up: bool,
     /// What it owns of the slots of the bucket `default`, in hundredths of a percent.
     pub share: u32,
+}
+
+/// What a node keeps for one member that is away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HintStatus {
+    /// The member.
+    pub owner: NodeId,
+    /// Its name, if it is known.
+    pub name: String,
+    /// Keys.
+    pub count: u64,
+    /// Bytes of their records.
+    pub bytes: u64,
+    /// Milliseconds since the first of those that are there was kept.
+    pub oldest_ms: u64,
+    /// Hints that this node delivers in a second now; 0 while the member is away.
+    pub rate: u64,
+    /// Partitions of which hints had to be let go for want of room.
+    pub dirty_partitions: u64,
 }
 
 /// Where a key is, and what each replica holds.

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -46,33 +46,33 @@ impl Cluster {
         let ports: Vec<[u16; 3]> = (0..count).map(|_| free_ports()).collect();
         let seeds: Vec<String> =
             ports.iter().map(|[frames, ..]| format!("\"127.0.0.1:{frames}\"")).collect();
-        let node = |(index, [frames, text, admin]): (usize, &[u16; 3])| {
-            let home = directory.path().join(format!("node-{index}"));
-            fs::create_dir(&home).unwrap();
-            let address = |port: &u16| format!("127.0.0.1:{port}");
-            let config = format!(
-                "[node]\nname = \"node-{index}\"\ndata_dir = \".\"\n\
-                 [cluster]\npartitions = 64\nseeds = [{}]\ninitial_members = {count}\n\
-                 replicas = {}\n\
-                 [listen]\naddress = \"{}\"\ntext = \"{}\"\nadmin = \"{}\"\n\
-                 [storage]\ncache_mb = 16\nmemtable_mb = 16\n{extra}",
-                seeds.join(", "),
-                count.min(3),
-                address(frames),
-                address(text),
-                address(admin),
-            );
-            fs::write(home.join("ringdove.toml"), config).unwrap();
-            Node {
-                frames: address(frames),
-                text: address(text),
-                admin: address(admin),
-                home,
-                process: None,
-            }
+        let seeds = seeds.join(", ");
+        let node = |(index, ports): (usize, &[u16; 3])| {
+            Node::prepare(directory.path(), index, ports, &seeds, count, extra)
         };
         let nodes = ports.iter().enumerate().map(node).collect();
         Self { directory, nodes }
+    }
+
+    /// Starts one more node, which has the others for its seeds and has never met them.
+    pub fn start_newcomer(&mut self) -> usize {
+        let seeds: Vec<String> =
+            self.nodes.iter().map(|node| format!("\"{}\"", node.frames)).collect();
+        let index = self.nodes.len();
+        let mut node =
+            Node::prepare(self.directory.path(), index, &free_ports(), &seeds.join(", "), 1, "");
+        node.start();
+        self.nodes.push(node);
+        index
+    }
+
+    /// Waits until the log of a node says this.
+    pub async fn wait_log(&self, index: usize, what: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.nodes[index].log().contains(what) {
+            assert!(Instant::now() < deadline, "node {index} does not say {what:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     pub fn wait_ready(&mut self, index: usize) {
@@ -110,12 +110,40 @@ impl Cluster {
         }
     }
 
-    pub fn path(&self) -> &std::path::Path {
+    pub fn path(&self) -> &Path {
         self.directory.path()
     }
 }
 
 impl Node {
+    /// Writes a configuration.
+    fn prepare(
+        directory: &Path,
+        index: usize,
+        [frames, text, admin]: &[u16; 3],
+        seeds: &str,
+        initial_members: usize,
+        extra: &str,
+    ) -> Self {
+        let home = directory.join(format!("node-{index}"));
+        fs::create_dir(&home).unwrap();
+        let address = |port: &u16| format!("127.0.0.1:{port}");
+        let config = format!(
+            "[node]\nname = \"node-{index}\"\ndata_dir = \".\"\n\
+             [cluster]\npartitions = 64\nseeds = [{seeds}]\ninitial_members = {initial_members}\n\
+             replicas = {}\n\
+             [listen]\naddress = \"{}\"\ntext = \"{}\"\nadmin = \"{}\"\n\
+             [storage]\ncache_mb = 16\nmemtable_mb = 16\n{extra}",
+            initial_members.min(3),
+            address(frames),
+            address(text),
+            address(admin),
+        );
+        fs::write(home.join("ringdove.toml"), config).unwrap();
+        let (frames, text, admin) = (address(frames), address(text), address(admin));
+        Self { frames, text, admin, home, process: None }
+    }
+
     pub fn start(&mut self) {
         let log = File::options().create(true).append(true).open(self.home.join("log")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_ringdove"))
@@ -156,6 +184,24 @@ impl Node {
             }
             assert!(began.elapsed() < PATIENCE, "it does not stop:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Whether it was started, and has not been stopped since.
+    pub fn has_started(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Waits until this node is connected to the one that has these frames.
+    pub async fn wait_connected_to(&self, frames: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let peers = self.status().await.peers;
+            if peers.iter().any(|peer| peer.address == frames && peer.up) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{peers:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 

@@ -8,6 +8,7 @@ mod hostile;
 mod kill;
 mod life;
 mod load;
+mod members;
 
 use tokio::sync::{Mutex, MutexGuard};
 

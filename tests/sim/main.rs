@@ -12,6 +12,7 @@ mod clients;
 mod disk;
 mod faults;
 mod history;
+mod members;
 mod network;
 mod node;
 mod plan;

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
+use std::sync::Arc;
 
 use ringdove::ids::{Incarnation, NodeId};
+use ringdove::membership::{ClusterState, Topology};
 use ringdove::replica::{Input, Shard};
 
 use crate::disk::Disk;
@@ -15,10 +17,15 @@ const ACTORS_LEASED: u64 = 24;
 
 pub struct Node {
     pub id: NodeId,
+    /// What it knows of the cluster. Durable.
+    pub state: ClusterState,
+    pub topology: Arc<Topology>,
     /// Which of its processes this is; messages for earlier ones are dropped, as their
     /// connections are.
     pub process: u32,
     pub up: bool,
+    /// It was replaced, and never comes back.
+    pub gone: bool,
     pub paused: bool,
     /// What happens to it once it is resumed.
     pub held: VecDeque<Event>,
@@ -54,11 +61,14 @@ impl Place {
 }
 
 impl Node {
-    pub fn new(id: NodeId, nodes: usize, incarnation: Incarnation) -> Self {
+    pub fn new(id: NodeId, nodes: usize, incarnation: Incarnation, state: ClusterState) -> Self {
         Self {
             id,
+            topology: Arc::new(Topology::new(state.clone())),
+            state,
             process: 0,
             up: false,
+            gone: false,
             paused: false,
             held: VecDeque::new(),
             started: 0,

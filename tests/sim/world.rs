@@ -19,19 +19,18 @@ use ringdove::causality::Dot;
 use ringdove::ids::{Incarnation, NodeId};
 use ringdove::key::Key;
 use ringdove::limits;
-use ringdove::membership::{ClusterState, Contact, MemberEntry, Topology};
+use ringdove::membership::{ClusterState, Standing, Topology};
 use ringdove::random::Random;
 use ringdove::replica::{Effect, Input, Notice, Origin, Settings, Shard};
 use ringdove::store::StoredKey;
 use ringdove::time::{Instant, Now, WallMs};
 use ringdove::wire::codec;
 use ringdove::wire::frame;
-use ringdove::wire::messages::{
-    Basis, BucketSettings, Conflicts, Held, HeldObject, Level, Request, Response,
-};
+use ringdove::wire::messages::{Basis, Failure, FailureCode, Held, HeldObject, Request, Response};
 
 use crate::clients::Clients;
 use crate::history::{Fact, History, Time, WALL_EPOCH};
+use crate::members;
 use crate::network::Network;
 use crate::node::{Node, Place};
 use crate::plan::{Bug, MS, Plan};
@@ -76,6 +75,27 @@ pub enum Event {
         shard: usize,
         key: StoredKey,
     },
+    Hints {
+        node: usize,
+        process: u32,
+        shard: usize,
+        owner: NodeId,
+        after: Option<StoredKey>,
+        bytes: usize,
+    },
+    Exchanged {
+        node: usize,
+        process: u32,
+        peer: NodeId,
+    },
+    State {
+        to: usize,
+        process: u32,
+        from: (usize, u32),
+        state: Box<ClusterState>,
+        is_answer: bool,
+    },
+    Gossip,
     Leased {
         node: usize,
         process: u32,
@@ -115,9 +135,12 @@ impl Event {
     fn belongs_to(&self) -> Option<(usize, u32)> {
         match self {
             Self::Deliver { to: node, process, .. }
+            | Self::State { to: node, process, .. }
             | Self::Turn { node, process, .. }
             | Self::Wake { node, process, .. }
             | Self::Loaded { node, process, .. }
+            | Self::Hints { node, process, .. }
+            | Self::Exchanged { node, process, .. }
             | Self::Leased { node, process, .. }
             | Self::Synced { node, process }
             | Self::Peer { node, process, .. }
@@ -136,6 +159,7 @@ pub struct World {
     pub network: Network,
     pub nodes: Vec<Node>,
     numbers: BTreeMap<NodeId, usize>,
+    /// How the cluster began; partitions of keys never change.
     pub topology: Arc<Topology>,
     pub clients: Clients,
     pub history: History,
@@ -148,17 +172,26 @@ pub struct World {
 impl World {
     pub fn new(plan: Plan) -> Self {
         let mut random = Random::new(plan.seed);
-        let ids: Vec<NodeId> = (0..plan.nodes).map(|_| NodeId(random.next_u128())).collect();
-        let topology = Arc::new(Topology::new(cluster(&plan, &ids)));
-        let node = |id: &NodeId| Node::new(*id, plan.nodes, Incarnation(random.next_u64()));
-        let nodes: Vec<Node> = ids.iter().map(node).collect();
+        let all = plan.nodes + plan.spares;
+        let ids: Vec<NodeId> = (0..all).map(|_| NodeId(random.next_u128())).collect();
+        let formed = members::formed(&plan, &ids[..plan.nodes]);
+        let topology = Arc::new(Topology::new(formed.clone()));
+        let node = |(number, id): (usize, &NodeId)| {
+            let mut state = formed.clone();
+            if number >= plan.nodes {
+                state = ClusterState::new("simulated", plan.partitions);
+                state.enter(*id, members::candidate(*id, number));
+            }
+            Node::new(*id, all, Incarnation(random.next_u64()), state)
+        };
+        let nodes: Vec<Node> = ids.iter().enumerate().map(node).collect();
         let clients = Clients::new(&plan, &mut random);
         let mut world = Self {
             now: 0,
             queue: BTreeMap::new(),
             sequence: 0,
             random,
-            network: Network::new(plan.nodes),
+            network: Network::new(all),
             nodes,
             numbers: ids.into_iter().enumerate().map(|(number, id)| (id, number)).collect(),
             topology,
@@ -176,7 +209,7 @@ impl World {
         let plan = &self.plan;
         let line = format!(
             "seed {}: {} nodes of {} shards, N={}, {} partitions, {} sessions, {}+{} keys, W>={}, \
-             faults {:?}, victim n{}, planted {:?}",
+             sloppy {}, faults {:?}, victim n{}, planted {:?}",
             plan.seed,
             plan.nodes,
             plan.shards,
@@ -186,6 +219,7 @@ impl World {
             plan.keys,
             plan.keys_last_write_wins,
             plan.w_least,
+            plan.sloppy,
             plan.faults,
             plan.victim,
             plan.bug
@@ -199,14 +233,19 @@ impl World {
             if key.bucket() == "lww" {
                 self.history.last_write_wins.push(name.clone());
             }
-            self.history.primaries.insert(name, primaries);
         }
     }
 
     pub fn primaries(&self, key: &Key) -> Vec<usize> {
         let partition = self.topology.partition(key);
-        let primaries = self.topology.primaries(partition, self.plan.n);
+        let primaries = self.newest().primaries(partition, self.plan.n);
         primaries.iter().map(|id| self.numbers[id]).collect()
+    }
+
+    /// The topology that knows most.
+    pub fn newest(&self) -> &Topology {
+        let topologies = self.nodes.iter().map(|node| &node.topology);
+        topologies.max_by_key(|topology| topology.version()).expect("there are nodes")
     }
 
     pub fn stored_key(&self, key: &Key) -> StoredKey {
@@ -274,6 +313,23 @@ impl World {
                 let result = self.nodes[node].disk.read(&key);
                 self.input(node, shard, Input::Loaded { key, result });
             }
+            Event::Hints { node, shard, owner, after, bytes, .. } => {
+                let disk = &mut self.nodes[node].disk;
+                let result = disk.hints(owner, after.as_ref(), bytes);
+                if self.plan.bug == Some(Bug::ForgottenHint) {
+                    disk.forget_hints(result.as_deref().unwrap_or_default());
+                }
+                self.input(node, shard, Input::Hints { owner, result });
+            }
+            Event::Exchanged { node, peer, .. } => {
+                for shard in 0..self.plan.shards {
+                    self.input(node, shard, Input::Exchanged(peer));
+                }
+            }
+            Event::State { to, from, state, is_answer, .. } => {
+                self.take_state(to, from, &state, is_answer);
+            }
+            Event::Gossip => self.gossip(),
             Event::Leased { node, shard, .. } => {
                 let actors = self.nodes[node].lease();
                 self.input(node, shard, Input::Actors(actors));
@@ -317,9 +373,16 @@ impl World {
             let settings = settings(&self.plan, node, shard as u8);
             let actors = node.lease();
             let seed = seed.wrapping_add(shard as u64);
-            let shard = Shard::new(settings, Arc::clone(&self.topology), actors, seed);
+            let shard = Shard::new(settings, Arc::clone(&node.topology), actors, seed);
             node.shards.push(Place::new(shard));
         }
+        let found = node.disk.all_hints();
+        for (key, bytes) in found {
+            let shard = usize::from(key.partition().0) % self.plan.shards;
+            let input = Input::HintFound { key, bytes, kept: WALL_EPOCH };
+            self.nodes[number].shards[shard].inbox.push(input);
+        }
+        let node = &self.nodes[number];
         let line = format!(
             "n{number} starts: incarnation {:?}, amnesiac {}",
             node.incarnation, node.amnesiac
@@ -363,7 +426,7 @@ impl World {
         self.carry_out(node, shard, effects);
     }
 
-    fn carry_out(&mut self, node: usize, shard: usize, effects: Vec<Effect>) {
+    pub fn carry_out(&mut self, node: usize, shard: usize, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
                 Effect::Respond { to, response } => self.respond(node, to, &response),
@@ -382,6 +445,14 @@ impl World {
                     self.after(delay, Event::Loaded { node, process, shard, key });
                 }
                 Effect::Commit { batch, changes } => self.commit(node, shard, batch, changes),
+                Effect::ListHints { owner, after, bytes } => {
+                    let slow = self.nodes[node].disk.slow;
+                    let delay = 50 + self.random.below(2 * MS) + slow;
+                    let process = self.nodes[node].process;
+                    let event = Event::Hints { node, process, shard, owner, after, bytes };
+                    self.after(delay, event);
+                }
+                Effect::Exchange(peer) => self.exchange(node, peer),
                 Effect::LeaseActors => {
                     let delay = self.random.below(20 * MS);
                     let process = self.nodes[node].process;
@@ -479,6 +550,13 @@ impl World {
             Request::Write(write) => &write.key,
             Request::Control(_) => unreachable!("the simulator asks for no control messages"),
         };
+        let is_serving = matches!(self.standing(to), Standing::Member | Standing::Leaving);
+        if from == Sender::Client && !is_serving {
+            let message = "this node serves no clients";
+            let refused = Failure::not_applied(FailureCode::Draining, message);
+            self.respond(to, origin, &Response::Failed(refused));
+            return;
+        }
         let key = self.stored_key(key);
         if let Some(object) = self.first_states.get(&(to, key.clone()))
             && matches!(request, Request::Read(_))
@@ -498,6 +576,7 @@ impl World {
 fn settings(plan: &Plan, node: &Node, shard: u8) -> Settings {
     Settings {
         shard,
+        shards: plan.shards as u8,
         node: node.id,
         incarnation: node.incarnation,
         amnesiac: node.amnesiac,
@@ -511,26 +590,7 @@ fn settings(plan: &Plan, node: &Node, shard: u8) -> Settings {
         max_in_flight: plan.max_in_flight,
         breaker_failures: 5,
         breaker_open: Duration::from_millis(500),
+        hint_bytes_by_owner: plan.hint_bytes,
+        hint_bytes: 2 * plan.hint_bytes,
     }
-}
-
-fn cluster(plan: &Plan, ids: &[NodeId]) -> ClusterState {
-    let mut state = ClusterState::new("simulated", plan.partitions);
-    for (number, id) in ids.iter().enumerate() {
-        let contact = Contact {
-            name: format!("n{number}"),
-            address: format!("10.0.0.{number}:7400"),
-            text_address: String::new(),
-        };
-        let zone = format!("zone-{}", number % 3);
-        state.enter(*id, MemberEntry::candidate(*id, contact, &zone, limits::WEIGHT_NORMAL));
-    }
-    let buckets = [("sib", Conflicts::Siblings), ("lww", Conflicts::LastWriteWins)];
-    for (name, conflicts) in buckets {
-        let (r, w) = (Level::Quorum, Level::Quorum);
-        let settings = BucketSettings { n: plan.n, r, w, conflicts, ttl_ms: None };
-        assert!(state.add_bucket(name, settings));
-    }
-    state.form(ids.len());
-    state
 }

@@ -130,14 +130,27 @@ impl Values {
         };
         let (name, bytes) = (self.text(40), self.bytes(200).to_vec());
         let (partition, count) = (self.number() as u16, self.number() as u32);
+        let (member, force) = (self.node(), self.flag());
+        let mark = force.then(|| self.number());
+        let change = self.one_of(&[
+            PlannedChange::Join,
+            PlannedChange::Leave,
+            PlannedChange::Weight(count),
+            PlannedChange::Zone(name.clone()),
+            PlannedChange::Replace { dead: NodeId(partition.into()) },
+        ]);
         Request::Control(self.one_of(&[
             Control::Topology,
             Control::Exchange(bytes.clone()),
             Control::CreateBucket { name: name.clone(), settings },
             Control::Status,
             Control::Explain { bucket: name.clone(), key: bytes.clone() },
-            Control::Keys { bucket: name, partition, after: bytes, count },
+            Control::Keys { bucket: name.clone(), partition, after: bytes, count },
             Control::Digest,
+            Control::SetBucket { name: name.clone(), settings },
+            Control::StageChange { member, change, force },
+            Control::CommitPlan { mark },
+            Control::AbortPlan,
         ]))
     }
 

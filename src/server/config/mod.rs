@@ -45,6 +45,8 @@ pub struct Config {
     pub requests: Requests,
     /// The largest things it takes.
     pub limits: Limits,
+    /// What it keeps for members that are away.
+    pub hints: Hints,
     /// What it writes about itself.
     pub log: Log,
 }
@@ -175,6 +177,16 @@ pub struct Limits {
     pub siblings_refuse: usize,
     /// Connections of all protocols together.
     pub connections: usize,
+}
+
+/// `[hints]`: what this node keeps for members that are away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hints {
+    /// MiB for all of them together.
+    pub mb: u64,
+    /// MiB for one of them.
+    pub mb_by_member: u64,
 }
 
 /// `[log]`: what this node writes about itself.
@@ -341,6 +353,12 @@ impl Default for Limits {
             siblings_refuse: limits::SIBLINGS_REFUSE,
             connections: 10_000,
         }
+    }
+}
+
+impl Default for Hints {
+    fn default() -> Self {
+        Hints { mb: 4096, mb_by_member: 2048 }
     }
 }
 

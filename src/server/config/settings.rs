@@ -90,6 +90,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("limits.siblings_warn", Kind::Whole(1, SIBLINGS_MAX)),
     setting("limits.siblings_refuse", Kind::Whole(1, SIBLINGS_MAX)),
     setting("limits.connections", Kind::Whole(1, 1_000_000)),
+    setting("hints.mb", Kind::Whole(0, 1024 * 1024)),
+    setting("hints.mb_by_member", Kind::Whole(0, 1024 * 1024)),
     setting("log.level", Kind::Filter),
 ];
 

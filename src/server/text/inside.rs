@@ -8,7 +8,7 @@ use super::cursors::Place;
 use super::settings::Settings;
 use crate::ids::Partition;
 use crate::limits;
-use crate::membership::MemberEntry;
+use crate::membership::{MemberEntry, Topology};
 use crate::resp::command::Scan;
 use crate::resp::{Command, Reply, glob};
 use crate::wire::messages::{
@@ -32,7 +32,7 @@ impl Inside {
             Command::Explain { key } => self.explain(&key).await,
             Command::Ring => Ok(self.ring()),
             Command::Nodes => self.control(Control::Status).await.map(|reply| match reply {
-                ControlReply::Status(status) => nodes(&status),
+                ControlReply::Status(status) => nodes(&status, &self.server.node.topology()),
                 _ => answers::unexpected(),
             }),
             Command::Digest => self.control(Control::Digest).await.map(|reply| match reply {
@@ -168,13 +168,15 @@ fn replica(view: &ReplicaView) -> Reply {
     ])
 }
 
-fn nodes(status: &NodeStatus) -> Reply {
+fn nodes(status: &NodeStatus, topology: &Topology) -> Reply {
+    let standing = |id| topology.member(id).map_or("", |entry| entry.standing.name()).to_owned();
     let peers = status.peers.iter().map(|peer| {
         Reply::map([
             ("node", Reply::text(peer.id.to_string())),
             ("name", Reply::text(peer.name.clone())),
             ("address", Reply::text(peer.address.clone())),
             ("zone", Reply::text(peer.zone.clone())),
+            ("standing", Reply::text(standing(peer.id))),
             ("up", Reply::Integer(i64::from(peer.up))),
             ("share", Reply::Integer(i64::from(peer.share))),
         ])
