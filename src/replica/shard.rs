@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::core::{Core, Event, OpId, Status};
 use super::counters::Counters;
 use super::explain::ExplainOp;
+use super::fence::Fence;
 use super::forward::Forward;
 use super::get::GetOp;
 use super::handoff::{self, Handoff};
@@ -34,6 +35,7 @@ pub struct Shard {
     pub(super) core: Core,
     pub(super) keys: Keys,
     handoff: Handoff,
+    pub(super) fences: Vec<Fence>,
     pub(super) ops: BTreeMap<OpId, Op>,
     /// Operations whose client has its answer, and that still wait for stragglers to mend or to
     /// confirm. They hold nobody up; at the bound the oldest is let go.
@@ -68,7 +70,7 @@ impl Shard {
         let (ops, stragglers) = (BTreeMap::new(), BTreeMap::new());
         let (keys, handoff) = (Keys::default(), Handoff::default());
         let last_op = handoff::OPERATION;
-        Self { core, keys, handoff, ops, stragglers, last_op, draining: false }
+        Self { core, keys, handoff, fences: Vec::new(), ops, stragglers, last_op, draining: false }
     }
 
     /// Takes one input; appends what is to be done.
@@ -88,7 +90,11 @@ impl Shard {
                     }
                 }
             }
-            Input::Loaded { key, result } => self.loaded(&key, result),
+            Input::Loaded { key, result } => {
+                self.loaded(&key, result);
+                self.loaded_before_fences(&key);
+            }
+            Input::Fence { from, view } => self.fence(from, view),
             Input::Committed { batch, result } => {
                 self.core.committed(batch, &result);
                 self.keys.settled(batch);
@@ -151,6 +157,12 @@ impl Shard {
     #[must_use]
     pub fn hints(&self) -> BTreeMap<NodeId, HintTally> {
         self.core.hints.tallies(self.core.now.wall)
+    }
+
+    /// The recent 99th percentile of what this node's clients wait for.
+    #[must_use]
+    pub fn p99(&self) -> Duration {
+        self.core.strain.p99()
     }
 
     /// Operations whose clients wait.

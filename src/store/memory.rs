@@ -63,7 +63,7 @@ impl Store for MemoryStore {
     }
 
     fn clear(&self, partition: Partition) -> Result<(), StoreError> {
-        self.rows().retain(|key, _| key.partition() != partition);
+        self.rows().retain(|key, _| key.owner().is_some() || key.partition() != partition);
         Ok(())
     }
 

@@ -9,6 +9,7 @@ mod kill;
 mod life;
 mod load;
 mod members;
+mod transfer;
 
 use tokio::sync::{Mutex, MutexGuard};
 

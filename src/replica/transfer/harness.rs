@@ -486,7 +486,7 @@ impl World {
             let object = object(&ids);
             let digest = digest_of(&key, &object);
             let record = Record { mint: None, object }.encode();
-            let change = Change { key: stored, record, digest };
+            let change = Change { key: stored, record: Some(record), digest };
             node.store.commit(&[Batch { changes: vec![change] }]).unwrap();
             match staged.then {
                 Then::Ack { write, to } => {
