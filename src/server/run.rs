@@ -238,7 +238,7 @@ fn assemble(config: Config, disk: &Disk, clock: Clock) -> Result<(Arc<Node>, Con
     let links = Links::new(myself, connect_timeout, mailboxes.clone(), connected);
     let transfers = TransferDesk::open(
         &config.node.data_dir,
-        transfer_settings(&config, mark.member, amnesiac),
+        transfer_settings(&config, mark.member, &disk.verdict),
         cluster.topology(),
         clock,
         entropy()?,
@@ -365,11 +365,13 @@ fn shard_settings(node: &Node, index: usize) -> Settings {
     }
 }
 
-fn transfer_settings(config: &Config, node: NodeId, amnesiac: bool) -> transfer::Settings {
+fn transfer_settings(config: &Config, node: NodeId, verdict: &Verdict) -> transfer::Settings {
     let transfers = &config.transfers;
+    let is_synced = config.storage.durability == ConfiguredDurability::Fsync;
     transfer::Settings {
         node,
-        amnesiac,
+        amnesiac: matches!(verdict, Verdict::Amnesiac { .. }),
+        resume: is_synced || matches!(verdict, Verdict::Complete { clean: true }),
         at_once: transfers.at_once,
         rate: transfers.rate_mb_s << 20,
         cleanup_after: Duration::from_secs(transfers.cleanup_after_s.into()),

@@ -17,7 +17,6 @@ use crate::causality::{Dot, Hlc};
 use crate::ids::{NodeId, WriteId};
 use crate::key::Key;
 use crate::time::WallMs;
-use crate::wire::transfer::{TransferReply, TransferRequest, TransferStatus};
 
 /// How many replicas must answer. `PR` and `PW` use it too, with [`Level::Default`] for "none".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -465,7 +464,7 @@ pub enum Control {
     /// Forgets everything that is planned.
     AbortPlan,
     /// A slot changes hands (between nodes).
-    Transfer(TransferRequest),
+    Transfer(super::transfer::TransferRequest),
     /// What moves to and from this node.
     Transfers,
 }
@@ -498,9 +497,9 @@ pub enum ControlReply {
     /// To [`Control::Hints`]: what is kept, by member.
     Hints(Vec<HintStatus>),
     /// To [`Control::Transfer`].
-    Transfer(TransferReply),
+    Transfer(super::transfer::TransferReply),
     /// To [`Control::Transfers`].
-    Transfers(TransferStatus),
+    Transfers(super::transfer::TransferStatus),
 }
 
 /// How a node is, and how it sees the others.

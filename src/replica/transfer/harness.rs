@@ -134,7 +134,7 @@ fn keys() -> Vec<Key> {
 
 fn settings(node: NodeId) -> Settings {
     let cleanup_after = Duration::from_secs(3);
-    Settings { node, amnesiac: false, at_once: 4, rate: 64 << 20, cleanup_after }
+    Settings { node, amnesiac: false, resume: true, at_once: 4, rate: 64 << 20, cleanup_after }
 }
 
 fn object(ids: &BTreeSet<u32>) -> Bytes {

@@ -38,6 +38,7 @@
 //!   without handing it over; and before a node becomes successor of a partition, old data of it
 //!   is deleted.
 
+mod copy;
 mod desk;
 mod kept;
 mod leftovers;
@@ -45,6 +46,7 @@ mod notes;
 mod pace;
 mod page;
 mod pull;
+mod settle;
 mod show;
 
 #[cfg(test)]
@@ -79,6 +81,9 @@ pub struct Settings {
     pub node: NodeId,
     /// Its disk cannot be proven complete.
     pub amnesiac: bool,
+    /// What was committed before the last stop is on the disk for certain. If not, cursors may be
+    /// ahead of the data.
+    pub resume: bool,
     /// Slots that are copied at once.
     pub at_once: usize,
     /// Bytes a second that are taken at most, and given at most.
@@ -284,6 +289,9 @@ impl Transfers {
         if desk.settings.amnesiac {
             // What was noted and how far was copied is worth as much as the data: nothing.
             (kept.notes, kept.pulls) = (Vec::new(), Vec::new());
+        }
+        if !desk.settings.resume {
+            kept.pulls.clear();
         }
         let notes = Notes::new(&desk, &kept.notes);
         let pulls = Pulls::new(&mut desk, kept.pulls);

@@ -11,82 +11,52 @@
 //! others only what differs. A member that does not answer is left alone for a while, with
 //! everything that needs it, and holds up nothing else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Effect;
+use super::copy::Pull;
 use super::desk::{Desk, view};
-use super::kept::{KeptPull, KeptSource};
-use super::notes::{BATCH_MOST, change};
+use super::kept::KeptPull;
+use super::notes::BATCH_MOST;
 use super::page::PAGE_BYTES;
 use super::show::Progress;
 use crate::ids::{NodeId, Partition};
 use crate::time::Instant;
 use crate::wire::transfer::{
-    Blob, Noted, Page, PageRequest, SlotId, SlotView, TransferReply, TransferRequest, entries,
+    Noted, Page, PageRequest, SlotView, TransferReply, TransferRequest, entries,
 };
 
-/// How long finished slots wait for others, so that one change of the cluster state takes many.
-const GATHER: Duration = Duration::from_millis(300);
-/// How old a confirmation may be when it is used.
-const CONFIRMED_FOR: Duration = Duration::from_secs(2);
 /// How often cursors are kept. What is lost between is copied twice.
 const KEEP_EVERY: Duration = Duration::from_secs(2);
-/// How long a slot that was given waits to be seen so, before it is asked for again.
-const GIVEN_WAIT: Duration = Duration::from_secs(2);
-
 /// Slots of one replica count in a partition: a node stands in one of them at most.
-type Place = (u8, Partition);
+pub(super) type Place = (u8, Partition);
 
 #[derive(Default)]
 pub(super) struct Pulls {
     /// Everything this node is to have.
-    wanted: BTreeMap<Place, SlotView>,
+    pub(super) wanted: BTreeMap<Place, SlotView>,
     /// Of that, what has been begun.
-    pulls: BTreeMap<Place, Pull>,
-    peers: BTreeMap<NodeId, Peer>,
+    pub(super) pulls: BTreeMap<Place, Pull>,
+    pub(super) peers: BTreeMap<NodeId, Peer>,
     /// Questions, merges and orders under way, by number.
-    under_way: BTreeMap<u64, Matter>,
+    pub(super) under_way: BTreeMap<u64, Matter>,
     pub(super) progress: Progress,
-    dirty: bool,
-}
-
-/// One slot on its way here.
-pub(super) struct Pull {
-    view: SlotView,
-    sources: Vec<Source>,
-    /// The number of what is under way for it.
-    busy: Option<u64>,
-    retry_at: Instant,
-    failures: u32,
-    pub(super) why: String,
-    /// Since when all its sources are done.
-    ready_since: Option<Instant>,
-}
-
-struct Source {
-    node: NodeId,
-    note: Option<u64>,
-    /// Only what differs is asked for.
-    digests: bool,
-    cursor: Blob,
-    running: u64,
-    done: bool,
-    confirmed_at: Option<Instant>,
+    pub(super) dirty: bool,
 }
 
 /// A member that is asked.
 #[derive(Default)]
 pub(super) struct Peer {
     failures: u32,
-    retry_at: Instant,
+    pub(super) retry_at: Instant,
     pub(super) why: String,
     /// Slots are being confirmed or given by it.
-    settling: bool,
+    pub(super) settling: bool,
 }
 
 /// What a number stands for.
-enum Matter {
+pub(super) enum Matter {
     /// A source is asked.
     Ask {
         place: Place,
@@ -114,93 +84,8 @@ enum Matter {
     },
 }
 
-impl Source {
-    fn new(node: NodeId, digests: bool) -> Self {
-        Self {
-            node,
-            note: None,
-            digests,
-            cursor: Blob::default(),
-            running: 0,
-            done: false,
-            confirmed_at: None,
-        }
-    }
-
-    /// The note is gone: everything again, but most of it is here.
-    fn begin_again(&mut self) {
-        *self = Self::new(self.node, true);
-    }
-}
-
-impl Pull {
-    fn new(desk: &Desk, view: SlotView) -> Self {
-        let nodes = match view.owner {
-            Some(owner) => vec![owner],
-            None => other_owners(desk, view.id),
-        };
-        let sources = nodes.into_iter().map(|node| Source::new(node, false)).collect();
-        Self::from_sources(view, sources)
-    }
-
-    fn from_sources(view: SlotView, sources: Vec<Source>) -> Self {
-        let (busy, failures, ready_since) = (None, 0, None);
-        let (retry_at, why) = (Instant(0), String::new());
-        Self { view, sources, busy, retry_at, failures, why, ready_since }
-    }
-
-    fn is_copied(&self) -> bool {
-        self.sources.iter().all(|source| source.done)
-    }
-
-    fn source(&mut self, node: NodeId) -> Option<&mut Source> {
-        self.sources.iter_mut().find(|source| source.node == node)
-    }
-
-    fn failed(&mut self, desk: &mut Desk, why: &str) {
-        self.failures += 1;
-        why.clone_into(&mut self.why);
-        self.retry_at = desk.now + desk.pause(self.failures);
-    }
-
-    /// Everybody who owned the partition when the copy began has to be copied, or who does now.
-    fn settle_sources(&mut self, desk: &Desk, all: bool) {
-        if !all {
-            return;
-        }
-        let owners = other_owners(desk, self.view.id);
-        let owner = self.view.owner;
-        self.sources.retain(|source| {
-            source.done || Some(source.node) == owner || owners.contains(&source.node)
-        });
-        for node in owners {
-            if !self.sources.iter().any(|source| source.node == node) {
-                let digests = self.sources.iter().any(|source| source.done);
-                self.sources.push(Source::new(node, digests));
-            }
-        }
-        if !self.is_copied() {
-            self.ready_since = None;
-        }
-    }
-
-    /// The source to ask now: the first that is not done and can be asked.
-    fn next_source(&self, peers: &BTreeMap<NodeId, Peer>, now: Instant) -> Option<NodeId> {
-        let open = self.sources.iter().filter(|source| !source.done);
-        let mut usable = open.filter(|source| can_be_asked(peers, source.node, now));
-        usable.next().map(|source| source.node)
-    }
-}
-
-fn can_be_asked(peers: &BTreeMap<NodeId, Peer>, node: NodeId, now: Instant) -> bool {
+pub(super) fn can_be_asked(peers: &BTreeMap<NodeId, Peer>, node: NodeId, now: Instant) -> bool {
     peers.get(&node).is_none_or(|peer| peer.retry_at <= now)
-}
-
-/// Those who own another slot of the partition.
-fn other_owners(desk: &Desk, id: SlotId) -> Vec<NodeId> {
-    let slots = desk.topology.slots(id.partition, id.n).iter().enumerate();
-    let others = slots.filter(|(at, _)| *at != usize::from(id.slot));
-    others.filter_map(|(_, slot)| slot.owner).filter(|node| *node != desk.me()).collect()
 }
 
 fn place(view: &SlotView) -> Place {
@@ -216,13 +101,7 @@ impl Pulls {
                 continue;
             }
             desk.tally.resumed += u64::from(sources.iter().any(|source| source.note.is_some()));
-            let source = |kept: KeptSource| {
-                let KeptSource { node, note, digests, cursor, running, done } = kept;
-                Source { node, note, digests, cursor, running, done, confirmed_at: None }
-            };
-            let sources = sources.into_iter().map(source).collect();
-            let mut pull = Pull::from_sources(view, sources);
-            pull.ready_since = pull.is_copied().then_some(desk.now);
+            let pull = Pull::from_kept(KeptPull { view, sources }, desk.now);
             pulls.pulls.insert(place(&view), pull);
         }
         pulls
@@ -233,15 +112,7 @@ impl Pulls {
     }
 
     pub(super) fn kept(&self) -> Vec<KeptPull> {
-        let source = |source: &Source| {
-            let Source { node, note, digests, ref cursor, running, done, .. } = *source;
-            KeptSource { node, note, digests, cursor: cursor.clone(), running, done }
-        };
-        let kept = |pull: &Pull| {
-            let sources = pull.sources.iter().map(source).collect();
-            KeptPull { view: pull.view, sources }
-        };
-        self.pulls.values().map(kept).collect()
+        self.pulls.values().map(Pull::kept).collect()
     }
 
     /// What is wanted now; what is not, or otherwise, is forgotten.
@@ -426,79 +297,6 @@ impl Pulls {
         }
     }
 
-    fn confirmed(
-        &mut self,
-        desk: &mut Desk,
-        node: NodeId,
-        places: &[Place],
-        reply: Option<TransferReply>,
-    ) {
-        let standing = match reply {
-            Some(TransferReply::Standing(standing)) if standing.len() == places.len() => standing,
-            _ => return self.settle_later(desk, places, "it does not confirm"),
-        };
-        for (place, stands) in places.iter().zip(standing) {
-            let Some(pull) = self.pulls.get_mut(place) else { continue };
-            let Some(source) = pull.source(node) else { continue };
-            if stands {
-                source.confirmed_at = Some(desk.now);
-                continue;
-            }
-            source.begin_again();
-            desk.tally.restarted += 1;
-            pull.ready_since = None;
-            self.dirty = true;
-        }
-    }
-
-    fn given(
-        &mut self,
-        desk: &mut Desk,
-        node: NodeId,
-        places: &[Place],
-        reply: Option<TransferReply>,
-    ) {
-        let given = match reply {
-            Some(TransferReply::Given(given)) if given.len() == places.len() => given,
-            _ => return self.settle_later(desk, places, "it does not hand over"),
-        };
-        for (place, given) in places.iter().zip(given) {
-            let Some(pull) = self.pulls.get_mut(place) else { continue };
-            if given {
-                pull.retry_at = desk.now + GIVEN_WAIT;
-                continue;
-            }
-            pull.failed(desk, "it does not hand over");
-            // Whatever the reason, the note may be gone: asking for a page tells.
-            if let Some(source) = pull.source(node) {
-                source.done = false;
-                pull.ready_since = None;
-            }
-        }
-        desk.effects.push(Effect::Exchange(node));
-    }
-
-    fn settle_later(&mut self, desk: &mut Desk, places: &[Place], why: &str) {
-        for place in places {
-            if let Some(pull) = self.pulls.get_mut(place) {
-                pull.failed(desk, why);
-            }
-        }
-    }
-
-    /// The slots this node took for itself are its own, or are not.
-    pub(super) fn handed_over(&mut self, desk: &mut Desk, order: u64, given: bool) {
-        let Some(Matter::Take { places }) = self.under_way.remove(&order) else { return };
-        if !given {
-            self.settle_later(desk, &places, "the cluster state has changed meanwhile");
-        }
-        for place in places {
-            if let Some(pull) = self.pulls.get_mut(&place) {
-                pull.busy = None;
-            }
-        }
-    }
-
     // ---- going on ------------------------------------------------------------------------
 
     /// Asks for whatever can be asked for now.
@@ -597,112 +395,6 @@ impl Pulls {
         true
     }
 
-    /// Has slots that are copied confirmed and given, in batches.
-    fn settle(&mut self, desk: &mut Desk) {
-        let now = desk.now;
-        let ready: Vec<Place> = self
-            .pulls
-            .iter()
-            .filter(|(_, pull)| pull.ready_since.is_some() && pull.busy.is_none())
-            .map(|(place, _)| *place)
-            .collect();
-        let (mut confirm, mut give) = (BTreeMap::new(), BTreeMap::new());
-        let mut take: Vec<Place> = Vec::new();
-        for place in ready {
-            let pull = &self.pulls[&place];
-            if pull.retry_at > now {
-                desk.wake(pull.retry_at);
-                continue;
-            }
-            let fresh = |at: Instant| now - at < CONFIRMED_FOR;
-            let others = pull.sources.iter().filter(|s| Some(s.node) != pull.view.owner);
-            let unconfirmed: Vec<NodeId> = others
-                .filter(|source| !source.confirmed_at.is_some_and(fresh))
-                .map(|source| source.node)
-                .collect();
-            for node in &unconfirmed {
-                confirm.entry(*node).or_insert_with(Vec::new).push(place);
-            }
-            match pull.view.owner {
-                _ if !unconfirmed.is_empty() => {}
-                Some(owner) => give.entry(owner).or_insert_with(Vec::new).push(place),
-                None => take.push(place),
-            }
-        }
-        for (node, places) in confirm {
-            self.settle_with(desk, node, places, true);
-        }
-        for (node, places) in give {
-            self.settle_with(desk, node, places, false);
-        }
-        self.take(desk, take);
-    }
-
-    /// Whether these have waited long enough for more to join them.
-    fn is_batch(&self, desk: &mut Desk, places: &[Place]) -> bool {
-        let since = places.iter().filter_map(|place| self.pulls[place].ready_since).min();
-        let due = since.unwrap_or(desk.now) + GATHER;
-        let is_last = self.wanted.len() == self.pulls.len()
-            && self.pulls.values().all(|pull| pull.ready_since.is_some());
-        let is_batch = places.len() >= BATCH_MOST || due <= desk.now || is_last;
-        if !is_batch {
-            desk.wake(due);
-        }
-        is_batch
-    }
-
-    fn settle_with(
-        &mut self,
-        desk: &mut Desk,
-        node: NodeId,
-        mut places: Vec<Place>,
-        is_confirm: bool,
-    ) {
-        let peer = self.peers.entry(node).or_default();
-        if peer.settling || peer.retry_at > desk.now {
-            desk.wake(peer.retry_at.max(desk.now + GATHER));
-            return;
-        }
-        if !self.is_batch(desk, &places) {
-            return;
-        }
-        places.truncate(BATCH_MOST);
-        let noted = |place: &Place| {
-            let pull = &self.pulls[place];
-            let source = pull.sources.iter().find(|source| source.node == node)?;
-            Some(Noted { slot: pull.view.id, note: source.note? })
-        };
-        let noted: Vec<Noted> = places.iter().filter_map(noted).collect();
-        debug_assert_eq!(noted.len(), places.len(), "what is copied was copied under a note");
-        let id = desk.next_id();
-        let (matter, request) = match is_confirm {
-            true => (Matter::Confirm { node, places }, TransferRequest::Confirm(noted)),
-            false => (Matter::HandOver { node, places }, TransferRequest::HandOver(noted)),
-        };
-        if let Some(peer) = self.peers.get_mut(&node) {
-            peer.settling = true;
-        }
-        self.under_way.insert(id, matter);
-        desk.effects.push(Effect::Send { to: node, id, request });
-    }
-
-    /// Takes slots that have no owner.
-    fn take(&mut self, desk: &mut Desk, mut places: Vec<Place>) {
-        places.truncate(BATCH_MOST);
-        if places.is_empty() || !self.is_batch(desk, &places) {
-            return;
-        }
-        let changes = places.iter().map(|place| change(desk, self.pulls[place].view)).collect();
-        let (order, basis) = (desk.next_id(), desk.topology.version());
-        for place in &places {
-            if let Some(pull) = self.pulls.get_mut(place) {
-                pull.busy = Some(order);
-            }
-        }
-        self.under_way.insert(order, Matter::Take { places });
-        desk.effects.push(Effect::HandOver { order, basis, changes });
-    }
-
     // ---- for people ----------------------------------------------------------------------
 
     pub(super) fn wanted(&self) -> impl Iterator<Item = (&SlotView, Option<&Pull>)> {
@@ -711,13 +403,5 @@ impl Pulls {
 
     pub(super) fn peers(&self) -> &BTreeMap<NodeId, Peer> {
         &self.peers
-    }
-}
-
-impl Pull {
-    /// Sources that are not done.
-    pub(super) fn open_sources(&self) -> BTreeSet<NodeId> {
-        let open = self.sources.iter().filter(|source| !source.done);
-        open.map(|source| source.node).collect()
     }
 }

@@ -155,6 +155,7 @@ impl Alone {
         let settings = Settings {
             node: NodeId(id),
             amnesiac: false,
+            resume: true,
             at_once: 1,
             rate: 1 << 30,
             cleanup_after: Duration::from_secs(60),
