@@ -30,6 +30,9 @@ pub const ADDRESS_BYTES: usize = 262;
 
 /// Most members. The full member set is known to everyone and travels whole.
 pub const MEMBERS: usize = 4096;
+/// Candidates that a formed cluster takes note of: whoever was entered is known for ever, and a
+/// machine that starts again and again with an empty data directory is a new node each time.
+pub const CANDIDATES: usize = 256;
 /// Fewest partitions: below this even three members cannot be given even shares.
 pub const PARTITIONS_MIN: u32 = 32;
 /// Most partitions: a partition number is two bytes in every stored key.

@@ -7,6 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{MemberEntry, SlotTable, Standing};
 use crate::ids::NodeId;
+use crate::limits;
 use crate::ring::RingMember;
 use crate::wire::messages::{BucketSettings, TopologyVersion};
 
@@ -72,6 +73,13 @@ pub enum StateError {
         /// The name of both.
         cluster: String,
     },
+    /// Nobody more is taken note of.
+    #[error(
+        "this cluster knows {} candidates already: let those join or leave that it has \
+         (`ringdove member list`), then start this node again",
+        limits::CANDIDATES
+    )]
+    TooManyCandidates,
     /// It does not decode, or breaks a bound.
     #[error("the peer's cluster state is malformed: {0}")]
     Malformed(String),
@@ -147,6 +155,19 @@ impl ClusterState {
             return Err(StateError::OtherFormation { cluster: self.cluster.clone() });
         }
         Ok(())
+    }
+
+    /// Whether the state of `node` may be merged: whoever is new comes in with it.
+    ///
+    /// # Errors
+    /// [`StateError::TooManyCandidates`], for a stranger.
+    pub fn admits(&self, node: NodeId) -> Result<(), StateError> {
+        let is_candidate = |entry: &&MemberEntry| entry.standing == Standing::Candidate;
+        let full = || self.members.values().filter(is_candidate).count() >= limits::CANDIDATES;
+        match self.is_formed() && !self.members.contains_key(&node) && full() {
+            true => Err(StateError::TooManyCandidates),
+            false => Ok(()),
+        }
     }
 
     /// Whether the cluster has begun: its slots have owners.

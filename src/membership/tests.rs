@@ -198,6 +198,21 @@ fn a_newcomer_brings_itself_and_nothing_else_into_a_formed_cluster() {
 }
 
 #[test]
+fn a_formed_cluster_takes_note_of_so_many_candidates_and_no_more() {
+    let mut state = formed(&[1, 2, 3]);
+    let candidates = limits::CANDIDATES as u128;
+    for number in 10..10 + candidates {
+        assert_eq!(state.admits(id(number)), Ok(()));
+        state.merge(&forming(&[number])).unwrap();
+    }
+    assert_eq!(state.admits(id(9)), Err(StateError::TooManyCandidates));
+    assert_eq!(state.admits(id(1)), Ok(()), "a member is known");
+    assert_eq!(state.admits(id(10)), Ok(()), "and so is a candidate");
+    state.members.get_mut(&id(10)).unwrap().standing = Standing::Removed;
+    assert_eq!(state.admits(id(9)), Ok(()));
+}
+
+#[test]
 fn a_join_gives_slots_successors_and_hand_overs_end_where_the_ring_is() {
     for seed in 0..20 {
         let mut random = Random::new(seed);

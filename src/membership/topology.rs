@@ -97,11 +97,15 @@ impl Topology {
             removed: removed.collect(),
             places,
         };
+        // Placing a large cluster takes a while, so rings are kept as long as they are the same.
+        let rings = earlier.filter(|earlier| earlier.basis.ring_members == basis.ring_members);
         let earlier = earlier.filter(|earlier| *earlier.basis == basis);
         let basis = earlier.map_or_else(|| Arc::new(basis), |earlier| earlier.basis.clone());
         let placement = |(n, table): (&u8, &SlotTable)| {
+            let ring = rings.and_then(|rings| Some(rings.placements.get(n)?.ring.clone()));
+            let place = || Arc::new(Ring::new(&basis.ring_members, basis.partitions, *n));
             let earlier = earlier.and_then(|earlier| earlier.placements.get(n));
-            (*n, Placement::new(&basis, *n, table, earlier))
+            (*n, Placement::new(&basis, ring.unwrap_or_else(place), table, earlier))
         };
         let placements = state.slots.iter().map(placement).collect();
         Self { version: state.version(), state, basis, placements }
@@ -230,12 +234,8 @@ impl Topology {
 }
 
 impl Placement {
-    /// The placement for `n` replicas; `earlier` is one with the same basis.
-    fn new(basis: &Basis, n: u8, table: &SlotTable, earlier: Option<&Self>) -> Self {
-        let ring = match earlier {
-            Some(earlier) => earlier.ring.clone(),
-            None => Arc::new(Ring::new(&basis.ring_members, basis.partitions, n)),
-        };
+    /// Who owns what by `table`, and should by `ring`; `earlier` is one of the same basis.
+    fn new(basis: &Basis, ring: Arc<Ring>, table: &SlotTable, earlier: Option<&Self>) -> Self {
         let placed = |number: u32| {
             let partition = Partition(number as u16);
             let owners = table.of(partition);

@@ -29,7 +29,8 @@ use crate::store::record::Mint;
 use crate::store::{Batch, Change, StoreError, StoredKey};
 use crate::time::{Instant, Now};
 use crate::wire::messages::{
-    BucketSettings, Conflicts, Failure, FailureCode, Put, Receipt, Request, Response, Stored,
+    BucketSettings, Conflicts, Failure, FailureCode, Purpose, Put, Receipt, Request, Response,
+    Stored,
 };
 
 /// Numbers an operation of this shard; never used twice.
@@ -203,6 +204,20 @@ impl Core {
     /// Whether a record belongs to this shard.
     pub(super) fn is_mine(&self, key: &StoredKey) -> bool {
         key.partition().0 % u16::from(self.settings.shards) == u16::from(self.settings.shard)
+    }
+
+    /// Whether this node takes an object for `key` from somebody who goes by the slots of this
+    /// fingerprint (0: by no slots in particular). Looked at when the record is at hand: what was
+    /// right when the object arrived may not be any more.
+    pub(super) fn takes(&self, key: &StoredKey, purpose: Purpose, slots: u64) -> bool {
+        let name = key.key();
+        let Some(n) = self.bucket(&name).map(|bucket| bucket.n) else { return false };
+        match purpose {
+            Purpose::Hint(_) => true,
+            Purpose::Replicate if slots != 0 => self.fingerprint(&name, n) == slots,
+            // Whoever is in a slot takes it, whatever the others are.
+            _ => self.participants(&name, n).contains(&self.settings.node),
+        }
     }
 
     /// Has `reader` told what is held of `key` for its owners.

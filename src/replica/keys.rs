@@ -23,11 +23,11 @@ pub(super) enum Step {
     /// Tell an operation of this shard what is held.
     Read(OpId),
     /// Tell a coordinator on another node what is held; by its digest, if that was asked for.
-    ReadFor { origin: Origin, digest: bool },
+    ReadFor { origin: Origin, digest: bool, slots: u64 },
     /// Tell what is held of a key for the members in `left`, as well as what was `found` so far.
     ReadKept { reader: Reader, left: Vec<NodeId>, found: Object },
     /// Merge an object that another node's coordinator sent.
-    MergeFor { origin: Origin, object: Object, purpose: Purpose },
+    MergeFor { origin: Origin, object: Object, purpose: Purpose, slots: u64 },
     /// Keep an object for a member that is away, on behalf of an operation of this shard.
     Keep { object: Object, op: Option<OpId> },
     /// What is kept under `hint`, in the state of this digest, belongs here: merge it, and drop it

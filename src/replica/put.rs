@@ -37,7 +37,8 @@ use crate::store::StoredKey;
 use crate::store::record::Mint;
 use crate::time::{Instant, WallMs};
 use crate::wire::messages::{
-    Basis, BucketSettings, Condition, Done, Failure, FailureCode, Outcome, Put, Request, Response,
+    Basis, BucketSettings, Condition, Done, Failure, FailureCode, Outcome, Purpose, Put, Request,
+    Response,
 };
 
 #[derive(Debug)]
@@ -369,6 +370,22 @@ impl PutOp {
     pub(super) fn bytes(&self) -> usize {
         const NAMES_AND_CLOCK: usize = 256;
         self.put.value.as_ref().map_or(0, Bytes::len) + NAMES_AND_CLOCK
+    }
+
+    /// Whether this node still is in a slot of the key, or stands in for somebody.
+    pub(super) fn is_in_place(&self, core: &Core, key: &StoredKey) -> bool {
+        key.owner().is_some() || core.takes(key, Purpose::Replicate, 0)
+    }
+
+    /// The members have changed, and another node coordinates.
+    pub(super) fn displaced(&self, core: &mut Core) -> Status {
+        if self.asked.forwarded {
+            self.fail(core, super::shard::stale());
+            return Status::Finished;
+        }
+        let tried = vec![core.settings.node];
+        let request = Request::Put(self.put.clone());
+        Status::PassOn(Box::new(Forward::new(&self.asked, request, tried)))
     }
 
     /// This node stands in, and keeps as much for others as it may.

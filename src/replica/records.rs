@@ -5,7 +5,7 @@
 
 use super::core::{Core, Event, Waiter};
 use super::keys::{Handed, KeyState, Reader, Step};
-use super::shard::{Op, Shard};
+use super::shard::{Op, Shard, stale};
 use super::{Effect, Notice};
 use crate::causality::{Object, VersionVector};
 use crate::ids::NodeId;
@@ -66,7 +66,13 @@ impl Shard {
                 self.core.events.push_back((op, Event::Answer { from, response }));
                 None
             }
-            Step::ReadFor { origin, digest } => {
+            Step::ReadFor { origin, slots, .. }
+                if slots != 0 && !self.core.takes(key, Purpose::Replicate, slots) =>
+            {
+                self.core.fail(origin, stale());
+                None
+            }
+            Step::ReadFor { origin, digest, .. } => {
                 let response = self.held(key, state, digest);
                 self.core.respond(origin, response);
                 None
@@ -85,15 +91,26 @@ impl Shard {
                 self.merge_step(key, state, batch, &object, Purpose::Handoff, waiter)
             }
             Step::Delivered { digest } => self.delivered_step(key, state, digest),
-            Step::MergeFor { origin, object, purpose } => {
+            Step::MergeFor { origin, purpose, slots, .. }
+                if !self.core.takes(key, purpose, slots) =>
+            {
+                self.core.fail(origin, stale());
+                None
+            }
+            Step::MergeFor { origin, object, purpose, .. } => {
                 self.merge_step(key, state, batch, &object, purpose, Waiter::Replica(origin))
             }
+            // This node is in no slot of the key any more: what it has is about to go.
+            Step::Mend { purpose, .. } if !self.core.takes(key, purpose, 0) => None,
             Step::Mend { object, purpose } => {
                 self.merge_step(key, state, batch, &object, purpose, Waiter::Nobody)
             }
             Step::Mint(id) => {
                 let Some(Op::Put(mut put)) = self.ops.remove(&id) else { return None };
                 let (status, batch) = match state {
+                    Ok(_) if !put.is_in_place(&self.core, key) => {
+                        (put.displaced(&mut self.core), None)
+                    }
                     Ok(state) if !has_room(&mut self.core, key, state, put.bytes()) => {
                         (put.no_room(&mut self.core), None)
                     }

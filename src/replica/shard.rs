@@ -282,10 +282,9 @@ impl Shard {
         let n = core.bucket(&read.key).map(|bucket| bucket.n);
         if let (true, Some(n)) = (read.fallback, n) {
             core.read_kept(&read.key, n, Reader::Peer(from));
-        } else if read.slots != 0 && n.map(|n| core.fingerprint(&read.key, n)) != Some(read.slots) {
-            core.fail(from, stale());
         } else {
-            let step = Step::ReadFor { origin: from, digest: read.digest };
+            let Read { digest, slots, .. } = *read;
+            let step = Step::ReadFor { origin: from, digest, slots };
             core.steps.push_back((core.stored_key(&read.key), step));
         }
     }
@@ -302,26 +301,13 @@ impl Shard {
                 return;
             }
         };
-        let n = core.bucket(&write.key).map(|bucket| bucket.n);
-        let me = core.settings.node;
-        let mut key = core.stored_key(&write.key);
-        let is_stale = match write.purpose {
-            Purpose::Hint(owner) => {
-                key = key.kept_for(owner);
-                false
-            }
-            Purpose::Replicate if write.slots != 0 => {
-                n.map(|n| core.fingerprint(&write.key, n)) != Some(write.slots)
-            }
-            // Whoever is in a slot takes it, whatever the others are.
-            _ => n.is_none_or(|n| !core.participants(&write.key, n).contains(&me)),
+        let key = core.stored_key(&write.key);
+        let Write { purpose, slots, .. } = write;
+        let key = match purpose {
+            Purpose::Hint(owner) => key.kept_for(owner),
+            _ => key,
         };
-        if is_stale {
-            core.fail(from, stale());
-            return;
-        }
-        core.steps
-            .push_back((key, Step::MergeFor { origin: from, object, purpose: write.purpose }));
+        core.steps.push_back((key, Step::MergeFor { origin: from, object, purpose, slots }));
     }
 
     /// Begins an operation for a client.
@@ -397,7 +383,7 @@ impl Shard {
     }
 }
 
-fn stale() -> Failure {
+pub(super) fn stale() -> Failure {
     let message = "the nodes know different members, and are about to agree; try again in a moment";
     Failure::not_applied(FailureCode::Stale, message)
 }

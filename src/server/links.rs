@@ -139,7 +139,7 @@ impl Links {
         let mut encoded = true;
         outbox.send(|buffer| encoded = codec::encode_request(buffer, id, 0, request).is_ok());
         let answer = match encoded {
-            true => tokio::time::timeout(within, receiver).await.ok()?.ok(),
+            true => tokio::time::timeout(within, receiver).await.ok().and_then(Result::ok),
             false => None,
         };
         link.pending().remove(&id);

@@ -31,6 +31,8 @@ use crate::wire::messages::{
 
 /// How long one member may take over a question that is not about a key.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long an operator's command waits for the others to hear of what it changed.
+const TELL_WITHIN: Duration = Duration::from_millis(500);
 /// Bytes of keys in one page of a listing.
 const PAGE_BYTES: usize = 1 << 20;
 
@@ -210,14 +212,19 @@ impl Node {
             Control::Exchange(bytes) => {
                 let theirs =
                     ClusterState::decode(&bytes).map_err(|error| invalid(error.to_string()))?;
+                let topology = self.topology();
+                topology.state().admits(from).map_err(|error| invalid(error.to_string()))?;
                 // Of one that was removed nothing is taken, and from the answer it learns so.
-                let standing = self.topology().member(from).map(|entry| entry.standing);
+                let standing = topology.member(from).map(|entry| entry.standing);
                 if standing != Some(Standing::Removed) {
                     self.merge(theirs).await.map_err(|error| invalid(error.to_string()))?;
                 }
                 Ok(ControlReply::Topology(self.topology().state().encode()))
             }
             Control::CreateBucket { name, settings } => {
+                if !self.topology().state().slots.contains_key(&settings.n) {
+                    self.hear_from_all(settings.n).await?;
+                }
                 self.administer(|state| Ok(state.create_bucket(&name, settings)?)).await
             }
             Control::SetBucket { name, settings } => {
@@ -434,9 +441,32 @@ impl Node {
     ) -> Result<ControlReply, Failure> {
         let invalid =
             |error: ClusterError| Failure::not_applied(FailureCode::Invalid, error.to_string());
+        if let Some(refusal) = self.refusal() {
+            return Err(refusal);
+        }
         self.install_topology(change).await.map_err(invalid)?;
-        self.exchange_with_all().await;
+        // Who hangs will hear of it later; whoever asked should not wait for that.
+        let _ = tokio::time::timeout(TELL_WITHIN, self.exchange_with_all()).await;
         Ok(ControlReply::Ok)
+    }
+
+    /// Makes sure that no member has begun slots for `n` replicas that this node has not heard of:
+    /// of two beginnings one would be dropped, with what was written by it.
+    async fn hear_from_all(&self, n: u8) -> Result<(), Failure> {
+        self.exchange_with_all().await;
+        let topology = self.topology();
+        let is_away = |id: &NodeId| *id != self.id && !self.links.is_up(*id);
+        match topology.state().serving().find(|(id, _)| is_away(id)) {
+            None => Ok(()),
+            Some((_, entry)) => {
+                let message = format!(
+                    "no bucket has n={n} yet, so all members must hear of its slots, and {} cannot be reached; \
+                     start or replace it, or use the n of another bucket",
+                    entry.name()
+                );
+                Err(Failure::not_applied(FailureCode::Unavailable, message))
+            }
+        }
     }
 
     /// Exchanges states with `node`.

@@ -165,4 +165,18 @@ async fn a_bucket_is_changed_while_it_is_used() {
     assert!(refused.to_string().contains("cannot be changed yet"), "{refused}");
     let unknown = client.set_bucket("carrots", settings).await.unwrap_err();
     assert_eq!(unknown.kind(), Kind::Invalid);
+
+    // Slots for another count begin only where all members hear of it.
+    cluster.nodes[2].kill();
+    let pair = BucketSettings { n: 2, ..settings };
+    let refused = client.create_bucket("pairs", pair).await.unwrap_err();
+    assert!(refused.to_string().contains("node-2 cannot be reached"), "{refused}");
+    client.create_bucket("trios", settings).await.unwrap();
+    cluster.nodes[2].start();
+    cluster.wait_ready(2);
+    let deadline = Instant::now() + PATIENCE;
+    while client.create_bucket("pairs", pair).await.is_err() {
+        assert!(Instant::now() < deadline, "all members are back");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
 }

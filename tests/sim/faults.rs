@@ -173,13 +173,16 @@ impl World {
         }
     }
 
-    fn all_down(&mut self) {
-        let disks = (0..self.nodes.len()).map(|node| self.contents(node)).collect();
+    /// Whether a victim's disk has lost data.
+    pub fn has_lost_data(&self) -> bool {
         let forgot = |fact: &Fact| matches!(fact, Fact::Forgot { .. });
         // Planted reaping is no fault of a victim: nobody declared it.
-        let struck =
-            self.plan.bug != Some(Bug::EarlyReaping) && self.history.facts.iter().any(forgot);
-        let victims = usize::from(struck);
+        self.plan.bug != Some(Bug::EarlyReaping) && self.history.facts.iter().any(forgot)
+    }
+
+    fn all_down(&mut self) {
+        let disks = (0..self.nodes.len()).map(|node| self.contents(node)).collect();
+        let victims = usize::from(self.has_lost_data());
         self.fact(Fact::AllDown { time: self.now, disks, victims });
     }
 }

@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
-use ringdove::ids::NodeId;
+use ringdove::ids::{NodeId, Partition};
 use ringdove::limits;
 use ringdove::membership::{ClusterState, Contact, MemberEntry, Register, Standing, Topology};
 use ringdove::replica::Input;
+use ringdove::store::StoredKey;
 use ringdove::wire::messages::{BucketSettings, Conflicts, Level};
 
-use crate::history::Time;
+use crate::history::{Fact, Time};
 use crate::node::Node;
 use crate::plan::{MS, Plan, SECOND};
 use crate::world::{Event, World};
@@ -76,8 +77,9 @@ impl World {
     pub fn install(&mut self, node: usize, state: ClusterState) {
         let topology = Arc::new(Topology::after(&self.nodes[node].topology, state.clone()));
         self.note(format!("n{node} knows {:?}", topology.version()));
+        let before = std::mem::replace(&mut self.nodes[node].topology, topology.clone());
         self.nodes[node].state = state;
-        self.nodes[node].topology = topology.clone();
+        self.look_at_slots(&before, &topology);
         for shard in 0..self.nodes[node].shards.len() {
             let now = self.now_at(node);
             let mut effects = Vec::new();
@@ -85,6 +87,38 @@ impl World {
             place.shard.handle(now, Input::Topology(topology.clone()), &mut effects);
             place.shard.flush(&mut effects);
             self.carry_out(node, shard, effects);
+        }
+    }
+
+    /// Notes what the owners of a partition have when one of its slots has changed hands.
+    fn look_at_slots(&mut self, before: &Topology, after: &Topology) {
+        let n = self.plan.n;
+        for number in 0..self.plan.partitions {
+            let partition = Partition(number as u16);
+            let slots = after.slots(partition, n).to_vec();
+            for (at, slot) in slots.iter().enumerate() {
+                let was = before.slots(partition, n).get(at).copied().unwrap_or_default();
+                if slot.version <= was.version || !self.handed.insert((number, at, slot.version)) {
+                    continue;
+                }
+                let name = |id: Option<NodeId>| {
+                    id.and_then(|id| self.number(id))
+                        .map_or("nobody".to_owned(), |n| format!("n{n}"))
+                };
+                let (from, to) = (name(was.owner), name(slot.owner));
+                let what = format!("slot {at} of {partition:?} went from {from} to {to}");
+                self.note(&what);
+                let nodes = slots.iter().filter_map(|slot| self.number(slot.owner?));
+                let nodes: Vec<usize> = nodes.collect();
+                let of = |key: &StoredKey| {
+                    nodes.iter().filter_map(|node| self.nodes[*node].disk.held(key)).collect()
+                };
+                let keys = self.clients.keys().iter().map(|key| self.stored_key(key));
+                let keys = keys.filter(|key| key.partition() == partition);
+                let owners = keys.map(|key| (key.key().to_string(), of(&key))).collect();
+                let victims = usize::from(self.has_lost_data());
+                self.fact(Fact::Handed { time: self.now, what, owners, victims });
+            }
         }
     }
 

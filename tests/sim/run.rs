@@ -54,6 +54,7 @@ impl World {
         for node in 0..self.nodes.len() {
             self.heal(node);
         }
+        self.settle_members();
         self.wait(2 * SECOND);
         self.repair_victims();
         self.drain_hints();
@@ -96,6 +97,26 @@ impl World {
                 self.history.stuck.push(format!("n{number} still keeps {left} hints"));
             }
         }
+    }
+
+    /// Waits until all know the same members.
+    fn settle_members(&mut self) {
+        let limit = self.now + 60 * SECOND;
+        self.run(limit, |world| world.is_settled());
+        let present = (0..self.nodes.len()).filter(|node| self.nodes[*node].up);
+        for number in present.collect::<Vec<_>>() {
+            let topology = &self.nodes[number].topology;
+            if topology.version() != self.newest().version() {
+                self.history.stuck.push(format!("n{number} knows other members than the others"));
+            }
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        let newest = self.newest();
+        let knows =
+            |node: &crate::node::Node| !node.up || node.topology.version() == newest.version();
+        self.nodes.iter().all(knows)
     }
 
     /// Stands in for anti-entropy, which does not exist yet: every key is read through each of its

@@ -165,6 +165,8 @@ pub struct World {
     pub history: History,
     /// The dots that were made.
     pub minted: BTreeSet<(StoredKey, Dot)>,
+    /// Slots that have changed hands: partition, slot, version.
+    pub handed: BTreeSet<(u32, usize, u32)>,
     /// Planted: the first state each node had of a key.
     pub first_states: BTreeMap<(usize, StoredKey), Bytes>,
 }
@@ -198,6 +200,7 @@ impl World {
             clients,
             history: History::default(),
             minted: BTreeSet::new(),
+            handed: BTreeSet::new(),
             first_states: BTreeMap::new(),
             plan,
         };

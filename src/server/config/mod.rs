@@ -83,8 +83,8 @@ pub struct Cluster {
     /// `host:port` of the framed protocol of some members, asked in turn at start. The node's own
     /// address may be among them.
     pub seeds: Vec<String>,
-    /// A node serves only after it has met this many members, itself included, so that a new
-    /// cluster's ring is never too small for its replicas.
+    /// How many nodes begin the cluster together, so that its ring is never too small for its
+    /// replicas. Not looked at once there is a cluster.
     pub initial_members: usize,
     /// Replicas of the keys of the bucket `default`; fixed when the cluster is created.
     pub replicas: u8,
