@@ -4,7 +4,7 @@
 //! behind it; or here, because a change to it has not been committed yet. Whoever asks for it
 //! meanwhile is served from here, so a batch on its way to the disk is never read past.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
@@ -147,16 +147,9 @@ impl Keys {
         }
     }
 
-    /// The own records of `partition` that are on their way here.
-    pub(super) fn loading(&self, partition: Partition) -> BTreeSet<StoredKey> {
-        let own = self.places.iter().filter(|(key, _)| is_own(key, partition));
-        let loading = own.filter(|(_, place)| matches!(place, Place::Loading(_)));
-        loading.map(|(key, _)| key.clone()).collect()
-    }
-
     /// Whether any own record of `partition` is here or on its way.
     pub(super) fn is_busy_with(&self, partition: Partition) -> bool {
-        self.places.keys().any(|key| is_own(key, partition))
+        self.places.keys().any(|key| key.owner().is_none() && key.partition() == partition)
     }
 
     /// `batch` has been committed, or has not: from now on, records without a later change are
@@ -170,8 +163,4 @@ impl Keys {
             }
         }
     }
-}
-
-fn is_own(key: &StoredKey, partition: Partition) -> bool {
-    key.owner().is_none() && key.partition() == partition
 }

@@ -176,7 +176,7 @@ pub enum Input {
         kept: WallMs,
     },
     /// A successor is to copy this slot: answer with [`Response::Stored`] once everything that was
-    /// taken for its partition is committed; with a failure if this shard does not go by such slots.
+    /// staged is committed; with a failure if this shard does not go by such slots.
     Fence {
         /// Who waits for the answer.
         from: Origin,

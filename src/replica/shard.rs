@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::core::{Core, Event, OpId, Status};
 use super::counters::Counters;
 use super::explain::ExplainOp;
-use super::fence::Fence;
 use super::forward::Forward;
 use super::get::GetOp;
 use super::handoff::{self, Handoff};
@@ -35,7 +34,6 @@ pub struct Shard {
     pub(super) core: Core,
     pub(super) keys: Keys,
     handoff: Handoff,
-    pub(super) fences: Vec<Fence>,
     pub(super) ops: BTreeMap<OpId, Op>,
     /// Operations whose client has its answer, and that still wait for stragglers to mend or to
     /// confirm. They hold nobody up; at the bound the oldest is let go.
@@ -70,7 +68,7 @@ impl Shard {
         let (ops, stragglers) = (BTreeMap::new(), BTreeMap::new());
         let (keys, handoff) = (Keys::default(), Handoff::default());
         let last_op = handoff::OPERATION;
-        Self { core, keys, handoff, fences: Vec::new(), ops, stragglers, last_op, draining: false }
+        Self { core, keys, handoff, ops, stragglers, last_op, draining: false }
     }
 
     /// Takes one input; appends what is to be done.
@@ -90,10 +88,7 @@ impl Shard {
                     }
                 }
             }
-            Input::Loaded { key, result } => {
-                self.loaded(&key, result);
-                self.loaded_before_fences(&key);
-            }
+            Input::Loaded { key, result } => self.loaded(&key, result),
             Input::Fence { from, view } => self.fence(from, view),
             Input::Committed { batch, result } => {
                 self.core.committed(batch, &result);

@@ -123,10 +123,12 @@ async fn members_join_leave_and_are_replaced_under_load_and_no_acknowledged_writ
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_goes_on_where_it_was_after_sigkill_of_either_side_and_leftovers_are_deleted() {
-    const KEYS: usize = 600;
-    const VALUE_BYTES: usize = 64 * 1024;
+    const KEYS: usize = 240;
+    const VALUE_BYTES: usize = 256 * 1024;
     let _alone = alone().await;
-    let slow = "[transfers]\ncleanup_after_s = 1\nrate_mb_s = 2\n";
+    // Eight slots in turn, a page of a megabyte every half second: each is under way for seconds, so
+    // that its cursor is on the disk when the process dies.
+    let slow = "[transfers]\ncleanup_after_s = 1\nrate_mb_s = 2\nat_once = 8\n";
     let mut cluster = Cluster::start_with(3, slow);
     let newcomer = cluster.start_newcomer_with(slow);
     cluster.wait_log(newcomer, "known as a candidate").await;
@@ -176,9 +178,9 @@ async fn a_copy_goes_on_where_it_was_after_sigkill_of_either_side_and_leftovers_
         needed >> 20,
     );
     assert!(resumed > 0, "each life but the first finds cursors");
-    // What was taken since a cursor was kept is taken twice: two seconds at 2 MiB a second, in each
-    // of two kills.
-    assert!(taken < needed + (10 << 20), "{taken} bytes for {needed}");
+    // What was taken since a cursor was kept is taken twice: two seconds at 2 MiB a second and what
+    // was on its way, in each of two kills.
+    assert!(taken < needed + (16 << 20), "{taken} bytes for {needed}");
     wait_until_clean(&mut cluster, KEYS as u64).await;
     for number in 0..KEYS {
         let key = format!("key-{number}");

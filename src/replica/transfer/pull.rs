@@ -213,7 +213,8 @@ impl Pulls {
         match reply {
             TransferReply::Begun { note, amnesiac } => {
                 source.note = Some(note);
-                self.dirty = true;
+                // At once, so that a restart goes on under it, however small the slot.
+                desk.keep = true;
                 if amnesiac && Some(node) == owner {
                     pull.settle_sources(desk, true);
                 }
