@@ -50,6 +50,7 @@ pub(super) enum Command {
     Plan(Asked<Plan>),
     Commit(Asked<Commit>),
     Abort(Asked<Abort>),
+    Transfers(Asked<Transfers>),
     Digest(Asked<Digest>),
     Shell(Shell),
     Completions(Completions),
@@ -542,6 +543,20 @@ fn parse_mark(text: &str) -> Result<u64, String> {
 /// Forget the planned changes
 #[derive(Clone, Debug, Args)]
 pub(super) struct Abort {}
+
+const TRANSFERS_LEGEND: &str = "\
+LEFT and DONE count slots: a partition has as many as the bucket has replicas.
+Where a slot has no owner any more, because it was removed, the data comes from
+all the others. Exit code 0, or 3 when a node does not answer.
+
+Examples:
+  ringdove transfers
+  ringdove transfers --json | jq .slots_changing";
+
+/// Show what moves between the nodes after a change of the members
+#[derive(Clone, Debug, Args)]
+#[command(after_help = TRANSFERS_LEGEND)]
+pub(super) struct Transfers {}
 
 const DIGEST_LEGEND: &str = "\
 Exit code 0 when all stores are equal, 1 when they differ, 3 when a node does

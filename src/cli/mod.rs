@@ -29,6 +29,7 @@ mod ring;
 mod serve;
 mod shell;
 mod status;
+mod transfers;
 
 use std::process::ExitCode;
 
@@ -74,6 +75,7 @@ fn run(runtime: &tokio::runtime::Runtime, command: Command) -> Ending {
         Command::Plan(asked) => runtime.block_on(member::run_plan(&asked)),
         Command::Commit(asked) => runtime.block_on(member::run_commit(&asked)),
         Command::Abort(asked) => runtime.block_on(member::run_abort(&asked)),
+        Command::Transfers(asked) => runtime.block_on(transfers::run(&asked)),
         Command::Digest(asked) => runtime.block_on(digest::run(&asked)),
         Command::Shell(shell) => shell::run(runtime, &shell),
         Command::Serve(_) | Command::Config(_) | Command::Completions(_) => {
@@ -117,6 +119,7 @@ fn form_of(command: &Command) -> Form {
         Command::Plan(asked) => asked.form(),
         Command::Commit(asked) => asked.form(),
         Command::Abort(asked) => asked.form(),
+        Command::Transfers(asked) => asked.form(),
         Command::Digest(asked) => asked.form(),
         Command::Config(args::ConfigCommand::Check(checked)) => checked.form(),
         Command::Config(args::ConfigCommand::Show(checked)) => checked.form(),

@@ -19,13 +19,13 @@ use tokio::runtime::Runtime;
 
 use super::args::{
     self, Abort, Bucket, Cluster, Commit, Del, Digest, Explain, Get, Member, Plan, Put, Ring,
-    Status,
+    Status, Transfers,
 };
 use super::cluster::{Door, connect};
 use super::data::{self, key_of, named};
 use super::exit::{Ending, Exit, Failure};
 use super::output::{self, Form};
-use super::{bucket, digest, explain, member, ring, status};
+use super::{bucket, digest, explain, member, ring, status, transfers};
 use crate::client::{Client, Context};
 use crate::key::{self, Key, KeyError};
 
@@ -52,6 +52,7 @@ enum Word {
     Plan(Said<Plan>),
     Commit(Said<Commit>),
     Abort(Said<Abort>),
+    Transfers(Said<Transfers>),
     Digest(Said<Digest>),
     /// Go to another bucket
     Use {
@@ -170,6 +171,9 @@ impl Session {
                 member::commit(&self.client, &said.question, said.form()).await?;
             }
             Word::Abort(said) => drop(member::abort(&self.client, said.form()).await?),
+            Word::Transfers(said) => {
+                transfers::transfers(&self.client, time, said.form()).await?;
+            }
             Word::Digest(said) => drop(digest::digest(&self.client, time, said.form()).await?),
             Word::Use { bucket } => {
                 if !key::is_bucket_name(bucket.as_bytes()) {

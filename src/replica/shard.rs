@@ -89,6 +89,7 @@ impl Shard {
                 }
             }
             Input::Loaded { key, result } => self.loaded(&key, result),
+            Input::Fence { from, view } => self.fence(from, view),
             Input::Committed { batch, result } => {
                 self.core.committed(batch, &result);
                 self.keys.settled(batch);
@@ -163,6 +164,12 @@ impl Shard {
     #[must_use]
     pub fn hints(&self) -> BTreeMap<NodeId, HintTally> {
         self.core.hints.tallies(self.core.now.wall)
+    }
+
+    /// The recent 99th percentile of what this node's clients wait for.
+    #[must_use]
+    pub fn p99(&self) -> Duration {
+        self.core.strain.p99()
     }
 
     /// Operations whose clients wait.

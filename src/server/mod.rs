@@ -32,6 +32,7 @@ pub mod rocks;
 mod run;
 mod slots;
 mod text;
+mod transfers;
 mod window;
 
 pub use run::run;

@@ -15,6 +15,7 @@ use super::links::Links;
 use super::mailbox::{Ask, Mailbox};
 use super::reply::ReplyTo;
 use super::rocks::RocksStore;
+use super::transfers::TransferDesk;
 use crate::ids::{Incarnation, NodeId, Partition, WriteId};
 use crate::key::Key;
 use crate::limits;
@@ -51,6 +52,8 @@ pub struct Node {
     pub cluster: Cluster,
     /// Its connections to the other members.
     pub links: Arc<Links>,
+    /// What moves to and from it.
+    pub transfers: Arc<TransferDesk>,
     /// Its records.
     pub store: Arc<RocksStore>,
     /// The mail of its shards.
@@ -173,6 +176,14 @@ impl Node {
         sum
     }
 
+    /// The recent 99th percentile of what clients wait for: the slowest shard's.
+    #[must_use]
+    pub fn p99(&self) -> Duration {
+        let p99 =
+            |gauge: &Arc<Mutex<Gauge>>| gauge.lock().expect("no holder of the lock panics").p99;
+        self.gauges.iter().map(p99).max().unwrap_or_default()
+    }
+
     /// Operations under way in all shards.
     #[must_use]
     pub fn in_flight(&self) -> usize {
@@ -243,6 +254,10 @@ impl Node {
                 self.keys(&bucket, Partition(partition), &after, count)
             }
             Control::Hints => Ok(ControlReply::Hints(self.hints())),
+            Control::Transfer(request) => {
+                Ok(ControlReply::Transfer(self.transfers.asked(from, request).await))
+            }
+            Control::Transfers => Ok(ControlReply::Transfers(self.transfers.status())),
             Control::Digest => {
                 let store = self.store.clone();
                 let scan = tokio::task::spawn_blocking(move || store.digest()).await;
@@ -518,6 +533,7 @@ impl Node {
         ] {
             counters.push((name.to_owned(), count.load(Ordering::Relaxed)));
         }
+        counters.extend(self.transfers.status().counters);
         let mut gauges = vec![
             ("in_flight", self.in_flight() as u64),
             ("slots_changing", topology.changing() as u64),

@@ -23,12 +23,13 @@ use super::loader::Loader;
 use super::mailbox::{Mail, Mailbox};
 use super::node::{Node, Traffic};
 use super::rocks::{Durability, RocksOptions};
+use super::transfers::TransferDesk;
 use super::{frames, text};
 use crate::ids::NodeId;
 use crate::limits;
 use crate::membership::{ClusterState, Contact, MemberEntry, Standing};
 use crate::random::Random;
-use crate::replica::{Input, Settings, Shard};
+use crate::replica::{Input, Settings, Shard, transfer};
 use crate::store::Store;
 use crate::store::record::Record;
 use crate::time::WallMs;
@@ -114,6 +115,7 @@ impl Running {
         }
         node.links.keep(|| node.cluster.others());
         ports.serve(&node);
+        node.transfers.start(&node);
         tokio::spawn(exchange_on_connect(node.clone(), connections));
         tokio::spawn(exchange_now_and_then(node.clone()));
         tokio::spawn(exchange_when_stale(node.clone(), wanted));
@@ -233,6 +235,14 @@ fn assemble(config: Config, disk: &Disk, clock: Clock) -> Result<(Arc<Node>, Con
     let connect_timeout = Duration::from_millis(u64::from(config.requests.connect_ms));
     let (connected, connections) = tokio::sync::mpsc::unbounded_channel();
     let links = Links::new(myself, connect_timeout, mailboxes.clone(), connected);
+    let transfers = TransferDesk::open(
+        &config.node.data_dir,
+        transfer_settings(&config, mark.member, &disk.verdict),
+        cluster.topology(),
+        clock,
+        entropy()?,
+    )?;
+    cluster.prepare_with(&transfers);
     let node = Node {
         id: mark.member,
         incarnation: mark.incarnation,
@@ -240,6 +250,7 @@ fn assemble(config: Config, disk: &Disk, clock: Clock) -> Result<(Arc<Node>, Con
         clock,
         cluster,
         links,
+        transfers,
         store: disk.store.clone(),
         gauges: mailboxes.iter().map(|_| Arc::new(Mutex::default())).collect(),
         mailboxes,
@@ -353,11 +364,25 @@ fn shard_settings(node: &Node, index: usize) -> Settings {
     }
 }
 
+fn transfer_settings(config: &Config, node: NodeId, verdict: &Verdict) -> transfer::Settings {
+    let transfers = &config.transfers;
+    let is_synced = config.storage.durability == ConfiguredDurability::Fsync;
+    transfer::Settings {
+        node,
+        amnesiac: matches!(verdict, Verdict::Amnesiac { .. }),
+        resume: is_synced || matches!(verdict, Verdict::Complete { clean: true }),
+        at_once: transfers.at_once,
+        rate: transfers.rate_mb_s << 20,
+        cleanup_after: Duration::from_secs(transfers.cleanup_after_s.into()),
+    }
+}
+
 /// Exchanges cluster states with every member whose connection has come up.
 async fn exchange_on_connect(node: Arc<Node>, mut connections: Connections) {
     while let Some(peer) = connections.recv().await {
         let before = node.topology().version();
         node.exchange_with(peer).await;
+        node.transfers.connected(peer).await;
         if node.topology().version() != before {
             node.exchange_with_all().await;
         }

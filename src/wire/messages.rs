@@ -463,6 +463,10 @@ pub enum Control {
     },
     /// Forgets everything that is planned.
     AbortPlan,
+    /// A slot changes hands (between nodes).
+    Transfer(super::transfer::TransferRequest),
+    /// What moves to and from this node.
+    Transfers,
 }
 
 /// The answer to a [`Control`].
@@ -492,6 +496,10 @@ pub enum ControlReply {
     },
     /// To [`Control::Hints`]: what is kept, by member.
     Hints(Vec<HintStatus>),
+    /// To [`Control::Transfer`].
+    Transfer(super::transfer::TransferReply),
+    /// To [`Control::Transfers`].
+    Transfers(super::transfer::TransferStatus),
 }
 
 /// How a node is, and how it sees the others.

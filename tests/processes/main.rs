@@ -12,6 +12,7 @@ mod life;
 mod load;
 mod members;
 mod rejoin;
+mod transfer;
 
 use tokio::sync::{Mutex, MutexGuard};
 

@@ -47,6 +47,8 @@ pub struct Config {
     pub limits: Limits,
     /// What it keeps for members that are away.
     pub hints: Hints,
+    /// How partitions change hands.
+    pub transfers: Transfers,
     /// What it writes about itself.
     pub log: Log,
 }
@@ -187,6 +189,19 @@ pub struct Hints {
     pub mb: u64,
     /// MiB for one of them.
     pub mb_by_member: u64,
+}
+
+/// `[transfers]`: how partitions change hands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Transfers {
+    /// MiB a second that are taken at most, and given at most; less while clients wait longer.
+    pub rate_mb_s: u64,
+    /// Slots that are copied to this node at once.
+    pub at_once: usize,
+    /// Seconds for which a partition's slots must not have changed before what is left of it on this
+    /// node is deleted.
+    pub cleanup_after_s: u32,
 }
 
 /// `[log]`: what this node writes about itself.
@@ -359,6 +374,12 @@ impl Default for Limits {
 impl Default for Hints {
     fn default() -> Self {
         Hints { mb: 4096, mb_by_member: 2048 }
+    }
+}
+
+impl Default for Transfers {
+    fn default() -> Self {
+        Transfers { rate_mb_s: 64, at_once: 4, cleanup_after_s: 900 }
     }
 }
 
