@@ -33,7 +33,7 @@ impl Direct {
     /// [`Kind::Timeout`] when the time was up.
     pub async fn connect(address: &str, timeout: Duration) -> Result<Self> {
         let deadline = Instant::now() + timeout;
-        let opened = timeout_at(deadline, Connection::open(address)).await;
+        let opened = timeout_at(deadline, Connection::open(address, None)).await;
         let connection = Arc::new(opened.unwrap_or_else(|_| Err(too_late(address, timeout)))?);
         Ok(Self { address: address.to_owned(), connection })
     }

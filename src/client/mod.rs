@@ -260,15 +260,16 @@ impl std::fmt::Debug for Client {
 impl Inner {
     /// A client of the cluster that the first answering seed belongs to.
     async fn connect(settings: Settings) -> Result<Arc<Self>> {
+        let patience = settings.patience;
         let seeds: Arc<[Arc<Node>]> =
-            settings.seeds.iter().map(|address| Arc::new(Node::new(address))).collect();
+            settings.seeds.iter().map(|address| Arc::new(Node::new(address, patience))).collect();
         let deadline = Instant::now() + settings.operation_timeout;
         let mut failures = Vec::new();
         for seed in seeds.iter() {
             let state = tokio::time::timeout_at(deadline, fetch_state(seed, &settings)).await;
             match state {
                 Ok(Ok(state)) => {
-                    let map = Map::new(Topology::new(state), seeds.clone(), None);
+                    let map = Map::new(Topology::new(state), seeds.clone(), patience, None);
                     map.strangers().for_each(|seed| seed.disconnect());
                     return Ok(Arc::new(Self {
                         map: RwLock::new(Arc::new(map)),
@@ -328,7 +329,9 @@ impl Inner {
             return Ok(());
         }
         let seeds = old.seeds().clone();
-        let compute = move || Map::new(Topology::after(old.topology(), state), seeds, Some(&old));
+        let patience = self.settings.patience;
+        let compute =
+            move || Map::new(Topology::after(old.topology(), state), seeds, patience, Some(&old));
         // A ring of hundreds of members takes long enough to keep others from running.
         let map = tokio::task::spawn_blocking(compute).await;
         let map = map.map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
@@ -354,7 +357,7 @@ impl Inner {
 
 /// Asks a seed for the cluster state.
 async fn fetch_state(seed: &Node, settings: &Settings) -> Result<ClusterState> {
-    let connection = seed.connect(settings.connect_timeout).await?;
+    let connection = seed.connect().await?;
     let asked =
         async { connection.send(&Request::Control(Control::Topology)).await?.answer().await };
     let answer = tokio::time::timeout(settings.attempt_timeout, asked).await;

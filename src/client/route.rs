@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::node::Node;
+use super::node::{Node, Patience};
 use crate::ids::NodeId;
 use crate::key::Key;
 use crate::limits;
@@ -25,12 +25,17 @@ pub(super) struct Map {
 
 impl Map {
     /// A map of `topology` that keeps the connections of `known` nodes which are still members.
-    pub(super) fn new(topology: Topology, seeds: Arc<[Arc<Node>]>, known: Option<&Self>) -> Self {
+    pub(super) fn new(
+        topology: Topology,
+        seeds: Arc<[Arc<Node>]>,
+        patience: Patience,
+        known: Option<&Self>,
+    ) -> Self {
         let known = known.into_iter().flat_map(|map| map.nodes.values()).chain(seeds.iter());
         let mut by_address: BTreeMap<String, Arc<Node>> =
             known.map(|node| (node.address().to_owned(), node.clone())).collect();
         let mut node_of = |address: &str| {
-            let fresh = || Arc::new(Node::new(address));
+            let fresh = || Arc::new(Node::new(address, patience));
             by_address.entry(address.to_owned()).or_insert_with(fresh).clone()
         };
         let serving = topology.state().serving();
@@ -118,8 +123,13 @@ impl Route {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::membership::{ClusterState, Contact, MemberEntry};
+
+    const PATIENCE: Patience =
+        Patience { connect: Duration::from_secs(1), silence: Duration::from_secs(1) };
 
     fn map(members: u128, seeds: &[&str]) -> Arc<Map> {
         let mut state = ClusterState::new("test", 64);
@@ -133,8 +143,8 @@ mod tests {
             state.enter(NodeId(id), entry);
         }
         state.form(1);
-        let seeds = seeds.iter().map(|address| Arc::new(Node::new(address))).collect();
-        Arc::new(Map::new(Topology::new(state), seeds, None))
+        let seeds = seeds.iter().map(|address| Arc::new(Node::new(address, PATIENCE))).collect();
+        Arc::new(Map::new(Topology::new(state), seeds, PATIENCE, None))
     }
 
     fn addresses(mut route: Route) -> Vec<String> {
@@ -173,7 +183,8 @@ mod tests {
         let mut state = old.topology().state().clone();
         let entry = state.members.get_mut(&NodeId(0)).unwrap();
         entry.contact.value.address = "10.0.0.9:7400".to_owned();
-        let new = Map::new(Topology::after(old.topology(), state), old.seeds.clone(), Some(&old));
+        let topology = Topology::after(old.topology(), state);
+        let new = Map::new(topology, old.seeds.clone(), PATIENCE, Some(&old));
         assert!(Arc::ptr_eq(&old.nodes[&NodeId(1)], &new.nodes[&NodeId(1)]));
         assert!(Arc::ptr_eq(&new.nodes[&NodeId(1)], &new.seeds[0]));
         assert!(!Arc::ptr_eq(&old.nodes[&NodeId(0)], &new.nodes[&NodeId(0)]));

@@ -136,6 +136,18 @@ impl Shard {
         effects.append(&mut self.core.effects);
     }
 
+    /// The node is about to stop: of everything that was acknowledged, what some of the key's
+    /// members have not confirmed yet is kept for them. The owner ends the turn afterwards.
+    pub fn let_go(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.core.now = now;
+        for (_, op) in std::mem::take(&mut self.stragglers) {
+            if let Op::Put(put) = op {
+                put.let_go(&mut self.core);
+            }
+        }
+        self.run(effects);
+    }
+
     /// When [`Shard::handle_deadline`] wants to be called next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {

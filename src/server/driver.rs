@@ -110,7 +110,10 @@ impl Driver {
                     Mail::Clear(partition, found) => {
                         let _ = found.send(self.clear(partition));
                     }
-                    Mail::Stop => stopping = true,
+                    Mail::Stop => {
+                        self.shard.let_go(now, &mut turn.effects);
+                        stopping = true;
+                    }
                 }
             }
             if self.shard.next_deadline().is_some_and(|deadline| deadline <= now.instant) {

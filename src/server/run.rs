@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -114,7 +113,7 @@ impl Running {
             };
             shards.push(driver.start());
         }
-        node.links.keep(&node.cluster.others());
+        node.links.keep(|| node.cluster.others());
         ports.serve(&node);
         node.transfers.start(&node);
         tokio::spawn(exchange_on_connect(node.clone(), connections));
@@ -142,7 +141,7 @@ impl Running {
     async fn stop(self) -> ExitCode {
         let node = &self.node;
         tracing::info!(in_flight = node.in_flight(), "stopping: no new work is taken");
-        node.draining.store(true, Ordering::Relaxed);
+        let _ = node.draining.send_replace(true);
         for mailbox in &node.mailboxes {
             mailbox.post([Mail::Input(Input::Drain)]);
         }
@@ -256,7 +255,7 @@ fn assemble(config: Config, disk: &Disk, clock: Clock) -> Result<(Arc<Node>, Con
         gauges: mailboxes.iter().map(|_| Arc::new(Mutex::default())).collect(),
         mailboxes,
         traffic: Traffic::default(),
-        draining: AtomicBool::new(false),
+        draining: tokio::sync::watch::Sender::new(false),
         random: Mutex::new(Random::new(entropy()?)),
         config,
     };

@@ -3,7 +3,7 @@
 //! Each request that is not for the cluster state is a [`Call`], given to the test's script with
 //! everything needed to answer it: now, later, in another order, or not at all.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
@@ -49,6 +49,8 @@ pub struct Cluster {
     pub open: Arc<AtomicUsize>,
     /// Requests for the cluster state.
     pub lookups: Arc<AtomicUsize>,
+    /// No node answers a ping.
+    pub is_hung: Arc<AtomicBool>,
     calls: Mutex<UnboundedReceiver<Request>>,
 }
 
@@ -74,6 +76,7 @@ impl Cluster {
             connections: Arc::default(),
             open: Arc::default(),
             lookups: Arc::default(),
+            is_hung: Arc::default(),
             calls: Mutex::new(calls),
         };
         for (node, listener) in listeners.into_iter().enumerate() {
@@ -84,6 +87,7 @@ impl Cluster {
                 connections: cluster.connections.clone(),
                 open: cluster.open.clone(),
                 lookups: cluster.lookups.clone(),
+                is_hung: cluster.is_hung.clone(),
                 record: record.clone(),
             };
             tokio::spawn(async move {
@@ -228,6 +232,7 @@ struct Shared {
     connections: Arc<AtomicUsize>,
     open: Arc<AtomicUsize>,
     lookups: Arc<AtomicUsize>,
+    is_hung: Arc<AtomicBool>,
     record: UnboundedSender<Request>,
 }
 
@@ -269,6 +274,14 @@ impl Shared {
             let mut out = BytesMut::new();
             greeting::encode_welcome(&mut out, &self.welcome());
             let _ = line.send(Line::Bytes(out));
+            return;
+        }
+        if frame.kind == frame::Kind::Ping {
+            if !self.is_hung.load(Ordering::SeqCst) {
+                let mut out = BytesMut::new();
+                greeting::encode_pong(&mut out, frame.id);
+                let _ = line.send(Line::Bytes(out));
+            }
             return;
         }
         let request = codec::decode_request(frame).unwrap();

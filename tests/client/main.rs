@@ -239,6 +239,45 @@ async fn a_silent_node_is_waited_for_once_and_then_passed_by() {
 }
 
 #[tokio::test]
+async fn a_node_without_a_sign_of_life_delays_nobody_for_long_and_a_slow_one_may_be_slow() {
+    let first = Arc::new(AtomicUsize::new(usize::MAX));
+    let slow = first.clone();
+    let cluster = Cluster::start(3, move |call| match call.node == slow.load(Ordering::SeqCst) {
+        false => call.succeed(),
+        true => drop(tokio::spawn(async move {
+            tokio::time::sleep(ms(250)).await;
+            call.succeed();
+        })),
+    })
+    .await;
+    first.store(cluster.primaries("k")[0], Ordering::SeqCst);
+    let builder = cluster.builder().silence(ms(100));
+    let bucket = builder.connect().await.unwrap().bucket("default").unwrap();
+    let begun = Instant::now();
+    assert!(bucket.get("k").await.is_ok());
+    assert!(begun.elapsed() >= ms(250), "it answers pings, so it is waited for");
+    assert_eq!(cluster.calls().len(), 1);
+
+    cluster.is_hung.store(true, Ordering::SeqCst);
+    let begun = Instant::now();
+    let both = tokio::join!(bucket.get("k"), bucket.get("k").r(2));
+    assert!(both.0.is_ok() && both.1.is_ok());
+    assert!(begun.elapsed() < ms(240), "{:?}", begun.elapsed());
+    assert_eq!(cluster.calls().len(), 4, "what waited went to another node");
+    assert!(bucket.get("k").await.is_ok());
+    assert_eq!(cluster.calls().len(), 1, "it is passed by");
+    let opened = cluster.connections.load(Ordering::SeqCst);
+    let back = async {
+        while cluster.connections.load(Ordering::SeqCst) == opened {
+            let begun = Instant::now();
+            assert!(bucket.get("k").await.is_ok());
+            assert!(begun.elapsed() < ms(90), "nobody waits while it is tried again");
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), back).await.expect("it is tried again");
+}
+
+#[tokio::test]
 async fn an_impatient_caller_says_nothing_about_the_node() {
     let (is_awake, _) = flag();
     let awake = is_awake.clone();

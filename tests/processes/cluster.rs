@@ -121,6 +121,22 @@ impl Cluster {
         }
     }
 
+    /// Waits until nobody keeps anything for anybody; returns how long that took.
+    pub async fn wait_drained(&self) -> Duration {
+        let began = Instant::now();
+        loop {
+            let mut kept = 0;
+            for node in &self.nodes {
+                kept += node.hints().await;
+            }
+            if kept == 0 {
+                return began.elapsed();
+            }
+            assert!(began.elapsed() < PATIENCE, "{kept} hints stay");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
@@ -252,6 +268,14 @@ impl Node {
     pub async fn status(&self) -> NodeStatus {
         match self.control(Control::Status).await {
             ControlReply::Status(status) => status,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// How many keys this node keeps for others.
+    pub async fn hints(&self) -> u64 {
+        match self.control(Control::Hints).await {
+            ControlReply::Hints(hints) => hints.iter().map(|hint| hint.count).sum(),
             other => panic!("{other:?}"),
         }
     }

@@ -22,7 +22,8 @@ use crate::cluster::{Cluster, PATIENCE};
 /// encoded already; the other connections hold their buffers of 16 KiB. What they ask for is 2 GiB.
 const GROWTH: u64 = 512 << 20;
 
-fn hello() -> BytesMut {
+/// What a client says first.
+pub fn hello() -> BytesMut {
     let hello = Hello {
         oldest_version: frame::OLDEST_VERSION,
         newest_version: frame::VERSION,
