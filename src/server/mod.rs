@@ -31,6 +31,7 @@ mod reply;
 pub mod rocks;
 mod run;
 mod slots;
+mod status;
 mod text;
 mod transfers;
 mod window;

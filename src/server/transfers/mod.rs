@@ -11,6 +11,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// How often a partition is tried to be cleared before the cluster state changes without it.
 const CLEAR_TRIES: u32 = 20;
 const CLEAR_AGAIN: Duration = Duration::from_millis(10);
+/// Seconds without work or hints after which a node leaves: longer than its own writes take.
+const LEAVE_AFTER_QUIET_S: u32 = 5;
 const KEEP_AGAIN: Duration = Duration::from_secs(1);
 
 /// The transfers of this node.
@@ -51,6 +54,8 @@ pub struct TransferDesk {
     node: OnceLock<Weak<Node>>,
     /// Nodes that states are being exchanged with.
     exchanging: Mutex<BTreeSet<NodeId>>,
+    /// For how many seconds nothing has kept this node from leaving.
+    quiet_for: AtomicU32,
     /// Requests of clients that were done when the last second ended.
     foreground: Mutex<u64>,
 }
@@ -91,6 +96,7 @@ impl TransferDesk {
             wake: Notify::new(),
             node: OnceLock::new(),
             exchanging: Mutex::default(),
+            quiet_for: AtomicU32::new(0),
             foreground: Mutex::default(),
         }))
     }
@@ -323,7 +329,11 @@ impl TransferDesk {
     /// Marks this node removed, if nothing hangs on it any more.
     async fn leave(&self) {
         let Some(node) = self.node() else { return };
-        if !node.hints().is_empty() {
+        // Writes it coordinated as an owner may still end with something to keep for others.
+        let is_quiet = node.hints().is_empty() && node.in_flight() == 0;
+        let seconds = if is_quiet { self.quiet_for.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 };
+        self.quiet_for.store(seconds, Ordering::Relaxed);
+        if seconds < LEAVE_AFTER_QUIET_S {
             return;
         }
         let me = node.id;
