@@ -7,8 +7,12 @@
 //!
 //! [`Topology`] is what follows from a state: rings, by replica count. It is computed once for
 //! each state and shared.
+//!
+//! [`swim`] says who is up (feature `swim`). It decides nothing about the above.
 
 mod state;
+#[cfg(feature = "swim")]
+pub mod swim;
 mod topology;
 
 pub use state::{BucketEntry, ClusterState, MemberEntry, StateError};
