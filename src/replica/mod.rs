@@ -144,6 +144,11 @@ pub enum Input {
     Connected(NodeId),
     /// The connection to the peer is gone, and with it whatever was under way on it.
     Disconnected(NodeId),
+    /// The cluster takes the peer to be up.
+    Up(NodeId),
+    /// The cluster takes the peer to be down, whatever its connection looks like: what was under
+    /// way to it counts as lost. Where data lives is not changed by it.
+    Down(NodeId),
     /// Take no new work from clients.
     Drain,
 }

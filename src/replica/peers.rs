@@ -1,4 +1,4 @@
-//! Who is answering me, now: a circuit breaker for each peer.
+//! Who is answering me, now: a circuit breaker for each peer, and what the cluster says of it.
 //!
 //! ```text
 //!            failures in a row                      time is up
@@ -9,7 +9,8 @@
 //! ```
 //!
 //! While a breaker is open the peer is asked nothing; half-open, one question at a time goes out
-//! as a probe. A peer without a connection counts as open. Nobody is ever *removed* from anything
+//! as a probe. A peer without a connection counts as open, and so does one that the cluster takes
+//! to be down: a process that hangs keeps its connections. Nobody is ever *removed* from anything
 //! here: this decides whom to ask first, never where data lives.
 
 use std::collections::BTreeMap;
@@ -29,6 +30,8 @@ pub(super) struct Peers {
 #[derive(Debug, Default)]
 struct Peer {
     connected: bool,
+    /// Failure detection says so. A peer it has not spoken of is not down.
+    down: bool,
     failures: u32,
     /// While the breaker is open: until when.
     open_until: Option<Instant>,
@@ -41,17 +44,26 @@ impl Peers {
 
     pub(super) fn connected(&mut self, node: NodeId) {
         let peer = self.peers.entry(node).or_default();
-        *peer = Peer { connected: true, failures: 0, open_until: None };
+        *peer = Peer { connected: true, down: peer.down, failures: 0, open_until: None };
     }
 
     pub(super) fn disconnected(&mut self, node: NodeId) {
         self.peers.entry(node).or_default().connected = false;
     }
 
+    pub(super) fn up(&mut self, node: NodeId) {
+        let peer = self.peers.entry(node).or_default();
+        *peer = Peer { connected: peer.connected, ..Peer::default() };
+    }
+
+    pub(super) fn down(&mut self, node: NodeId) {
+        self.peers.entry(node).or_default().down = true;
+    }
+
     /// Whether it makes sense to ask `node` now.
     pub(super) fn usable(&self, node: NodeId, now: Instant) -> bool {
         let Some(peer) = self.peers.get(&node) else { return false };
-        peer.connected && peer.open_until.is_none_or(|until| until <= now)
+        peer.connected && !peer.down && peer.open_until.is_none_or(|until| until <= now)
     }
 
     /// `node` has answered: the breaker closes.
@@ -97,6 +109,21 @@ mod tests {
         assert!(!peers.usable(PEER, Instant(150)), "a failed probe opens it again");
         peers.answered(PEER);
         assert!(peers.usable(PEER, Instant(150)));
+    }
+
+    #[test]
+    fn a_peer_that_is_down_is_not_usable_until_it_is_up_whatever_its_connection() {
+        let mut peers = Peers::new(2, Duration::from_micros(100));
+        peers.connected(PEER);
+        peers.down(PEER);
+        assert!(!peers.usable(PEER, Instant(0)));
+        peers.connected(PEER);
+        assert!(!peers.usable(PEER, Instant(0)), "a hanging process takes connections");
+        peers.up(PEER);
+        assert!(peers.usable(PEER, Instant(0)));
+        peers.disconnected(PEER);
+        peers.up(PEER);
+        assert!(!peers.usable(PEER, Instant(0)), "up, and not connected");
     }
 
     #[test]

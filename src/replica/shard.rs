@@ -14,6 +14,7 @@ use super::keys::{Handed, KeyState, Keys, Step};
 use super::put::{Asked, PutOp};
 use super::{Effect, Input, Notice, Origin, Settings};
 use crate::causality::{Object, VersionVector};
+use crate::ids::NodeId;
 use crate::key::Key;
 use crate::limits;
 use crate::membership::Topology;
@@ -89,12 +90,22 @@ impl Shard {
             Input::Connected(node) => self.core.peers.connected(node),
             Input::Disconnected(node) => {
                 self.core.peers.disconnected(node);
-                let ops = self.ops.keys().chain(self.stragglers.keys()).copied();
-                self.core.events.extend(ops.map(|op| (op, Event::Lost(node))));
+                self.lost(node);
+            }
+            Input::Up(node) => self.core.peers.up(node),
+            Input::Down(node) => {
+                self.core.peers.down(node);
+                self.lost(node);
             }
             Input::Drain => self.draining = true,
         }
         self.run(effects);
+    }
+
+    /// Whatever was under way to `node` will not be answered.
+    fn lost(&mut self, node: NodeId) {
+        let ops = self.ops.keys().chain(self.stragglers.keys()).copied();
+        self.core.events.extend(ops.map(|op| (op, Event::Lost(node))));
     }
 
     /// Fires the timers that are due.

@@ -10,6 +10,7 @@ use super::clock::Clock;
 use super::cluster::{Cluster, ClusterError};
 use super::config::Config;
 use super::driver::Gauge;
+use super::gossip::{Gossip, Shown};
 use super::links::Links;
 use super::mailbox::{Ask, Mail, Mailbox};
 use super::reply::ReplyTo;
@@ -17,12 +18,15 @@ use super::rocks::RocksStore;
 use crate::ids::{Incarnation, NodeId, Partition, WriteId};
 use crate::key::Key;
 use crate::limits;
+use crate::membership::swim::State;
 use crate::membership::{ClusterState, Topology};
 use crate::random::Random;
 use crate::replica::{Counters, Input};
 use crate::store::{Store, StoredKey};
+use crate::time::Instant;
 use crate::wire::messages::{
-    Control, ControlReply, Failure, FailureCode, NodeStatus, PeerStatus, Request, Response,
+    Control, ControlReply, Failure, FailureCode, Liveness, NodeStatus, PeerStatus, Request,
+    Response,
 };
 
 /// How long one member may take over a question that is not about a key.
@@ -46,6 +50,8 @@ pub struct Node {
     pub cluster: Cluster,
     /// Its connections to the other members.
     pub links: Arc<Links>,
+    /// Its part in finding out who is up.
+    pub gossip: Gossip,
     /// Its records.
     pub store: Arc<RocksStore>,
     /// The mail of its shards.
@@ -208,6 +214,9 @@ impl Node {
                 let count = (count as usize).min(limits::PAGE_KEYS);
                 self.keys(&bucket, Partition(partition), &after, count)
             }
+            Control::Gossip { digest, view } => {
+                Ok(ControlReply::Gossip(self.gossip.compare(digest, view).await))
+            }
             Control::Digest => {
                 let store = self.store.clone();
                 let scan = tokio::task::spawn_blocking(move || store.digest()).await;
@@ -340,6 +349,7 @@ impl Node {
             mailbox.post([Mail::Input(Input::Topology(topology.clone()))]);
         }
         self.links.keep(&self.cluster.others());
+        self.gossip.cluster_changed();
     }
 
     /// Exchanges states with `node`.
@@ -381,18 +391,22 @@ impl Node {
         let shares = topology.ring(limits::REPLICAS_DEFAULT).shares();
         let share = |id: NodeId| shares.iter().find(|share| share.id == id);
         let slots: u64 = shares.iter().map(|share| u64::from(share.owned)).sum();
+        let shown = self.gossip.shown();
         let peers = topology.state().active().map(|(id, entry)| PeerStatus {
             id,
             name: entry.name.clone(),
             address: entry.address.clone(),
             zone: entry.zone.clone(),
             up: id == self.id || self.links.is_up(id),
+            liveness: self.liveness(id, &shown),
             share: share(id)
                 .map_or(0, |share| (u64::from(share.owned) * 10_000 / slots.max(1)) as u32),
         });
         let rows = self.counters().rows();
         let mut counters: Vec<(String, u64)> =
             rows.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
+        let rows = shown.counters.rows();
+        counters.extend(rows.into_iter().map(|(name, count)| (name.to_owned(), count)));
         let traffic = &self.traffic;
         for (name, count) in [
             ("frame_connections", &traffic.frame_connections),
@@ -414,6 +428,21 @@ impl Node {
             amnesiac: self.amnesiac,
             peers: peers.collect(),
             counters,
+        }
+    }
+
+    fn liveness(&self, id: NodeId, shown: &Shown) -> Liveness {
+        let now = self.clock.instant();
+        let ago = |then: Instant| (now - then).as_millis() as u64;
+        match shown.rows.iter().find(|row| row.node == id) {
+            Some(row) => Liveness {
+                state: row.state.to_string(),
+                since_ms: ago(row.since),
+                suspected_by: row.suspected_by.clone(),
+                refuted_ms: row.refuted.map(ago),
+                flaps: row.flaps,
+            },
+            None => Liveness { state: State::Unknown.to_string(), ..Liveness::default() },
         }
     }
 

@@ -453,6 +453,13 @@ pub enum Control {
     },
     /// Digests of this node's objects, for tests that compare replicas: an XOR over all objects.
     Digest,
+    /// Compares who is up (between nodes).
+    Gossip {
+        /// The digest of what the sender knows.
+        digest: u64,
+        /// All it knows, sealed; empty where it only asks.
+        view: Vec<u8>,
+    },
 }
 
 /// The answer to a [`Control`].
@@ -480,6 +487,9 @@ pub enum ControlReply {
         /// XOR of `xxh3_128(key, object)` over them.
         digest: u128,
     },
+    /// To [`Control::Gossip`]: all this node knows of who is up, sealed; empty where the digests
+    /// agree.
+    Gossip(Vec<u8>),
 }
 
 /// How a node is, and how it sees the others.
@@ -518,10 +528,27 @@ pub struct PeerStatus {
     pub address: String,
     /// Its zone.
     pub zone: String,
-    /// Connected, and answering.
+    /// There is a connection to it.
     pub up: bool,
+    /// What failure detection says.
+    pub liveness: Liveness,
     /// Its share of the ring for N = 3, in hundredths of a percent.
     pub share: u32,
+}
+
+/// What one node's failure detection says about a member.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Liveness {
+    /// `alive`, `suspect`, `down`, or `unknown` where nothing was heard of it yet.
+    pub state: String,
+    /// For how many milliseconds it has been so.
+    pub since_ms: u64,
+    /// Who suspects it, or did last: those who probed it in vain.
+    pub suspected_by: Vec<NodeId>,
+    /// How many milliseconds ago it last objected to that.
+    pub refuted_ms: Option<u64>,
+    /// How many times it was taken to be down since this node started.
+    pub flaps: u32,
 }
 
 /// Where a key is, and what each replica holds.

@@ -363,10 +363,10 @@ impl Cluster {
         }
         let theirs = self.nodes[other].swim.full_view();
         self.view_bytes += theirs.len() as u64;
-        self.input(index, Input::View { from: id(other), view: theirs });
+        self.input(index, Input::View(theirs));
         let ours = self.nodes[index].swim.full_view();
         self.view_bytes += ours.len() as u64;
-        self.input(other, Input::View { from: id(index), view: ours });
+        self.input(other, Input::View(ours));
     }
 }
 

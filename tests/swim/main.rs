@@ -168,7 +168,7 @@ fn rumours(secret: &str, cluster: &str, count: usize) -> Vec<(usize, Bytes)> {
     let mut effects = Vec::new();
     swim.handle(Instant(0), Input::Members(members), &mut effects);
     // Down, for every member, in a view that the liar takes for true and then gossips.
-    let mut view = Vec::new();
+    let mut view = vec![32];
     for index in 1..count {
         view.extend(id(index).0.to_le_bytes());
         view.extend(1_u32.to_le_bytes());
@@ -177,7 +177,8 @@ fn rumours(secret: &str, cluster: &str, count: usize) -> Vec<(usize, Bytes)> {
         view.extend(7400_u16.to_le_bytes());
         view.extend([0, 0, if index > 3 { 2 } else { 0 }]);
     }
-    swim.handle(Instant(0), Input::View { from: id(1), view: view.into() }, &mut effects);
+    let mut source = Sealer::new(cluster, id(1), vec![Key::new(cluster, secret.as_bytes())]);
+    swim.handle(Instant(0), Input::View(source.seal(&view)), &mut effects);
     let mut now = Instant(0);
     while now < Instant(20_000_000) {
         now = swim.next_deadline().expect("it goes on");

@@ -134,6 +134,7 @@ impl Values {
             Control::Explain { bucket: name.clone(), key: bytes.clone() },
             Control::Keys { bucket: name, partition, after: bytes, count },
             Control::Digest,
+            Control::Gossip { digest: self.number(), view: self.bytes(200).to_vec() },
         ]))
     }
 
@@ -210,6 +211,13 @@ impl Values {
                     address: self.text(40),
                     zone: self.text(40),
                     up: self.flag(),
+                    liveness: Liveness {
+                        state: self.text(10),
+                        since_ms: self.number(),
+                        suspected_by: (0..self.0.below(3)).map(|_| self.node()).collect(),
+                        refuted_ms: self.flag().then(|| self.number()),
+                        flaps: self.number() as u32,
+                    },
                     share: self.number() as u32,
                 })
                 .collect(),
@@ -245,6 +253,7 @@ impl Values {
         let choices = [
             ControlReply::Topology(bytes),
             ControlReply::Ok,
+            ControlReply::Gossip(self.bytes(200).to_vec()),
             ControlReply::Status(self.status()),
             ControlReply::Explain(self.explanation()),
             ControlReply::Keys { keys, done: self.flag() },

@@ -99,6 +99,17 @@ pub enum State {
     Down,
 }
 
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "unknown",
+            Self::Alive => "alive",
+            Self::Suspect => "suspect",
+            Self::Down => "down",
+        })
+    }
+}
+
 /// What happens to the protocol.
 #[derive(Clone, Debug)]
 pub enum Input {
@@ -108,13 +119,8 @@ pub enum Input {
     Members(BTreeMap<NodeId, SocketAddr>),
     /// The version of this node's cluster state; travels to everybody.
     Version(TopologyVersion),
-    /// The [`Swim::full_view`] of another node.
-    View {
-        /// The node.
-        from: NodeId,
-        /// What it gave.
-        view: Bytes,
-    },
+    /// The [`Swim::full_view`] of another node, as it came over a connection.
+    View(Bytes),
     /// This node's own loop was held up by this much.
     Late(Duration),
     /// This node stops: the others need not find out by probing.
@@ -267,7 +273,7 @@ impl Swim {
                 self.reconcile(now, effects);
             }
             Input::Version(version) => self.set_version(now, version, effects),
-            Input::View { from, view } => self.take_view(now, from, view, effects),
+            Input::View(view) => self.take_view(now, &view, effects),
             Input::Late(by) => {
                 if by > self.settings.probe_timeout {
                     self.counters.late += 1;

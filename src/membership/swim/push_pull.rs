@@ -3,10 +3,13 @@
 //! Gossip passes each piece of news on a bounded number of times, so now and then a node misses
 //! one. Two nodes that exchange their whole views mend that: in a join, and every so often. They
 //! compare digests first, so that it costs nothing where they agree.
+//!
+//! A view is sealed as packets are: a connection is no proof of who is at its other end. Its
+//! payload is one byte, 32, which no message of foca has, and the members one behind the other.
 
 use std::collections::BTreeMap;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use foca::{Codec, Member, State};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -18,6 +21,8 @@ use crate::ids::NodeId;
 use crate::limits;
 use crate::time::Instant;
 
+/// The first byte of a view, where a packet has the number of its message.
+const VIEW: u8 = 32;
 /// Rows a view from outside may have: every member, with room for those removed meanwhile.
 const VIEW_ROWS: usize = 2 * limits::MEMBERS;
 
@@ -34,16 +39,16 @@ impl Swim {
         self.members().map(digest_of).fold(0, |sum, digest| sum ^ digest)
     }
 
-    /// Everything this node knows of who is up, itself included; for [`super::Input::View`] of
-    /// another.
+    /// Everything this node knows of who is up, itself included, sealed; for
+    /// [`super::Input::View`] of another.
     #[must_use]
-    pub fn full_view(&self) -> Bytes {
+    pub fn full_view(&mut self) -> Bytes {
         let mut codec = WireCodec { me: self.me().node, hearsay: self.hearsay.clone() };
-        let mut out = BytesMut::new();
+        let mut out = BytesMut::from(&[VIEW][..]);
         for member in self.members() {
             codec.encode_member(&member, &mut out).expect("this buffer grows");
         }
-        out.freeze()
+        self.sealer.seal(&out)
     }
 
     /// All that is in a view. Who is down and no member any more is of no interest to anybody.
@@ -58,14 +63,12 @@ impl Swim {
     }
 
     /// Takes over what another node knows better.
-    pub(super) fn take_view(
-        &mut self,
-        now: Instant,
-        from: NodeId,
-        view: Bytes,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Ok(theirs) = self.read_view(view) else {
+    pub(super) fn take_view(&mut self, now: Instant, view: &Bytes, effects: &mut Vec<Effect>) {
+        let (from, payload) = match self.sealer.open(view) {
+            Ok(opened) => opened,
+            Err(refusal) => return self.counters.refuse(refusal),
+        };
+        let Ok(theirs) = self.read_view(payload) else {
             self.counters.refused += 1;
             return;
         };
@@ -93,6 +96,9 @@ impl Swim {
     fn read_view(&self, mut view: Bytes) -> Result<Vec<Member<Identity>>, CodecError> {
         let mut codec = WireCodec { me: self.me().node, hearsay: self.hearsay.clone() };
         let mut members = Vec::new();
+        if view.try_get_u8() != Ok(VIEW) {
+            return Err(CodecError::Invalid("view"));
+        }
         while !view.is_empty() {
             if members.len() == VIEW_ROWS {
                 let (actual, most) = (VIEW_ROWS as u64 + 1, VIEW_ROWS as u64);

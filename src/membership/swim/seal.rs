@@ -132,7 +132,8 @@ impl Sealer {
     }
 
     /// The packet that carries `payload`.
-    pub(super) fn seal(&mut self, payload: &[u8]) -> Bytes {
+    #[must_use]
+    pub fn seal(&mut self, payload: &[u8]) -> Bytes {
         let counter = self.next_number();
         let key = &self.keys[0];
         let mut packet = BytesMut::with_capacity(payload.len() + SEAL_BYTES);
