@@ -28,6 +28,7 @@ mod ring;
 mod serve;
 mod shell;
 mod status;
+mod view;
 
 use std::process::ExitCode;
 

@@ -68,7 +68,7 @@ enum Word {
 }
 
 /// What is shown to people: a moment old at most.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Shown {
     /// The members, as this node sees them.
     pub rows: Vec<Row>,
@@ -145,8 +145,9 @@ pub async fn prepare(
     }
     let (words, inbox) = mpsc::unbounded_channel();
     let (news, heard) = mpsc::unbounded_channel();
-    let shown = Arc::new(Mutex::default());
     let swim = Swim::new(clock.instant(), config.swim(), identity, sealer, seed);
+    let shown = Shown { rows: swim.view(), counters: swim.counters() };
+    let shown = Arc::new(Mutex::new(shown));
     let gossip = Gossip { words, shown: shown.clone(), members_changed: Notify::new() };
     let task = GossipTask {
         words: inbox,

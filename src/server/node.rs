@@ -431,7 +431,9 @@ impl Node {
         }
     }
 
-    fn liveness(&self, id: NodeId, shown: &Shown) -> Liveness {
+    /// What failure detection says about a member.
+    #[must_use]
+    pub fn liveness(&self, id: NodeId, shown: &Shown) -> Liveness {
         let now = self.clock.instant();
         let ago = |then: Instant| (now - then).as_millis() as u64;
         match shown.rows.iter().find(|row| row.node == id) {

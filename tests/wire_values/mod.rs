@@ -126,7 +126,9 @@ impl Values {
         };
         let (name, bytes) = (self.text(40), self.bytes(200).to_vec());
         let (partition, count) = (self.number() as u16, self.number() as u32);
+        let gossip = Control::Gossip { digest: self.number(), view: bytes.clone() };
         Request::Control(self.one_of(&[
+            gossip,
             Control::Topology,
             Control::Exchange(bytes.clone()),
             Control::CreateBucket { name: name.clone(), settings },
@@ -134,7 +136,6 @@ impl Values {
             Control::Explain { bucket: name.clone(), key: bytes.clone() },
             Control::Keys { bucket: name, partition, after: bytes, count },
             Control::Digest,
-            Control::Gossip { digest: self.number(), view: self.bytes(200).to_vec() },
         ]))
     }
 

@@ -177,6 +177,8 @@ fn nodes(status: &NodeStatus) -> Reply {
             ("zone", Reply::text(peer.zone.clone())),
             ("up", Reply::Integer(i64::from(peer.up))),
             ("share", Reply::Integer(i64::from(peer.share))),
+            ("state", Reply::text(peer.liveness.state.clone())),
+            ("flaps", Reply::Integer(i64::from(peer.liveness.flaps))),
         ])
     });
     Reply::Array(peers.collect())
