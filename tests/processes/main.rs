@@ -4,6 +4,7 @@
 //! doing.
 
 mod cluster;
+mod gossip;
 mod hostile;
 mod kill;
 mod life;
