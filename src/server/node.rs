@@ -260,16 +260,19 @@ impl Node {
             Control::Gossip { digest, view } => {
                 Ok(ControlReply::Gossip(self.gossip.compare(digest, view).await))
             }
-            Control::Digest => {
-                let store = self.store.clone();
-                let scan = tokio::task::spawn_blocking(move || store.digest()).await;
-                let failed = |why: String| Failure::not_applied(FailureCode::Internal, why);
-                let (objects, digest) = scan
-                    .map_err(|error| failed(error.to_string()))?
-                    .map_err(|error| failed(error.to_string()))?;
-                Ok(ControlReply::Digest { objects, digest })
-            }
+            Control::Digest => self.digest().await,
         }
+    }
+
+    /// A scan of all digests.
+    async fn digest(&self) -> Result<ControlReply, Failure> {
+        let store = self.store.clone();
+        let failed = |why: String| Failure::not_applied(FailureCode::Internal, why);
+        let scan = tokio::task::spawn_blocking(move || store.digest()).await;
+        let (objects, digest) = scan
+            .map_err(|error| failed(error.to_string()))?
+            .map_err(|error| failed(error.to_string()))?;
+        Ok(ControlReply::Digest { objects, digest })
     }
 
     async fn explain(&self, key: &Key, control: Control) -> Result<ControlReply, Failure> {
