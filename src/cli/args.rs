@@ -319,12 +319,23 @@ Columns:
   KEYS    on its disk, estimated
   SHARE   its part of all replicas of the default bucket
   RING    the cluster state it goes by; the same everywhere, except just
-          after a change";
+          after a change
+
+With --from, what one node's failure detection says:
+  STATE   alive, suspect (it was probed in vain and may object), down, or
+          unknown when nothing was heard of it since the node started
+  FOR     how long it has been so
+  LINK    whether there is a connection to it
+  FLAPS   how many times it was taken to be down since the node started";
 
 /// Show the nodes, up or down as each sees the others
 #[derive(Clone, Debug, Args)]
 #[command(after_help = STATUS_LEGEND)]
-pub(super) struct Status {}
+pub(super) struct Status {
+    /// Show the members as this one sees them: a name, an address, or the start of an id
+    #[arg(long, value_name = "NODE")]
+    pub(super) from: Option<String>,
+}
 
 /// Show the members, and how the ring's partitions are spread over them
 #[derive(Clone, Debug, Args)]

@@ -30,6 +30,7 @@ mod serve;
 mod shell;
 mod status;
 mod transfers;
+mod view;
 
 use std::process::ExitCode;
 

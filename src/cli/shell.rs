@@ -156,7 +156,9 @@ impl Session {
                 let key = named(&said.question.key, bucket)?;
                 explain::explain(&self.client, &key, said.form()).await?;
             }
-            Word::Status(said) => drop(status::status(&self.client, time, said.form()).await?),
+            Word::Status(said) => {
+                status::status(&self.client, &said.question, time, said.form()).await?;
+            }
             Word::Ring(said) => {
                 ring::ring(&self.client, &said.question, &self.bucket, said.form()).await?;
             }

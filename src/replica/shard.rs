@@ -112,13 +112,23 @@ impl Shard {
             Input::Connected(node) => self.core.peers.connected(node),
             Input::Disconnected(node) => {
                 self.core.peers.disconnected(node);
-                self.core.exchanging.remove(&node);
-                self.handoff.lost(&self.core, node);
-                self.tell_all(|| Event::Lost(node));
+                self.lost(node);
+            }
+            Input::Up(node) => self.core.peers.up(node),
+            Input::Down(node) => {
+                self.core.peers.down(node);
+                self.lost(node);
             }
             Input::Drain => self.draining = true,
         }
         self.run(effects);
+    }
+
+    /// Whatever was under way to `node` will not be answered.
+    fn lost(&mut self, node: NodeId) {
+        self.core.exchanging.remove(&node);
+        self.handoff.lost(&self.core, node);
+        self.tell_all(|| Event::Lost(node));
     }
 
     /// Fires the timers that are due.

@@ -9,6 +9,7 @@
 //!                                             │   │  └──▶ links ──▶ the other members
 //!                                     loader ◀┘   └▶ committer
 //!                                        └──▶ rocks, journal, mark ◀──┘
+//!   UDP ──▶ gossip ──▶ membership::swim      who is up, told to the shards
 //! ```
 
 pub mod config;
@@ -20,6 +21,7 @@ mod committer;
 pub mod disk;
 mod driver;
 mod frames;
+mod gossip;
 pub mod journal;
 mod links;
 mod loader;

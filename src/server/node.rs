@@ -10,6 +10,7 @@ use super::clock::Clock;
 use super::cluster::{Cluster, ClusterError};
 use super::config::Config;
 use super::driver::Gauge;
+use super::gossip::Gossip;
 use super::links::Links;
 use super::mailbox::{Ask, Mailbox};
 use super::reply::ReplyTo;
@@ -50,6 +51,8 @@ pub struct Node {
     pub links: Arc<Links>,
     /// What moves to and from it.
     pub transfers: Arc<TransferDesk>,
+    /// Its part in finding out who is up.
+    pub gossip: Gossip,
     /// Its records.
     pub store: Arc<RocksStore>,
     /// The mail of its shards.
@@ -254,6 +257,9 @@ impl Node {
                 Ok(ControlReply::Transfer(self.transfers.asked(from, request).await))
             }
             Control::Transfers => Ok(ControlReply::Transfers(self.transfers.status())),
+            Control::Gossip { digest, view } => {
+                Ok(ControlReply::Gossip(self.gossip.compare(digest, view).await))
+            }
             Control::Digest => {
                 let store = self.store.clone();
                 let scan = tokio::task::spawn_blocking(move || store.digest()).await;
@@ -378,6 +384,7 @@ impl Node {
     ) -> Result<T, ClusterError> {
         let answer = self.cluster.change(change).await?;
         self.links.keep(|| self.cluster.others());
+        self.gossip.cluster_changed();
         Ok(answer)
     }
 
@@ -389,6 +396,7 @@ impl Node {
         let standing = self.cluster.standing();
         self.cluster.merge(&theirs).await?;
         self.links.keep(|| self.cluster.others());
+        self.gossip.cluster_changed();
         if self.cluster.standing() != standing {
             self.report_standing();
         }

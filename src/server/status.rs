@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
+use super::gossip::Shown;
 use super::node::Node;
 use crate::ids::NodeId;
 use crate::limits;
 use crate::membership::Standing;
+use crate::membership::swim::State;
 use crate::replica::HintTally;
 use crate::store::Store as _;
-use crate::wire::messages::{HintStatus, NodeStatus, PeerStatus};
+use crate::time::Instant;
+use crate::wire::messages::{HintStatus, Liveness, NodeStatus, PeerStatus};
 
 impl Node {
     /// How this node is, and how it sees the others.
@@ -20,18 +23,22 @@ impl Node {
         let shares = topology.shares(n);
         let share = |id: NodeId| shares.iter().find(|share| share.id == id);
         let slots: u64 = shares.iter().map(|share| u64::from(share.owned)).sum();
+        let shown = self.gossip.shown();
         let peers = topology.state().present().map(|(id, entry)| PeerStatus {
             id,
             name: entry.name().to_owned(),
             address: entry.address().to_owned(),
             zone: entry.zone().to_owned(),
             up: id == self.id || self.links.is_up(id),
+            liveness: self.liveness(id, &shown),
             share: share(id)
                 .map_or(0, |share| (u64::from(share.owned) * 10_000 / slots.max(1)) as u32),
         });
         let rows = self.counters().rows();
         let mut counters: Vec<(String, u64)> =
             rows.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
+        let rows = shown.counters.rows();
+        counters.extend(rows.into_iter().map(|(name, count)| (name.to_owned(), count)));
         let traffic = &self.traffic;
         for (name, count) in [
             ("frame_connections", &traffic.frame_connections),
@@ -89,6 +96,23 @@ impl Node {
             dirty_partitions: tally.dirty_partitions,
         };
         by_owner.into_iter().map(status).collect()
+    }
+
+    /// What failure detection says about a member.
+    #[must_use]
+    pub fn liveness(&self, id: NodeId, shown: &Shown) -> Liveness {
+        let now = self.clock.instant();
+        let ago = |then: Instant| (now - then).as_millis() as u64;
+        match shown.rows.iter().find(|row| row.node == id) {
+            Some(row) => Liveness {
+                state: row.state.to_string(),
+                since_ms: ago(row.since),
+                suspected_by: row.suspected_by.clone(),
+                refuted_ms: row.refuted.map(ago),
+                flaps: row.flaps,
+            },
+            None => Liveness { state: State::Unknown.to_string(), ..Liveness::default() },
+        }
     }
 
     /// `draining`, `forming`, `candidate`, `leaving`, `removed` or `serving`.

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod failover;
+mod gossip;
 mod hostile;
 mod hung;
 mod kill;

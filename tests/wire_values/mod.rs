@@ -143,7 +143,9 @@ impl Values {
             PlannedChange::Zone(name.clone()),
             PlannedChange::Replace { dead: NodeId(partition.into()) },
         ]);
+        let gossip = Control::Gossip { digest: self.number(), view: bytes.clone() };
         Request::Control(self.one_of(&[
+            gossip,
             Control::Topology,
             Control::Exchange(bytes.clone()),
             Control::CreateBucket { name: name.clone(), settings },
@@ -282,6 +284,13 @@ impl Values {
                     address: self.text(40),
                     zone: self.text(40),
                     up: self.flag(),
+                    liveness: Liveness {
+                        state: self.text(10),
+                        since_ms: self.number(),
+                        suspected_by: (0..self.0.below(3)).map(|_| self.node()).collect(),
+                        refuted_ms: self.flag().then(|| self.number()),
+                        flaps: self.number() as u32,
+                    },
                     share: self.number() as u32,
                 })
                 .collect(),
@@ -317,6 +326,7 @@ impl Values {
         let choices = [
             ControlReply::Topology(bytes),
             ControlReply::Ok,
+            ControlReply::Gossip(self.bytes(200).to_vec()),
             ControlReply::Status(self.status()),
             ControlReply::Explain(self.explanation()),
             ControlReply::Keys { keys, done: self.flag() },

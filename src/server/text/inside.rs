@@ -211,6 +211,8 @@ fn nodes(status: &NodeStatus, topology: &Topology) -> Reply {
             ("standing", Reply::text(standing(peer.id))),
             ("up", Reply::Integer(i64::from(peer.up))),
             ("share", Reply::Integer(i64::from(peer.share))),
+            ("state", Reply::text(peer.liveness.state.clone())),
+            ("flaps", Reply::Integer(i64::from(peer.liveness.flaps))),
         ])
     });
     Reply::Array(peers.collect())
