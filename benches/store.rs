@@ -29,7 +29,7 @@ fn key(n: u64) -> StoredKey {
 fn batch(random: &mut Random, changes: usize) -> Batch {
     let mut one = || Change {
         key: key(random.below(100_000)),
-        record: Bytes::from(vec![random.next_u64() as u8; VALUE_BYTES]),
+        record: Some(Bytes::from(vec![random.next_u64() as u8; VALUE_BYTES])),
         digest: random.next_u128(),
     };
     Batch { changes: (0..changes).map(|_| one()).collect() }
@@ -55,7 +55,7 @@ impl Alone {
     fn commit(&self, batch: &Batch) {
         let mut writes = WriteBatch::default();
         for change in &batch.changes {
-            writes.put(change.key.as_bytes(), &change.record);
+            writes.put(change.key.as_bytes(), change.record.as_deref().unwrap_or_default());
             writes.put(change.key.as_bytes(), change.digest.to_le_bytes());
         }
         writes.put(b"commit", [0; 8]);
@@ -124,7 +124,7 @@ fn reads(criterion: &mut Criterion) {
     let directory = tempfile::tempdir().unwrap();
     let disk = disk(directory.path(), Durability::None);
     let record = Bytes::from(vec![7; VALUE_BYTES]);
-    let all = (0..100_000).map(|n| Change { key: key(n), record: record.clone(), digest: 1 });
+    let all = (0..100_000).map(|n| Change { key: key(n), record: Some(record.clone()), digest: 1 });
     disk.store.commit(&[Batch { changes: all.collect() }]).unwrap();
     let mut random = Random::new(3);
     let mut group = criterion.benchmark_group("read");

@@ -23,7 +23,7 @@ fn key() -> Key {
 
 fn get() -> Request {
     let (r, pr) = (Level::Quorum, Level::Default);
-    Request::Get(Get { key: key(), r, pr, budget_ms: 1000, trace: false })
+    Request::Get(Get { key: key(), r, pr, budget_ms: 1000, strict: false, trace: false })
 }
 
 fn put(value_bytes: usize) -> Request {
@@ -37,6 +37,7 @@ fn put(value_bytes: usize) -> Request {
         ttl_ms: None,
         w: Level::Quorum,
         pw: Level::Default,
+        strict: false,
         budget_ms: 1000,
     })
 }

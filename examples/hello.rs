@@ -10,8 +10,8 @@ async fn main() -> Result<()> {
     let client = Client::builder().seed(seed).connect().await?;
     let topology = client.topology();
     println!("cluster {:?}:", topology.state().cluster);
-    for (id, member) in topology.state().active() {
-        println!("  {} at {} ({})", member.name, member.address, id.short());
+    for (id, member) in topology.state().serving() {
+        println!("  {} at {} ({})", member.name(), member.address(), id.short());
     }
 
     let bucket = client.bucket("default")?;

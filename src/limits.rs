@@ -30,6 +30,9 @@ pub const ADDRESS_BYTES: usize = 262;
 
 /// Most members. The full member set is known to everyone and travels whole.
 pub const MEMBERS: usize = 4096;
+/// Candidates that a formed cluster takes note of: whoever was entered is known for ever, and a
+/// machine that starts again and again with an empty data directory is a new node each time.
+pub const CANDIDATES: usize = 256;
 /// Fewest partitions: below this even three members cannot be given even shares.
 pub const PARTITIONS_MIN: u32 = 32;
 /// Most partitions: a partition number is two bytes in every stored key.
@@ -49,6 +52,9 @@ pub const SHARE_BOUND_PERCENT: u64 = 110;
 
 /// Most replicas of a key. More than this buys latency, not safety.
 pub const REPLICAS_MAX: u8 = 13;
+/// Slots of a cluster: partitions times replica counts in use. At 65,536 partitions buckets may have
+/// N = 3, 5 and 7 and one more; at 1,024 all there are. All slots travel whole between nodes.
+pub const SLOTS: usize = 1 << 20;
 /// Replicas of a key unless the bucket says otherwise: the Dynamo paper's (3, 2, 2).
 pub const REPLICAS_DEFAULT: u8 = 3;
 
@@ -76,8 +82,8 @@ pub const FRAME_PAYLOAD_BYTES: usize = 64 * 1024 * 1024;
 pub const FRAME_PAYLOAD_BYTES_GREETING: usize = 16 * 1024;
 /// Largest encoded object. A put that would make one larger is refused.
 pub const OBJECT_BYTES: usize = 48 * 1024 * 1024;
-/// Largest control message (bincode). The full member set and catalogue fit.
-pub const CONTROL_BYTES: usize = 8 * 1024 * 1024;
+/// Largest control message (bincode). The full member set, catalogue and slots fit.
+pub const CONTROL_BYTES: usize = 16 * 1024 * 1024;
 
 /// Arguments of one text command. `MSET` of 512 Ki pairs is somebody's mistake.
 pub const TEXT_ARGUMENTS: usize = 1024 * 1024;
@@ -134,6 +140,14 @@ const _: () = {
     assert!(CLOCK_ENTRIES_REFUSE * (REPLICAS_DEFAULT as usize) + 1 < CLOCK_ENTRIES);
     // A context of the longest clock fits its token: 40 bytes an entry, 4 characters for 3 bytes.
     assert!((CLOCK_ENTRIES * 40 + 64).div_ceil(3) * 4 <= CONTEXT_BYTES);
+    // A cluster state whose every part is as large as it may be. A slot takes at most 8 bytes; 256
+    // and 128 are for the numbers of a member and a bucket, with room.
+    assert!(
+        MEMBERS * (3 * NAME_BYTES + 2 * ADDRESS_BYTES + 256)
+            + BUCKETS * (BUCKET_NAME_BYTES + 128)
+            + SLOTS * 8
+            < CONTROL_BYTES
+    );
     assert!(CONTROL_BYTES < FRAME_PAYLOAD_BYTES);
     assert!(MEMBERS <= u16::MAX as usize);
 };

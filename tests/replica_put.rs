@@ -10,7 +10,7 @@ use ringdove::causality::{Actor, Content, Context, Dot, Hlc, Object, Sibling, Ve
 use ringdove::ids::{Incarnation, NodeId, WriteId};
 use ringdove::key::Key;
 use ringdove::limits;
-use ringdove::membership::{BucketEntry, ClusterState, MemberEntry, Topology};
+use ringdove::membership::{ClusterState, Contact, MemberEntry, Topology};
 use ringdove::replica::{Effect, Input, Notice, Origin, Settings, Shard};
 use ringdove::store::memory::MemoryStore;
 use ringdove::store::{Batch, Store as _, StoreError};
@@ -45,6 +45,7 @@ impl Node {
     fn with_disk(store: MemoryStore, incarnation: Incarnation) -> Self {
         let settings = Settings {
             shard: 0,
+            shards: 1,
             node: NODE,
             incarnation,
             amnesiac: false,
@@ -58,6 +59,8 @@ impl Node {
             fsync: true,
             breaker_failures: 5,
             breaker_open: Duration::from_secs(1),
+            hint_bytes_by_owner: 1 << 20,
+            hint_bytes: 1 << 20,
         };
         let actors = FIRST_ACTOR..FIRST_ACTOR + limits::ACTORS_LEASED;
         Self {
@@ -134,7 +137,7 @@ impl Node {
 
     fn get(&mut self, key: &Key) -> Got {
         let (r, pr) = (Level::Default, Level::Default);
-        let get = Get { key: key.clone(), r, pr, budget_ms: 0, trace: false };
+        let get = Get { key: key.clone(), r, pr, budget_ms: 0, strict: true, trace: false };
         match self.answer(Request::Get(get)) {
             Response::Got(got) => got,
             other => panic!("{other:?}"),
@@ -160,29 +163,32 @@ impl Node {
         let mut object = Object::new();
         object.write(&VersionVector::new(), sibling);
         let (key, purpose) = (key.clone(), Purpose::Replicate);
-        self.ask(Request::Write(Write { key, object: object.encode(), purpose, budget_ms: 0 }))
+        self.ask(Request::Write(Write {
+            key,
+            object: object.encode(),
+            purpose,
+            slots: 0,
+            budget_ms: 0,
+        }))
     }
 }
 
 /// One member; the bucket `default` keeps siblings, the bucket `latest` the latest.
 fn topology() -> Topology {
     let mut state = ClusterState::new("alone", 32);
-    let member = MemberEntry {
-        version: 1,
+    let contact = Contact {
         name: "a".to_owned(),
         address: "127.0.0.1:7400".to_owned(),
         text_address: String::new(),
-        zone: String::new(),
-        weight: limits::WEIGHT_NORMAL,
-        removed: false,
     };
-    state.members.insert(NODE, member);
+    state.enter(NODE, MemberEntry::candidate(NODE, contact, "", limits::WEIGHT_NORMAL));
     for (name, conflicts) in
         [("default", Conflicts::Siblings), ("latest", Conflicts::LastWriteWins)]
     {
         let settings = BucketSettings { n: 1, conflicts, ..BucketSettings::default() };
-        state.buckets.insert(name.to_owned(), BucketEntry { version: 2, settings });
+        assert!(state.add_bucket(name, settings));
     }
+    state.form(1);
     Topology::new(state)
 }
 
@@ -201,6 +207,7 @@ fn put(write_id: u128, basis: Basis, value: &'static str) -> Put {
         ttl_ms: None,
         w: Level::Default,
         pw: Level::Default,
+        strict: true,
         budget_ms: 0,
     }
 }

@@ -40,7 +40,7 @@ fn record(n: u64) -> Bytes {
 }
 
 fn commit(store: &dyn Store, n: u64) -> Result<(), StoreError> {
-    let change = Change { key: key(n), record: record(n), digest: u128::from(n) };
+    let change = Change { key: key(n), record: Some(record(n)), digest: u128::from(n) };
     store.commit(&[Batch { changes: vec![change] }])
 }
 

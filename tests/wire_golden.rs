@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use bytes::{Bytes, BytesMut};
 use ringdove::causality::{Actor, Dot, Hlc};
-use ringdove::ids::{Incarnation, NodeId, WriteId};
+use ringdove::ids::{Incarnation, NodeId, Partition, WriteId};
 use ringdove::key::Key;
 use ringdove::limits;
 use ringdove::time::WallMs;
@@ -18,6 +18,9 @@ use ringdove::wire::codec::{decode_request, decode_response, encode_request, enc
 use ringdove::wire::frame::{self, FORWARDED, Frame, Kind};
 use ringdove::wire::greeting::{self, Hello, Introduction, Refused, Role, Welcome};
 use ringdove::wire::messages::*;
+use ringdove::wire::transfer::{
+    Blob, Noted, Page, PageBuilder, PageRequest, SlotId, SlotView, TransferReply, TransferRequest,
+};
 
 const NODE: NodeId = NodeId(0xa1a2_a3a4_a5a6_a7a8_a9aa_abac_adae_afb0);
 const INCARNATION: Incarnation = Incarnation(0xc1c2_c3c4_c5c6_c7c8);
@@ -56,6 +59,15 @@ fn receipt() -> Receipt {
     }
 }
 
+fn page() -> Page {
+    let mut builder = PageBuilder::default();
+    builder.push(&key(), 0x55, Some(b"object"));
+    builder.push(&Key::new(b"carts", b"bob").unwrap(), 0x66, None);
+    let mut page = builder.finish(b"carts\0bob", true, 7);
+    page.wait_ms = 20;
+    page
+}
+
 fn put() -> Put {
     Put {
         key: key(),
@@ -67,6 +79,7 @@ fn put() -> Put {
         ttl_ms: None,
         w: Level::Default,
         pw: Level::Default,
+        strict: false,
         budget_ms: 5000,
     }
 }
@@ -126,8 +139,14 @@ fn requests() -> Vec<Golden> {
     let request = |name, says, flags, request: Request| {
         golden(name, says, |out| encode_request(out, 1, flags, &request).unwrap())
     };
-    let get =
-        Get { key: key(), r: Level::Quorum, pr: Level::Default, budget_ms: 1000, trace: true };
+    let get = Get {
+        key: key(),
+        r: Level::Quorum,
+        pr: Level::Default,
+        budget_ms: 1000,
+        strict: false,
+        trace: true,
+    };
     let replace = Put {
         attempt: 1,
         basis: Basis::Context(Bytes::from_static(b"CTX")),
@@ -139,12 +158,31 @@ fn requests() -> Vec<Golden> {
     let delete = Put { basis: Basis::Blind, value: None, w: Level::All, ..put() };
     let create = Put { condition: Condition::Absent, ..put() };
     let object = Bytes::from_static(b"OBJECT");
-    let write = Write { key: key(), object, purpose: Purpose::Repair, budget_ms: 900 };
+    let (purpose, slots) = (Purpose::Repair, 0);
+    let write = Write { key: key(), object, purpose, slots, budget_ms: 900 };
+    let hint = Write { purpose: Purpose::Hint(NODE), ..write.clone() };
+    let (purpose, slots) = (Purpose::Replicate, 0x0102_0304_0506_0708);
+    let replicate = Write { purpose, slots, ..write.clone() };
+    let read = Read { key: key(), digest: true, fallback: false, slots, budget_ms: 900 };
+    let strict = Get { strict: true, trace: false, ..get.clone() };
     let after = b"alice".to_vec();
+    let id = SlotId { n: 3, partition: Partition(77), slot: 1 };
+    let view = SlotView { id, version: 2, owner: Some(NODE), successor: NodeId(5) };
+    let noted = Noted { slot: id, note: 0x0102_0304_0506_0708 };
+    let page = PageRequest {
+        noted,
+        after: Blob(key().joined().clone()),
+        bytes: 1 << 20,
+        digests: false,
+        running: 7,
+    };
+    let transfer =
+        |name, says, asked| request(name, says, 0, Request::Control(Control::Transfer(asked)));
     let keys = Control::Keys { bucket: "carts".to_owned(), partition: 77, after, count: 100 };
     vec![
         request("get", "GET carts/alice, R quorum, traced", 0, Request::Get(get.clone())),
         request("get_forwarded", "the same, passed on by a node", FORWARDED, Request::Get(get)),
+        request("get_strict", "GET carts/alice that counts owners only", 0, Request::Get(strict)),
         request("put", "PUT carts/alice = milk, whatever is there", 0, Request::Put(put())),
         request(
             "put_context",
@@ -154,11 +192,19 @@ fn requests() -> Vec<Golden> {
         ),
         request("put_delete", "PUT that deletes blindly, W all", 0, Request::Put(delete)),
         request("put_create", "PUT only where no value is", 0, Request::Put(create)),
+        request("read", "READ, a digest will do", 0, Request::Read(read.clone())),
         request(
-            "read",
-            "READ, a digest will do",
+            "read_fallback",
+            "READ from a fallback, in full",
             0,
-            Request::Read(Read { key: key(), digest: true, budget_ms: 900 }),
+            Request::Read(Read { digest: false, fallback: true, slots: 0, ..read }),
+        ),
+        request("write_replicate", "WRITE of a client's write", 0, Request::Write(replicate)),
+        request(
+            "write_hint",
+            "WRITE to be kept for a member that is away",
+            0,
+            Request::Write(hint),
         ),
         request("write", "WRITE for repair", 0, Request::Write(write.clone())),
         request(
@@ -169,6 +215,13 @@ fn requests() -> Vec<Golden> {
         ),
         request("control_topology", "CONTROL Topology", 0, Request::Control(Control::Topology)),
         request("control_keys", "CONTROL Keys", 0, Request::Control(keys)),
+        transfer("control_transfer_begin", "CONTROL Transfer Begin", TransferRequest::Begin(view)),
+        transfer("control_transfer_page", "CONTROL Transfer Page", TransferRequest::Page(page)),
+        transfer(
+            "control_transfer_hand_over",
+            "CONTROL Transfer HandOver",
+            TransferRequest::HandOver(vec![noted]),
+        ),
     ]
 }
 
@@ -214,6 +267,11 @@ fn answers() -> Vec<Golden> {
         ),
         answer("held_digest", "HELD: a digest", held(HeldObject::Digest(0x55), false)),
         answer("stored", "STORED and synced", Response::Stored(Stored { fsynced: true })),
+        answer(
+            "control_reply_transfer_page",
+            "CONTROL_REPLY Transfer Page: one object, and one that is only named",
+            Response::Control(ControlReply::Transfer(TransferReply::Page(page()))),
+        ),
         answer("control_reply_ok", "CONTROL_REPLY Ok", Response::Control(ControlReply::Ok)),
         answer(
             "failed_unknown",

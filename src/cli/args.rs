@@ -46,6 +46,11 @@ pub(super) enum Command {
     Ring(Asked<Ring>),
     Explain(Asked<Explain>),
     Bucket(Asked<Bucket>),
+    Member(Asked<Member>),
+    Plan(Asked<Plan>),
+    Commit(Asked<Commit>),
+    Abort(Asked<Abort>),
+    Transfers(Asked<Transfers>),
     Digest(Asked<Digest>),
     Shell(Shell),
     Completions(Completions),
@@ -213,6 +218,9 @@ pub(super) struct Get {
     /// Of those, how many must be primaries [default: none]
     #[arg(long, value_name = "LEVEL", value_parser = parse_level)]
     pub(super) pr: Option<Level>,
+    /// Count the key's own replicas only: no fallback stands in for one that is away
+    #[arg(long)]
+    pub(super) strict: bool,
     /// Fail with exit code 5 if there is more than one value
     #[arg(long)]
     pub(super) one: bool,
@@ -233,6 +241,9 @@ pub(super) struct Reach {
     /// Of those, how many must be primaries [default: none]
     #[arg(long, value_name = "LEVEL", value_parser = parse_level)]
     pub(super) pw: Option<Level>,
+    /// Count the key's own replicas only: no fallback stands in for one that is away
+    #[arg(long)]
+    pub(super) strict: bool,
     /// Carry on the write of this id, whose outcome was unknown
     #[arg(long, value_name = "ID")]
     pub(super) write_id: Option<WriteId>,
@@ -301,8 +312,9 @@ pub(super) struct Del {
 
 const STATUS_LEGEND: &str = "\
 Columns:
-  STATE   serving, forming (has not met enough members), read-only (disk),
-          draining, or down when the node itself does not answer
+  STATE   serving, forming (has not met enough members), candidate (waits to
+          be let in), leaving, removed, draining, or down when the node itself
+          does not answer
   UP FOR  how many of the nodes that answer are connected to it
   KEYS    on its disk, estimated
   SHARE   its part of all replicas of the default bucket
@@ -365,9 +377,16 @@ Examples:
   ringdove bucket create carts
   ringdove bucket create sessions --n 2 --r one --w one --conflicts lww --ttl 1d
 
-Settings cannot be changed afterwards. Creating one that is there with the same
-settings is no error. With lww, of two writes that did not see each other one
-is dropped without a word.";
+Creating one that is there with the same settings is no error. With lww, of two
+writes that did not see each other one is dropped without a word.";
+
+const SET_EXAMPLES: &str = "\
+Examples:
+  ringdove bucket set sessions --ttl 12h --w quorum
+  ringdove bucket set sessions --ttl never
+
+What is not named stays as it is. Values that are there keep the expiry they
+were written with. The replica count cannot be changed yet.";
 
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum BucketCommand {
@@ -393,6 +412,28 @@ pub(super) enum BucketCommand {
         #[arg(long, value_name = "SPAN", value_parser = parse_span)]
         ttl: Option<Duration>,
     },
+    /// Change settings of a bucket
+    #[command(after_help = SET_EXAMPLES)]
+    Set {
+        /// Its name
+        name: String,
+        /// Replicas of each key: only the number it has
+        #[arg(long)]
+        #[arg(value_parser = clap::value_parser!(u8).range(1..=i64::from(limits::REPLICAS_MAX)))]
+        n: Option<u8>,
+        /// Replicas that must answer a read, unless it says otherwise
+        #[arg(long, value_name = "LEVEL", value_parser = parse_level)]
+        r: Option<Level>,
+        /// Replicas that must have a write durably, unless it says otherwise
+        #[arg(long, value_name = "LEVEL", value_parser = parse_level)]
+        w: Option<Level>,
+        /// What becomes of writes that did not see each other
+        #[arg(long, value_enum)]
+        conflicts: Option<OnConflict>,
+        /// Values read as absent after this time, unless the write says otherwise; or `never`
+        #[arg(long, value_name = "SPAN", value_parser = parse_expiry)]
+        ttl: Option<Expiry>,
+    },
     /// List all buckets with their settings
     List,
     /// Show the settings of one bucket
@@ -400,6 +441,17 @@ pub(super) enum BucketCommand {
         /// Its name
         name: String,
     },
+}
+
+/// When values of a bucket expire, as it is typed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Expiry(pub(super) Option<Duration>);
+
+fn parse_expiry(text: &str) -> Result<Expiry, String> {
+    match text {
+        "never" => Ok(Expiry(None)),
+        span => parse_span(span).map(|span| Expiry(Some(span))),
+    }
 }
 
 /// [`Conflicts`], as it is typed.
@@ -419,6 +471,103 @@ impl From<OnConflict> for Conflicts {
         }
     }
 }
+
+const MEMBER_EXAMPLES: &str = "\
+Examples:
+  ringdove member list
+  ringdove member join node-3         a node that was started with seeds
+  ringdove member replace node-1 --with node-4
+  ringdove plan                       what would move; nothing has happened yet
+  ringdove commit
+
+Changes are staged, looked at and committed together. Data then moves by itself
+while the cluster serves. A member is named by its name, or by the first eight
+digits of its id or more.";
+
+/// List the members, and plan changes of them
+#[derive(Clone, Debug, Args)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+#[command(after_help = MEMBER_EXAMPLES)]
+pub(super) struct Member {
+    #[command(subcommand)]
+    pub(super) command: MemberCommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(super) enum MemberCommand {
+    /// List the members, and nodes that can join
+    List,
+    /// Plan that a node which has found the cluster joins it
+    Join {
+        /// The node
+        node: String,
+    },
+    /// Plan that a member hands over what it has, and is removed
+    Leave {
+        /// The member
+        node: String,
+    },
+    /// Plan that a new node takes the place of a member that will not come back
+    Replace {
+        /// The member that will not come back
+        dead: String,
+        /// The new node
+        #[arg(long, value_name = "NEW")]
+        with: String,
+        /// Also if the member answers: what it alone has is lost
+        #[arg(long)]
+        force: bool,
+    },
+    /// Plan another weight for a member
+    Weight {
+        /// The member
+        node: String,
+        /// In hundredths of a normal member: 200 for twice the disk
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::WEIGHT_MAX)))]
+        weight: u32,
+    },
+    /// Plan another zone for a member
+    Zone {
+        /// The member
+        node: String,
+        /// The zone
+        zone: String,
+    },
+}
+
+/// Show what the planned changes would move, before anything happens
+#[derive(Clone, Debug, Args)]
+pub(super) struct Plan {}
+
+/// Make the planned changes happen
+#[derive(Clone, Debug, Args)]
+pub(super) struct Commit {
+    /// Only the plan that `ringdove plan` has shown under this number
+    #[arg(long, value_name = "MARK", value_parser = parse_mark)]
+    pub(super) plan: Option<u64>,
+}
+
+fn parse_mark(text: &str) -> Result<u64, String> {
+    u64::from_str_radix(text, 16).map_err(|_| "`ringdove plan` shows it: 16 digits".to_owned())
+}
+
+/// Forget the planned changes
+#[derive(Clone, Debug, Args)]
+pub(super) struct Abort {}
+
+const TRANSFERS_LEGEND: &str = "\
+LEFT and DONE count slots: a partition has as many as the bucket has replicas.
+Where a slot has no owner any more, because it was removed, the data comes from
+all the others. Exit code 0, or 3 when a node does not answer.
+
+Examples:
+  ringdove transfers
+  ringdove transfers --json | jq .slots_changing";
+
+/// Show what moves between the nodes after a change of the members
+#[derive(Clone, Debug, Args)]
+#[command(after_help = TRANSFERS_LEGEND)]
+pub(super) struct Transfers {}
 
 const DIGEST_LEGEND: &str = "\
 Exit code 0 when all stores are equal, 1 when they differ, 3 when a node does

@@ -1,10 +1,10 @@
-//! `bucket`: create, list and show.
+//! `bucket`: create, change, list and show.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::args::{Asked, Bucket, BucketCommand};
+use super::args::{Asked, Bucket, BucketCommand, Expiry};
 use super::cluster::connect;
 use super::exit::{Ending, Exit, Failure};
 use super::output::{Form, table};
@@ -30,6 +30,17 @@ pub(super) async fn bucket(client: &Client, bucket: &Bucket, form: Form) -> Endi
                     None => failure,
                 }
             })?;
+            show(&[(name.clone(), settings)], form, true)
+        }
+        BucketCommand::Set { name, n, r, w, conflicts, ttl } => {
+            let topology = client.refresh().await?;
+            let mut settings = *topology.bucket(name).ok_or_else(|| unknown(name))?;
+            settings.n = n.unwrap_or(settings.n);
+            settings.r = r.unwrap_or(settings.r);
+            settings.w = w.unwrap_or(settings.w);
+            settings.conflicts = conflicts.map_or(settings.conflicts, Into::into);
+            settings.ttl_ms = ttl.map_or(settings.ttl_ms, |Expiry(ttl)| ttl.map(millis));
+            client.set_bucket(name, settings).await?;
             show(&[(name.clone(), settings)], form, true)
         }
         BucketCommand::List => {

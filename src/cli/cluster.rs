@@ -21,6 +21,7 @@ pub(super) struct Question {
     pub(super) key: Key,
     pub(super) r: Level,
     pub(super) pr: Level,
+    pub(super) strict: bool,
     pub(super) trace: bool,
 }
 
@@ -41,6 +42,7 @@ pub(super) struct Order {
     pub(super) ttl: Option<Duration>,
     pub(super) w: Level,
     pub(super) pw: Level,
+    pub(super) strict: bool,
     /// The write to carry on, whose outcome was unknown.
     pub(super) repeats: Option<WriteId>,
 }
@@ -99,10 +101,11 @@ impl Door {
     }
 
     pub(super) async fn read(&self, question: Question) -> Result<Found, Failure> {
-        let Question { key, r, pr, trace } = question;
+        let Question { key, r, pr, strict, trace } = question;
         match self {
             Self::Routed(client) => {
                 let get = client.bucket(key.bucket())?.get(key.name()).r(r).pr(pr);
+                let get = if strict { get.strict() } else { get };
                 let read = if trace { get.trace() } else { get }.await?;
                 Ok(Found {
                     deleted: read.values == Values::Tombstone,
@@ -114,7 +117,7 @@ impl Door {
             }
             Self::Direct(node, timeout) => {
                 let budget_ms = share_of(*timeout);
-                let get = Request::Get(messages::Get { key, r, pr, budget_ms, trace });
+                let get = Request::Get(messages::Get { key, r, pr, budget_ms, strict, trace });
                 let Response::Got(got) = node.request(&get, *timeout).await? else {
                     return Err(strange_answer());
                 };
@@ -133,7 +136,7 @@ impl Door {
 }
 
 async fn write_routed(client: &Client, order: Order) -> Result<Written, Failure> {
-    let Order { key, value, replaces, ttl, w, pw, repeats } = order;
+    let Order { key, value, replaces, ttl, w, pw, strict, repeats } = order;
     let bucket = client.bucket(key.bucket())?;
     let write = match (value, replaces) {
         (Some(value), Replaces::Seen(seen)) => bucket.put(key.name(), value).context(&seen),
@@ -144,6 +147,9 @@ async fn write_routed(client: &Client, order: Order) -> Result<Written, Failure>
         (None, _) => bucket.delete(key.name()).observed(),
     };
     let mut write = write.w(w).pw(pw);
+    if strict {
+        write = write.strict();
+    }
     if let Some(ttl) = ttl {
         write = write.ttl(ttl);
     }
@@ -175,6 +181,7 @@ async fn write_direct(node: &Direct, timeout: Duration, order: Order) -> Result<
         ttl_ms: order.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)),
         w: order.w,
         pw: order.pw,
+        strict: order.strict,
         budget_ms: share_of(timeout),
     });
     match node.request(&put, timeout).await {
@@ -228,11 +235,12 @@ where
     F: Future<Output = T> + Send + 'static,
 {
     let mut members: Vec<(NodeId, MemberEntry)> =
-        topology.state().active().map(|(id, entry)| (id, entry.clone())).collect();
-    members
-        .sort_by(|(id, entry), (other_id, other)| (&entry.name, id).cmp(&(&other.name, other_id)));
+        topology.state().present().map(|(id, entry)| (id, entry.clone())).collect();
+    members.sort_by(|(id, entry), (other_id, other)| {
+        (entry.name(), id).cmp(&(other.name(), other_id))
+    });
     let asked: Vec<_> =
-        members.iter().map(|(_, entry)| tokio::spawn(ask(entry.address.clone()))).collect();
+        members.iter().map(|(_, entry)| tokio::spawn(ask(entry.address().to_owned()))).collect();
     let mut answers = Vec::with_capacity(members.len());
     for ((id, entry), answer) in members.into_iter().zip(asked) {
         answers.push((id, entry, answer.await.expect("asking does not panic")));
@@ -242,5 +250,5 @@ where
 
 /// What people call a member.
 pub(super) fn name_of(topology: &Topology, id: NodeId) -> String {
-    topology.member(id).map_or_else(|| id.short(), |member| member.name.clone())
+    topology.member(id).map_or_else(|| id.short(), |member| member.name().to_owned())
 }

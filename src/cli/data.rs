@@ -54,7 +54,8 @@ pub(super) async fn get(
     form: Form,
 ) -> Result<(Exit, Context), Failure> {
     let (r, pr) = (get.r.unwrap_or_default(), get.pr.unwrap_or_default());
-    let question = Question { key: key.clone(), r, pr, trace: get.trace };
+    let (strict, trace) = (get.strict, get.trace);
+    let question = Question { key: key.clone(), r, pr, strict, trace };
     let found = door.read(question).await?;
     if get.receipt && form == Form::Text {
         output::note(&format!("context: {}", found.context));
@@ -142,7 +143,8 @@ pub(super) async fn del(
 
 fn order(key: Key, value: Option<Bytes>, replaces: Replaces, reach: &Reach) -> Order {
     let (w, pw) = (reach.w.unwrap_or_default(), reach.pw.unwrap_or_default());
-    Order { key, value, replaces, ttl: None, w, pw, repeats: reach.write_id }
+    let (strict, repeats) = (reach.strict, reach.write_id);
+    Order { key, value, replaces, ttl: None, w, pw, strict, repeats }
 }
 
 async fn write(door: &Door, order: Order, reach: &Reach, form: Form) -> Result<Context, Failure> {

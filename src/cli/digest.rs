@@ -10,6 +10,7 @@ use super::cluster::{ask_all, connect};
 use super::exit::{Ending, Exit};
 use super::output::{Form, table};
 use crate::client::{Client, direct};
+use crate::membership::Standing;
 use crate::wire::messages::{Control, ControlReply, Request, Response};
 
 /// What one node's disk holds.
@@ -36,8 +37,10 @@ pub(super) async fn digest(client: &Client, time: std::time::Duration, form: For
     let topology = client.refresh().await?;
     let answers = ask_all(&topology, |address| async move { store_of(&address, time).await });
     let answers = answers.await;
+    // A candidate holds nothing that could be compared.
+    let serving = answers.into_iter().filter(|(_, entry, _)| entry.standing > Standing::Candidate);
     let stores: Vec<(String, Store)> =
-        answers.into_iter().map(|(_, entry, store)| (entry.name, store)).collect();
+        serving.map(|(_, entry, store)| (entry.name().to_owned(), store)).collect();
     let least = topology.state().buckets.values().map(|bucket| bucket.settings.n).min();
     let everywhere = least.is_some_and(|n| usize::from(n) >= stores.len());
     let verdict = compare(&stores, everywhere);

@@ -22,12 +22,14 @@ mod dev;
 mod digest;
 mod exit;
 mod explain;
+mod member;
 mod output;
 mod quantity;
 mod ring;
 mod serve;
 mod shell;
 mod status;
+mod transfers;
 mod view;
 
 use std::process::ExitCode;
@@ -70,6 +72,11 @@ fn run(runtime: &tokio::runtime::Runtime, command: Command) -> Ending {
         Command::Ring(asked) => runtime.block_on(ring::run(&asked)),
         Command::Explain(asked) => runtime.block_on(explain::run(&asked)),
         Command::Bucket(asked) => runtime.block_on(bucket::run(&asked)),
+        Command::Member(asked) => runtime.block_on(member::run(&asked)),
+        Command::Plan(asked) => runtime.block_on(member::run_plan(&asked)),
+        Command::Commit(asked) => runtime.block_on(member::run_commit(&asked)),
+        Command::Abort(asked) => runtime.block_on(member::run_abort(&asked)),
+        Command::Transfers(asked) => runtime.block_on(transfers::run(&asked)),
         Command::Digest(asked) => runtime.block_on(digest::run(&asked)),
         Command::Shell(shell) => shell::run(runtime, &shell),
         Command::Serve(_) | Command::Config(_) | Command::Completions(_) => {
@@ -109,6 +116,11 @@ fn form_of(command: &Command) -> Form {
         Command::Ring(asked) => asked.form(),
         Command::Explain(asked) => asked.form(),
         Command::Bucket(asked) => asked.form(),
+        Command::Member(asked) => asked.form(),
+        Command::Plan(asked) => asked.form(),
+        Command::Commit(asked) => asked.form(),
+        Command::Abort(asked) => asked.form(),
+        Command::Transfers(asked) => asked.form(),
         Command::Digest(asked) => asked.form(),
         Command::Config(args::ConfigCommand::Check(checked)) => checked.form(),
         Command::Config(args::ConfigCommand::Show(checked)) => checked.form(),

@@ -9,6 +9,14 @@ use crate::limits;
 const UNITS: [(&str, u64); 5] =
     [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
+/// Bytes for people, in binary units.
+pub(super) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let scale = (bytes.max(1).ilog2() as usize / 10).min(UNITS.len() - 1);
+    let digits = usize::from(scale > 0);
+    format!("{:.digits$} {}", bytes as f64 / (1_u64 << (10 * scale)) as f64, UNITS[scale])
+}
+
 /// Reads `500ms`, `2s`, `10m`, `1h` or `1d`; above zero.
 pub(super) fn parse_span(text: &str) -> Result<Duration, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();

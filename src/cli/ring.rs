@@ -11,6 +11,7 @@ use super::output::{Form, table};
 use super::quantity::percent;
 use crate::client::{Client, Topology};
 use crate::ids::{NodeId, Partition};
+use crate::membership::MemberEntry;
 
 pub(super) async fn run(asked: &Asked<Ring>) -> Ending {
     let client = connect(&asked.cluster).await?;
@@ -31,8 +32,7 @@ pub(super) async fn ring(client: &Client, asked: &Ring, bucket: &str, form: Form
 }
 
 fn show_shares(topology: &Topology, n: u8, form: Form) -> Ending {
-    let ring = topology.ring(n);
-    let mut shares = ring.shares();
+    let mut shares = topology.shares(n);
     shares.sort_by_key(|share| name_of(topology, share.id));
     let all: u64 = shares.iter().map(|share| u64::from(share.owned)).sum();
     let row = |share: &crate::ring::Share| {
@@ -40,8 +40,8 @@ fn show_shares(topology: &Topology, n: u8, form: Form) -> Ending {
         vec![
             name_of(topology, share.id),
             share.id.short(),
-            member.map_or_else(String::new, |member| member.zone.clone()),
-            member.map_or_else(String::new, |member| member.weight.to_string()),
+            member.map_or_else(String::new, |member| member.zone().to_owned()),
+            member.map_or_else(String::new, |member| member.weight().to_string()),
             share.owned.to_string(),
             share.first.to_string(),
             percent(share.owned.into(), all),
@@ -54,10 +54,11 @@ fn show_shares(topology: &Topology, n: u8, form: Form) -> Ending {
     let version = topology.version();
     let _ = writeln!(
         text,
-        "\ncluster {}: {} partitions, {n} replicas of each, epoch {}",
+        "\ncluster {}: {} partitions, {n} replicas of each, epoch {}{}",
         topology.state().cluster,
-        ring.partitions(),
-        version.epoch
+        topology.partitions(),
+        version.epoch,
+        super::status::changing(topology)
     );
     form.answer(&text, || {
         let member = |share: &crate::ring::Share| {
@@ -65,9 +66,9 @@ fn show_shares(topology: &Topology, n: u8, form: Form) -> Ending {
             json!({
                 "id": share.id.to_string(),
                 "name": name_of(topology, share.id),
-                "address": member.map(|member| &member.address),
-                "zone": member.map(|member| &member.zone),
-                "weight": member.map(|member| member.weight),
+                "address": member.map(MemberEntry::address),
+                "zone": member.map(MemberEntry::zone),
+                "weight": member.map(MemberEntry::weight),
                 "partitions": share.owned,
                 "first": share.first,
                 "share": if all == 0 { 0.0 } else { f64::from(share.owned) / all as f64 },
@@ -76,9 +77,10 @@ fn show_shares(topology: &Topology, n: u8, form: Form) -> Ending {
         };
         json!({
             "cluster": topology.state().cluster,
-            "partitions": ring.partitions(),
+            "partitions": topology.partitions(),
             "replicas": n,
             "epoch": version.epoch,
+            "changing": topology.changing(),
             "ring": format!("{:016x}", version.hash),
             "members": shares.iter().map(member).collect::<Vec<_>>(),
         })
@@ -87,20 +89,27 @@ fn show_shares(topology: &Topology, n: u8, form: Form) -> Ending {
 }
 
 fn show_partition(topology: &Topology, n: u8, partition: Partition, form: Form) -> Ending {
-    let ring = topology.ring(n);
-    let last = ring.partitions() - 1;
+    let last = topology.partitions() - 1;
     if u32::from(partition.0) > last {
         let message = format!("there is no partition {partition}");
         return Err(Failure::usage(message).hint(format!("they are numbered from 0 to {last}")));
     }
-    let (primaries, fallbacks) = (ring.primaries(partition), ring.fallbacks(partition));
-    let roles = primaries.iter().map(|id| (id, "primary"));
-    let roles = roles.chain(fallbacks.iter().map(|id| (id, "fallback")));
-    let row = |(at, (id, role)): (usize, (&NodeId, &str))| {
+    let primaries = topology.primaries(partition, n);
+    let fallbacks = topology.fallbacks(partition, n);
+    let slots = topology.slots(partition, n);
+    let changing = slots.iter().filter_map(|slot| Some((slot.successor?, slot.owner)));
+    let (successors, owners): (Vec<NodeId>, Vec<Option<NodeId>>) = changing.unzip();
+    let heir = |(id, owner): (_, &Option<NodeId>)| match owner {
+        Some(owner) => (id, format!("successor of {}", name_of(topology, *owner))),
+        None => (id, "successor".to_owned()),
+    };
+    let roles = primaries.iter().map(|id| (id, "owner".to_owned()));
+    let roles = roles.chain(successors.iter().zip(&owners).map(heir));
+    let roles = roles.chain(fallbacks.iter().map(|id| (id, "fallback".to_owned())));
+    let row = |(at, (id, role)): (usize, (&NodeId, String))| {
         let member = topology.member(*id);
         let (address, zone) =
-            member.map_or_else(Default::default, |m| (m.address.clone(), m.zone.clone()));
-        let role = role.to_owned();
+            member.map_or_else(Default::default, |m| (m.address().to_owned(), m.zone().to_owned()));
         vec![(at + 1).to_string(), role, name_of(topology, *id), address, zone]
     };
     let rows = roles.enumerate().map(row).collect();
@@ -113,6 +122,7 @@ fn show_partition(topology: &Topology, n: u8, partition: Partition, form: Form) 
         json!({
             "partition": partition.0,
             "primaries": named(primaries),
+            "successors": named(&successors),
             "fallbacks": named(&fallbacks),
         })
     })?;

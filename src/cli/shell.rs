@@ -17,12 +17,15 @@ use rustyline::validate::Validator;
 use rustyline::{Editor, Helper};
 use tokio::runtime::Runtime;
 
-use super::args::{self, Bucket, Cluster, Del, Digest, Explain, Get, Put, Ring, Status};
+use super::args::{
+    self, Abort, Bucket, Cluster, Commit, Del, Digest, Explain, Get, Member, Plan, Put, Ring,
+    Status, Transfers,
+};
 use super::cluster::{Door, connect};
 use super::data::{self, key_of, named};
 use super::exit::{Ending, Exit, Failure};
 use super::output::{self, Form};
-use super::{bucket, digest, explain, ring, status};
+use super::{bucket, digest, explain, member, ring, status, transfers};
 use crate::client::{Client, Context};
 use crate::key::{self, Key, KeyError};
 
@@ -45,6 +48,11 @@ enum Word {
     Status(Said<Status>),
     Ring(Said<Ring>),
     Bucket(Said<Bucket>),
+    Member(Said<Member>),
+    Plan(Said<Plan>),
+    Commit(Said<Commit>),
+    Abort(Said<Abort>),
+    Transfers(Said<Transfers>),
     Digest(Said<Digest>),
     /// Go to another bucket
     Use {
@@ -84,7 +92,7 @@ struct Session {
 pub(super) fn run(runtime: &Runtime, shell: &args::Shell) -> Ending {
     let client = runtime.block_on(connect(&shell.cluster))?;
     client.bucket(&shell.bucket)?;
-    let members = client.topology().state().active().count();
+    let members = client.topology().state().serving().count();
     let cluster = client.topology().state().cluster.clone();
     let mut editor: Editor<Commands, DefaultHistory> = Editor::new().map_err(no_terminal)?;
     editor.set_helper(Some(Commands));
@@ -156,6 +164,17 @@ impl Session {
             }
             Word::Bucket(said) => {
                 bucket::bucket(&self.client, &said.question, said.form()).await?;
+            }
+            Word::Member(said) => {
+                member::member(&self.client, &said.question, said.form()).await?;
+            }
+            Word::Plan(said) => drop(member::plan(&self.client, time, said.form()).await?),
+            Word::Commit(said) => {
+                member::commit(&self.client, &said.question, said.form()).await?;
+            }
+            Word::Abort(said) => drop(member::abort(&self.client, said.form()).await?),
+            Word::Transfers(said) => {
+                transfers::transfers(&self.client, time, said.form()).await?;
             }
             Word::Digest(said) => drop(digest::digest(&self.client, time, said.form()).await?),
             Word::Use { bucket } => {

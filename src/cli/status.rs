@@ -10,7 +10,7 @@ use super::args::{Asked, Status};
 use super::cluster::{ask_all, connect};
 use super::exit::{Ending, Exit};
 use super::output::{Form, table};
-use super::quantity::{percent, rough_span};
+use super::quantity::{counted, percent, rough_span};
 use super::view;
 use crate::client::{self, Client, NodeStatus, Topology, TopologyVersion, direct};
 use crate::ids::NodeId;
@@ -57,7 +57,7 @@ fn rows(
     answers: Vec<(NodeId, MemberEntry, client::Result<NodeStatus>)>,
 ) -> Vec<Row> {
     let n = topology.bucket("default").map_or(limits::REPLICAS_DEFAULT, |bucket| bucket.n);
-    let shares = topology.ring(n).shares();
+    let shares = topology.shares(n);
     let owned = |id| shares.iter().find(|share| share.id == id).map_or(0, |s| s.owned.into());
     // Who answers speaks for itself; of two views of one member, up or down, each has its list.
     let viewers = |id: NodeId, up: bool| {
@@ -81,9 +81,9 @@ fn rows(
     answers.into_iter().zip(views).map(row).collect()
 }
 
-/// A cluster state in six letters: the same letters, the same state.
+/// A cluster state in five letters: the same letters, the same state.
 fn ring_mark(version: TopologyVersion) -> String {
-    format!("{:06x}", version.hash & 0x00ff_ffff)
+    format!("{:05x}", version.hash & 0x000f_ffff)
 }
 
 impl Row {
@@ -97,9 +97,9 @@ impl Row {
         };
         let viewers = self.up_for.len() + self.down_for.len();
         vec![
-            self.entry.name.clone(),
-            self.entry.address.clone(),
-            self.entry.zone.clone(),
+            self.entry.name().to_owned(),
+            self.entry.address().to_owned(),
+            self.entry.zone().to_owned(),
             self.state().to_owned(),
             format!("{}/{viewers}", self.up_for.len()),
             shown(|status| status.keys.to_string()),
@@ -117,7 +117,7 @@ fn text(topology: &Topology, rows: &[Row]) -> String {
     let mut text = table(&header, &["~KEYS", "SHARE", "UPTIME"], cells);
     text.push('\n');
     for row in rows {
-        let name = &row.entry.name;
+        let name = row.entry.name();
         match &row.answer {
             Err(error) => drop(writeln!(text, "{name} does not answer: {error}")),
             Ok(status) if status.amnesiac => drop(writeln!(
@@ -137,8 +137,17 @@ fn text(topology: &Topology, rows: &[Row]) -> String {
     let up = rows.iter().filter(|row| row.answer.is_ok()).count();
     let rings = if rings(rows).len() > 1 { "they go by DIFFERENT rings" } else { "one ring" };
     let cluster = &topology.state().cluster;
-    let _ = writeln!(text, "cluster {cluster}: {up} of {} nodes answer, {rings}", rows.len());
+    let (all, changing) = (rows.len(), changing(topology));
+    let _ = writeln!(text, "cluster {cluster}: {up} of {all} nodes answer, {rings}{changing}");
     text
+}
+
+/// How much is still to change hands, where anything is.
+pub(super) fn changing(topology: &Topology) -> String {
+    match topology.changing() {
+        0 => String::new(),
+        slots => format!(", {} changing hands", counted(slots, "slot")),
+    }
 }
 
 fn rings(rows: &[Row]) -> BTreeSet<TopologyVersion> {
@@ -151,10 +160,10 @@ fn document(topology: &Topology, rows: &[Row]) -> Value {
         let status = row.answer.as_ref().ok();
         json!({
             "id": row.id.to_string(),
-            "name": row.entry.name,
-            "address": row.entry.address,
-            "text_address": row.entry.text_address,
-            "zone": row.entry.zone,
+            "name": row.entry.name(),
+            "address": row.entry.address(),
+            "text_address": row.entry.text_address(),
+            "zone": row.entry.zone(),
             "state": row.state(),
             "answers": row.answer.is_ok(),
             "error": row.answer.as_ref().err().map(ToString::to_string),
@@ -176,6 +185,7 @@ fn document(topology: &Topology, rows: &[Row]) -> Value {
     };
     json!({
         "cluster": topology.state().cluster,
+        "changing": topology.changing(),
         "nodes": rows.iter().map(node).collect::<Vec<_>>(),
         "one_ring": rings(rows).len() <= 1,
     })

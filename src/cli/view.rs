@@ -18,7 +18,7 @@ use crate::wire::messages::PeerStatus;
 /// Asks one member, and shows what it says.
 pub(super) async fn show(topology: &Topology, from: &str, time: Duration, form: Form) -> Ending {
     let entry = find(topology, from)?;
-    let status = direct::status(&entry.address, time).await?;
+    let status = direct::status(entry.address(), time).await?;
     form.answer(&text(topology, &status), || document(&status))?;
     Ok(Exit::Done)
 }
@@ -26,11 +26,11 @@ pub(super) async fn show(topology: &Topology, from: &str, time: Duration, form: 
 /// The member that is meant.
 fn find<'a>(topology: &'a Topology, meant: &str) -> Result<&'a MemberEntry, Failure> {
     let is_meant = |(id, entry): &(NodeId, &MemberEntry)| {
-        entry.name == meant
-            || entry.address == meant
+        entry.name() == meant
+            || entry.address() == meant
             || (meant.len() >= 4 && id.to_string().starts_with(meant))
     };
-    let mut found = topology.state().active().filter(is_meant).map(|(_, entry)| entry);
+    let mut found = topology.state().present().filter(is_meant).map(|(_, entry)| entry);
     match (found.next(), found.next()) {
         (Some(entry), None) => Ok(entry),
         (None, _) => Err(Failure::new(Exit::Usage, "member", format!("no member is {meant:?}"))

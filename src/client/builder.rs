@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::node::Patience;
 use super::{Client, Error, Inner, Kind, Result};
 use crate::limits;
 
@@ -15,7 +16,7 @@ pub struct Builder {
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) seeds: Vec<String>,
-    pub(super) connect_timeout: Duration,
+    pub(super) patience: Patience,
     pub(super) attempt_timeout: Duration,
     pub(super) operation_timeout: Duration,
     pub(super) attempts: u8,
@@ -28,7 +29,10 @@ impl Builder {
         Self {
             settings: Settings {
                 seeds: Vec::new(),
-                connect_timeout: Duration::from_secs(1),
+                patience: Patience {
+                    connect: Duration::from_secs(1),
+                    silence: Duration::from_millis(400),
+                },
                 attempt_timeout: Duration::from_secs(2),
                 operation_timeout: Duration::from_secs(5),
                 attempts: 3,
@@ -53,7 +57,17 @@ impl Builder {
 
     /// Time for connecting to one node, greeting included. Default 1 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.settings.connect_timeout = timeout;
+        self.settings.patience.connect = timeout;
+        self
+    }
+
+    /// Time for which a node may give no sign of life at all, not even to a ping, while it owes an
+    /// answer. After it the connection is closed, what was under way on it goes to other nodes, and
+    /// the node is passed by until it greets again. Default 400 ms: a node that hangs, or whose
+    /// network has swallowed everything, delays a request by no more than that. A node that is
+    /// merely slow answers the ping.
+    pub fn silence(mut self, most: Duration) -> Self {
+        self.settings.patience.silence = most;
         self
     }
 
@@ -98,6 +112,8 @@ impl Builder {
         // A wait for a whole attempt is what a node is judged by; let there be one.
         let attempt = &mut self.settings.attempt_timeout;
         *attempt = (*attempt).min(self.settings.operation_timeout);
+        let silence = &mut self.settings.patience.silence;
+        *silence = (*silence).min(*attempt);
         Ok(Client { inner: Inner::connect(self.settings).await? })
     }
 }
@@ -105,7 +121,8 @@ impl Builder {
 impl Settings {
     fn check(&self) -> Result<()> {
         let longest = Duration::from_millis(limits::BUDGET_MS_MAX.into());
-        let timeouts = [self.connect_timeout, self.attempt_timeout, self.operation_timeout];
+        let Patience { connect, silence } = self.patience;
+        let timeouts = [connect, silence, self.attempt_timeout, self.operation_timeout];
         let wrong = if self.seeds.is_empty() {
             "name at least one seed: `.seed(\"127.0.0.1:7400\")`"
         } else if self.attempts == 0 {

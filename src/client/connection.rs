@@ -32,6 +32,8 @@ use crate::wire::messages::{FailureCode, Request, Response};
 const ROOM_KIB: u32 = 64 * 1024;
 /// What the smallest request takes of it. So at most 1,024 are under way.
 const ROOM_KIB_LEAST: u32 = 64;
+/// How many parts a connection's patience is counted in; even, and the ping goes out half way.
+const QUIET_PARTS: u32 = 4;
 /// Free space for which a read asks. A few hundred small answers, or a piece of a large one.
 const READ_BYTES: usize = 64 * 1024;
 /// A write buffer that has grown beyond this is given back.
@@ -59,6 +61,8 @@ struct Lanes {
     waiting: HashMap<u64, oneshot::Sender<Frame>>,
     last_id: u64,
     heard_at: Instant,
+    /// Parts of its patience that have passed since something was heard or could be expected.
+    quiet: u32,
     /// When the node said that it is about to stop.
     left_at: Option<Instant>,
     /// Why nothing can be sent any more.
@@ -75,7 +79,9 @@ pub(super) struct Ticket {
 
 impl Connection {
     /// Connects and greets. The caller sets the deadline.
-    pub(super) async fn open(address: &str) -> Result<Self, Error> {
+    ///
+    /// The connection ends when the node owes answers and gives no sign of life for `silence`.
+    pub(super) async fn open(address: &str, silence: Option<Duration>) -> Result<Self, Error> {
         let connect = |error: std::io::Error| {
             let message = format!("cannot connect: {error}; is the node running there?");
             Error::new(Kind::Connect, message).at(address)
@@ -84,15 +90,16 @@ impl Connection {
         // A small request must not wait for the answer to the one before it.
         stream.set_nodelay(true).map_err(connect)?;
         let rest = greet(&mut stream).await.map_err(|error| error.at(address))?;
-        Ok(Self::start(address, stream, rest))
+        Ok(Self::start(address, stream, rest, silence))
     }
 
-    fn start(address: &str, stream: TcpStream, rest: BytesMut) -> Self {
+    fn start(address: &str, stream: TcpStream, rest: BytesMut, silence: Option<Duration>) -> Self {
         let lanes = Lanes {
             out: BytesMut::new(),
             waiting: HashMap::new(),
             last_id: 0,
             heard_at: Instant::now(),
+            quiet: 0,
             left_at: None,
             end: None,
         };
@@ -103,7 +110,7 @@ impl Connection {
             ended: Notify::new(),
         });
         let room = Arc::new(Semaphore::new(ROOM_KIB as usize));
-        let task = tokio::spawn(run(shared.clone(), room.clone(), stream, rest));
+        let task = tokio::spawn(run(shared.clone(), room.clone(), stream, rest, silence));
         Self { shared, room, task: task.abort_handle() }
     }
 
@@ -131,6 +138,9 @@ impl Connection {
         codec::encode_request(&mut lanes.out, id, 0, request)
             .map_err(|oversize| Error::new(Kind::TooLarge, oversize.to_string()))?;
         lanes.last_id = id;
+        if lanes.waiting.is_empty() {
+            lanes.quiet = 0;
+        }
         lanes.waiting.insert(id, answer);
         drop(lanes);
         self.shared.filled.notify_one();
@@ -235,11 +245,18 @@ fn room_of(request: &Request) -> u32 {
 }
 
 /// Moves bytes both ways until something ends it.
-async fn run(shared: Arc<Shared>, room: Arc<Semaphore>, stream: TcpStream, rest: BytesMut) {
+async fn run(
+    shared: Arc<Shared>,
+    room: Arc<Semaphore>,
+    stream: TcpStream,
+    rest: BytesMut,
+    silence: Option<Duration>,
+) {
     let (mut reading, mut writing) = stream.into_split();
     let end = tokio::select! {
         end = shared.read(&mut reading, rest) => end,
         end = shared.write(&mut writing) => end,
+        end = shared.watch(silence) => end,
         () = shared.ended.notified() => return,
     };
     shared.end(&room, end);
@@ -285,7 +302,7 @@ impl Shared {
     /// Takes all whole frames off the front of `buffer`.
     fn dispatch(&self, buffer: &mut BytesMut) -> Result<(), Error> {
         let mut lanes = self.lanes();
-        lanes.heard_at = Instant::now();
+        (lanes.heard_at, lanes.quiet) = (Instant::now(), 0);
         let protocol = |what: String| Error::new(Kind::Protocol, what);
         while let Some(frame) = frame::decode(buffer, limits::FRAME_PAYLOAD_BYTES)
             .map_err(|error| protocol(format!("the node sent a malformed frame: {error}")))?
@@ -308,6 +325,31 @@ impl Shared {
             }
         }
         Ok(())
+    }
+
+    /// Returns once the node owes answers and has given no sign of life for `silence`, though it
+    /// was asked for one half way.
+    ///
+    /// Time is counted in parts, and not read off a clock, so that a program that is itself held
+    /// up does not blame the node for what has arrived meanwhile.
+    async fn watch(&self, silence: Option<Duration>) -> Error {
+        let Some(silence) = silence else { return std::future::pending().await };
+        loop {
+            tokio::time::sleep(silence / QUIET_PARTS).await;
+            let mut lanes = self.lanes();
+            if lanes.waiting.is_empty() {
+                continue;
+            }
+            lanes.quiet += 1;
+            if lanes.quiet == QUIET_PARTS / 2 {
+                let id = lanes.last_id;
+                greeting::encode_ping(&mut lanes.out, id);
+                self.filled.notify_one();
+            } else if lanes.quiet >= QUIET_PARTS {
+                let message = format!("the node has given no sign of life for {silence:?}");
+                return Error::new(Kind::Lost, message);
+            }
+        }
     }
 
     /// Writes whatever is queued, all of it with one call, until the connection ends.
@@ -344,7 +386,7 @@ mod tests {
     async fn a_request_that_is_given_up_leaves_nothing_behind() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let connection = Arc::new(Connection::start("a:1", stream, BytesMut::new()));
+        let connection = Arc::new(Connection::start("a:1", stream, BytesMut::new(), None));
         let request = Request::Control(Control::Status);
         let ticket = connection.clone().send(&request).await.unwrap();
         let taken = ROOM_KIB - ROOM_KIB_LEAST;
@@ -361,7 +403,8 @@ mod tests {
             let object = bytes::Bytes::from(vec![0; bytes]);
             let key = crate::key::Key::new(b"b", b"k").unwrap();
             let purpose = crate::wire::messages::Purpose::Replicate;
-            let write = crate::wire::messages::Write { key, object, purpose, budget_ms: 1 };
+            let write =
+                crate::wire::messages::Write { key, object, purpose, slots: 0, budget_ms: 1 };
             room_of(&Request::Write(write))
         };
         assert_eq!((write(0), write(1024 * 1024)), (ROOM_KIB_LEAST, 1024));

@@ -33,7 +33,7 @@ impl Direct {
     /// [`Kind::Timeout`] when the time was up.
     pub async fn connect(address: &str, timeout: Duration) -> Result<Self> {
         let deadline = Instant::now() + timeout;
-        let opened = timeout_at(deadline, Connection::open(address)).await;
+        let opened = timeout_at(deadline, Connection::open(address, None)).await;
         let connection = Arc::new(opened.unwrap_or_else(|_| Err(too_late(address, timeout)))?);
         Ok(Self { address: address.to_owned(), connection })
     }
@@ -85,6 +85,16 @@ fn too_late(address: &str, timeout: Duration) -> Error {
 }
 
 fn changes_something(request: &Request) -> bool {
-    let changing = matches!(request, Request::Put(_) | Request::Write(_));
-    changing || matches!(request, Request::Control(Control::CreateBucket { .. }))
+    match request {
+        Request::Put(_) | Request::Write(_) => true,
+        Request::Get(_) | Request::Read(_) => false,
+        Request::Control(control) => matches!(
+            control,
+            Control::CreateBucket { .. }
+                | Control::SetBucket { .. }
+                | Control::StageChange { .. }
+                | Control::CommitPlan { .. }
+                | Control::AbortPlan
+        ),
+    }
 }

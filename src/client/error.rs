@@ -256,7 +256,7 @@ impl From<KeyError> for Error {
 
 pub(super) fn kind_of(code: FailureCode) -> Kind {
     match code {
-        FailureCode::Unavailable => Kind::Unavailable,
+        FailureCode::Unavailable | FailureCode::Stale => Kind::Unavailable,
         FailureCode::Unknown => Kind::Unconfirmed,
         FailureCode::Timeout => Kind::Timeout,
         FailureCode::Busy => Kind::Busy,

@@ -75,10 +75,11 @@ pub use resolve::{LastWriteWins, MaxBy, Resolve, Union};
 pub use update::{Change, Update, Updated};
 pub use write::{Delete, Put, Write, Written};
 
-pub use crate::ids::WriteId;
+pub use crate::ids::{NodeId, WriteId};
 pub use crate::membership::Topology;
 pub use crate::wire::messages::{
-    BucketSettings, Conflicts, Explanation, Hop, Level, NodeStatus, Receipt, TopologyVersion, Value,
+    BucketSettings, Conflicts, Explanation, Hop, Level, NodeStatus, PlannedChange, Receipt,
+    TopologyVersion, Value,
 };
 
 use budget::RetryBudget;
@@ -139,11 +140,7 @@ impl Client {
     /// [`Kind::Exists`] when it is there with other settings; nothing was changed.
     pub async fn create_bucket(&self, name: &str, settings: BucketSettings) -> Result<()> {
         let message = Control::CreateBucket { name: name.to_owned(), settings };
-        let created = self.inner.control(Effect::Administers, message, |reply| match reply {
-            ControlReply::Ok => Some(()),
-            _ => None,
-        });
-        let created = created.await;
+        let created = self.administer(message).await;
         if created.is_ok() || matches!(&created, Err(error) if error.kind() == Kind::Exists) {
             self.hear_of(name).await?;
         }
@@ -151,6 +148,53 @@ impl Client {
             Err(_) if self.topology().bucket(name) == Some(&settings) => Ok(()),
             created => created,
         }
+    }
+
+    /// Gives a bucket other settings. Its replica count cannot be changed.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] when there is none of that name, or the settings make no sense; nothing was
+    /// changed.
+    pub async fn set_bucket(&self, name: &str, settings: BucketSettings) -> Result<()> {
+        self.administer(Control::SetBucket { name: name.to_owned(), settings }).await
+    }
+
+    /// Adds a change of the members to the plan; nothing moves before it is committed. A member
+    /// that answers is replaced only with `force`.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] when the change makes no sense; nothing was changed.
+    pub async fn stage_change(
+        &self,
+        member: NodeId,
+        change: PlannedChange,
+        force: bool,
+    ) -> Result<()> {
+        self.administer(Control::StageChange { member, change, force }).await
+    }
+
+    /// Makes everything happen that is planned; with a `mark`, only the plan which has that mark.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] when nothing is planned, or another plan; nothing was changed.
+    pub async fn commit_plan(&self, mark: Option<u64>) -> Result<()> {
+        self.administer(Control::CommitPlan { mark }).await
+    }
+
+    /// Forgets everything that is planned.
+    ///
+    /// # Errors
+    /// When no node answers.
+    pub async fn abort_plan(&self) -> Result<()> {
+        self.administer(Control::AbortPlan).await
+    }
+
+    async fn administer(&self, message: Control) -> Result<()> {
+        let done = self.inner.control(Effect::Administers, message, |reply| match reply {
+            ControlReply::Ok => Some(()),
+            _ => None,
+        });
+        done.await
     }
 
     /// Looks for news until they contain the bucket, which exists: nodes tell each other soon.
@@ -208,7 +252,7 @@ impl std::fmt::Debug for Client {
         let topology = self.topology();
         f.debug_struct("Client")
             .field("cluster", &topology.state().cluster)
-            .field("members", &topology.state().active().count())
+            .field("members", &topology.state().serving().count())
             .finish_non_exhaustive()
     }
 }
@@ -216,15 +260,16 @@ impl std::fmt::Debug for Client {
 impl Inner {
     /// A client of the cluster that the first answering seed belongs to.
     async fn connect(settings: Settings) -> Result<Arc<Self>> {
+        let patience = settings.patience;
         let seeds: Arc<[Arc<Node>]> =
-            settings.seeds.iter().map(|address| Arc::new(Node::new(address))).collect();
+            settings.seeds.iter().map(|address| Arc::new(Node::new(address, patience))).collect();
         let deadline = Instant::now() + settings.operation_timeout;
         let mut failures = Vec::new();
         for seed in seeds.iter() {
             let state = tokio::time::timeout_at(deadline, fetch_state(seed, &settings)).await;
             match state {
                 Ok(Ok(state)) => {
-                    let map = Map::new(Topology::new(state), seeds.clone(), None);
+                    let map = Map::new(Topology::new(state), seeds.clone(), patience, None);
                     map.strangers().for_each(|seed| seed.disconnect());
                     return Ok(Arc::new(Self {
                         map: RwLock::new(Arc::new(map)),
@@ -284,7 +329,9 @@ impl Inner {
             return Ok(());
         }
         let seeds = old.seeds().clone();
-        let compute = move || Map::new(Topology::new(state), seeds, Some(&old));
+        let patience = self.settings.patience;
+        let compute =
+            move || Map::new(Topology::after(old.topology(), state), seeds, patience, Some(&old));
         // A ring of hundreds of members takes long enough to keep others from running.
         let map = tokio::task::spawn_blocking(compute).await;
         let map = map.map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
@@ -310,7 +357,7 @@ impl Inner {
 
 /// Asks a seed for the cluster state.
 async fn fetch_state(seed: &Node, settings: &Settings) -> Result<ClusterState> {
-    let connection = seed.connect(settings.connect_timeout).await?;
+    let connection = seed.connect().await?;
     let asked =
         async { connection.send(&Request::Control(Control::Topology)).await?.answer().await };
     let answer = tokio::time::timeout(settings.attempt_timeout, asked).await;

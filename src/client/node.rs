@@ -8,6 +8,15 @@ use tokio::time::Instant;
 use super::connection::Connection;
 use super::{Error, Kind};
 
+/// How long a node is given.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// For a connection, greeting included.
+    pub(super) connect: Duration,
+    /// For a sign of life while it owes an answer.
+    pub(super) silence: Duration,
+}
+
 /// How long a node is passed by after its first failure; doubles with each further one.
 const SHUN_FIRST: Duration = Duration::from_millis(50);
 /// Longest time a node is passed by before one request tries it again.
@@ -16,6 +25,7 @@ const SHUN_MOST: Duration = Duration::from_secs(2);
 /// A node that requests can be sent to. Shared by all maps that name its address.
 pub(super) struct Node {
     address: String,
+    patience: Patience,
     connection: Mutex<Option<Arc<Connection>>>,
     /// Held by whoever connects, so that a hundred requests open one connection.
     connecting: tokio::sync::Mutex<()>,
@@ -33,9 +43,10 @@ struct Health {
 }
 
 impl Node {
-    pub(super) fn new(address: &str) -> Self {
+    pub(super) fn new(address: &str, patience: Patience) -> Self {
         Self {
             address: address.to_owned(),
+            patience,
             connection: Mutex::new(None),
             connecting: tokio::sync::Mutex::new(()),
             health: Mutex::default(),
@@ -47,17 +58,27 @@ impl Node {
     }
 
     /// Whether to prefer this node. Of those who ask when the time is up only the first is let
-    /// through: if the node is still silent, it is one request that has waited for it.
-    pub(super) fn admits(&self) -> bool {
+    /// through: if the node is still silent, it is one request that has waited for it. Where there
+    /// is no connection, not even one waits: the node is passed by until there is.
+    pub(super) fn admits(self: &Arc<Self>) -> bool {
         let leaves = |connection: &Arc<Connection>| connection.has_left_within(SHUN_MOST);
         let is_leaving = self.slot().as_ref().is_some_and(leaves);
-        !is_leaving && self.health().admits(Instant::now())
+        if is_leaving || !self.health().admits(Instant::now()) {
+            return false;
+        }
+        if self.health().failures == 0 || self.connected().is_some() {
+            return true;
+        }
+        let node = self.clone();
+        // What comes of it stands in its health.
+        tokio::spawn(async move { drop(node.connect().await) });
+        false
     }
 
     /// The node answered, whatever it said.
     pub(super) fn has_answered(&self) {
         let mut health = self.health();
-        if health.shunned_until.is_some() {
+        if health.failures > 0 {
             *health = Health::default();
         }
     }
@@ -67,8 +88,16 @@ impl Node {
         self.health().fail(Instant::now(), None);
     }
 
+    /// The connection broke. Of all who were waiting on it the first says so.
+    pub(super) fn lost(&self, connection: &Arc<Connection>) {
+        let is_news = self.slot().take_if(|held| Arc::ptr_eq(held, connection)).is_some();
+        if is_news {
+            self.shun();
+        }
+    }
+
     /// The open connection, or a new one. Fails at once while the last refusal is fresh.
-    pub(super) async fn connect(&self, timeout: Duration) -> Result<Arc<Connection>, Error> {
+    pub(super) async fn connect(&self) -> Result<Arc<Connection>, Error> {
         if let Some(connection) = self.connected() {
             return Ok(connection);
         }
@@ -79,7 +108,9 @@ impl Node {
         if let Some(refused) = self.health().fresh_refusal(Instant::now()) {
             return Err(refused);
         }
-        let opened = tokio::time::timeout(timeout, Connection::open(&self.address)).await;
+        let Patience { connect: timeout, silence } = self.patience;
+        let opening = Connection::open(&self.address, Some(silence));
+        let opened = tokio::time::timeout(timeout, opening).await;
         let opened = opened.unwrap_or_else(|_| {
             let message = format!("no connection within {timeout:?}");
             Err(Error::new(Kind::Connect, message).at(&self.address))
@@ -88,7 +119,9 @@ impl Node {
             Ok(connection) => {
                 let connection = Arc::new(connection);
                 *self.slot() = Some(connection.clone());
-                self.health().refused = None;
+                // It has greeted. How often it has failed stays, until it answers a question.
+                let mut health = self.health();
+                (health.refused, health.shunned_until) = (None, None);
                 Ok(connection)
             }
             Err(error) => {

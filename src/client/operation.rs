@@ -132,7 +132,7 @@ impl<'a> Operation<'a> {
     ) -> std::result::Result<T, Missed> {
         let not_sent = |error: Error| Missed { error: error.at(node.address()), sent: false };
         let settings = &self.inner.settings;
-        let connection = timeout_at(self.deadline, node.connect(settings.connect_timeout)).await;
+        let connection = timeout_at(self.deadline, node.connect()).await;
         let connection = connection
             .unwrap_or_else(|_| Err(Error::new(Kind::Connect, "no connection in time")))
             .map_err(not_sent)?;
@@ -161,7 +161,10 @@ impl<'a> Operation<'a> {
                     Missed { error: error.at(node.address()).unknown(), sent: true }
                 })
             }
-            Ok(Err(error)) if sent => Err(Missed { error: error.unknown(), sent }),
+            Ok(Err(error)) if sent => {
+                node.lost(&connection);
+                Err(Missed { error: error.unknown(), sent })
+            }
             Ok(Err(error)) => Err(not_sent(error)),
             Err(_) if sent => {
                 // An impatient caller says nothing about the node.

@@ -19,6 +19,7 @@ pub struct Get {
     key: std::result::Result<Key, KeyError>,
     r: Level,
     pr: Level,
+    strict: bool,
     trace: bool,
     timeout: Option<Duration>,
 }
@@ -59,7 +60,7 @@ impl From<u8> for Level {
 impl Get {
     pub(super) fn new(inner: Arc<Inner>, key: std::result::Result<Key, KeyError>) -> Self {
         let (r, pr) = (Level::Default, Level::Default);
-        Self { inner, key, r, pr, trace: false, timeout: None }
+        Self { inner, key, r, pr, strict: false, trace: false, timeout: None }
     }
 
     /// Replicas that must answer: a number, [`Level::Quorum`] or [`Level::All`]. Unless said,
@@ -72,6 +73,13 @@ impl Get {
     /// Of those, how many must be primaries. Unless said, none.
     pub fn pr(mut self, level: impl Into<Level>) -> Self {
         self.pr = level.into();
+        self
+    }
+
+    /// Only the key's own replicas count, however many of them are away. Unless said, fallbacks
+    /// stand in for those, and what they have not been given is not seen.
+    pub fn strict(mut self) -> Self {
+        self.strict = true;
         self
     }
 
@@ -88,12 +96,12 @@ impl Get {
     }
 
     async fn send(self) -> Result<Read> {
-        let Self { inner, key, r, pr, trace, timeout } = self;
+        let Self { inner, key, r, pr, strict, trace, timeout } = self;
         let key = key?;
         let operation = Operation::new(&inner, Some(&key), Effect::Reads, timeout);
         let build = |attempt: super::operation::Attempt| {
             let budget_ms = attempt.budget_ms;
-            Request::Get(messages::Get { key: key.clone(), r, pr, budget_ms, trace })
+            Request::Get(messages::Get { key: key.clone(), r, pr, budget_ms, strict, trace })
         };
         let take = |response| match response {
             Response::Got(got) => Some(got),

@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::node::Node;
+use super::node::{Node, Patience};
 use crate::ids::NodeId;
 use crate::key::Key;
 use crate::limits;
@@ -25,16 +25,21 @@ pub(super) struct Map {
 
 impl Map {
     /// A map of `topology` that keeps the connections of `known` nodes which are still members.
-    pub(super) fn new(topology: Topology, seeds: Arc<[Arc<Node>]>, known: Option<&Self>) -> Self {
+    pub(super) fn new(
+        topology: Topology,
+        seeds: Arc<[Arc<Node>]>,
+        patience: Patience,
+        known: Option<&Self>,
+    ) -> Self {
         let known = known.into_iter().flat_map(|map| map.nodes.values()).chain(seeds.iter());
         let mut by_address: BTreeMap<String, Arc<Node>> =
             known.map(|node| (node.address().to_owned(), node.clone())).collect();
         let mut node_of = |address: &str| {
-            let fresh = || Arc::new(Node::new(address));
+            let fresh = || Arc::new(Node::new(address, patience));
             by_address.entry(address.to_owned()).or_insert_with(fresh).clone()
         };
-        let active = topology.state().active();
-        let nodes = active.map(|(id, entry)| (id, node_of(&entry.address))).collect();
+        let serving = topology.state().serving();
+        let nodes = serving.map(|(id, entry)| (id, node_of(entry.address()))).collect();
         Self { topology: Arc::new(topology), nodes, seeds }
     }
 
@@ -118,25 +123,28 @@ impl Route {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::membership::{ClusterState, MemberEntry};
+    use crate::membership::{ClusterState, Contact, MemberEntry};
+
+    const PATIENCE: Patience =
+        Patience { connect: Duration::from_secs(1), silence: Duration::from_secs(1) };
 
     fn map(members: u128, seeds: &[&str]) -> Arc<Map> {
         let mut state = ClusterState::new("test", 64);
         for id in 0..members {
-            let entry = MemberEntry {
-                version: 1,
+            let contact = Contact {
                 name: format!("n{id}"),
                 address: format!("10.0.0.{id}:7400"),
                 text_address: String::new(),
-                zone: String::new(),
-                weight: limits::WEIGHT_NORMAL,
-                removed: false,
             };
-            state.members.insert(NodeId(id), entry);
+            let entry = MemberEntry::candidate(NodeId(id), contact, "", limits::WEIGHT_NORMAL);
+            state.enter(NodeId(id), entry);
         }
-        let seeds = seeds.iter().map(|address| Arc::new(Node::new(address))).collect();
-        Arc::new(Map::new(Topology::new(state), seeds, None))
+        state.form(1);
+        let seeds = seeds.iter().map(|address| Arc::new(Node::new(address, PATIENCE))).collect();
+        Arc::new(Map::new(Topology::new(state), seeds, PATIENCE, None))
     }
 
     fn addresses(mut route: Route) -> Vec<String> {
@@ -173,8 +181,10 @@ mod tests {
     fn a_new_map_keeps_the_nodes_it_already_knew() {
         let old = map(2, &["10.0.0.1:7400"]);
         let mut state = old.topology().state().clone();
-        state.members.get_mut(&NodeId(0)).unwrap().address = "10.0.0.9:7400".to_owned();
-        let new = Map::new(Topology::new(state), old.seeds.clone(), Some(&old));
+        let entry = state.members.get_mut(&NodeId(0)).unwrap();
+        entry.contact.value.address = "10.0.0.9:7400".to_owned();
+        let topology = Topology::after(old.topology(), state);
+        let new = Map::new(topology, old.seeds.clone(), PATIENCE, Some(&old));
         assert!(Arc::ptr_eq(&old.nodes[&NodeId(1)], &new.nodes[&NodeId(1)]));
         assert!(Arc::ptr_eq(&new.nodes[&NodeId(1)], &new.seeds[0]));
         assert!(!Arc::ptr_eq(&old.nodes[&NodeId(0)], &new.nodes[&NodeId(0)]));

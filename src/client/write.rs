@@ -38,6 +38,7 @@ pub struct Write {
     condition: Condition,
     w: Level,
     pw: Level,
+    strict: bool,
     ttl: Option<Duration>,
     timeout: Option<Duration>,
     repeats: Option<WriteId>,
@@ -125,6 +126,7 @@ impl Write {
             condition,
             w: Level::Default,
             pw: Level::Default,
+            strict: false,
             ttl: None,
             timeout: None,
             repeats: None,
@@ -141,6 +143,13 @@ impl Write {
     /// Of those, how many must be primaries. Unless said, none.
     pub fn pw(mut self, level: impl Into<Level>) -> Self {
         self.pw = level.into();
+        self
+    }
+
+    /// Only the key's own replicas count, however many of them are away. Unless said, fallbacks
+    /// stand in for those and keep the write for them.
+    pub fn strict(mut self) -> Self {
+        self.strict = true;
         self
     }
 
@@ -172,7 +181,8 @@ impl Write {
     }
 
     async fn send(self) -> Result<Written> {
-        let Self { target: Target { inner, key }, value, basis, condition, w, pw, .. } = self;
+        let Self { target: Target { inner, key }, value, basis, condition, w, pw, strict, .. } =
+            self;
         let key = key?;
         if let Some(actual) = value.as_ref().map(Bytes::len)
             && actual > limits::VALUE_BYTES_HARD
@@ -195,6 +205,7 @@ impl Write {
                 ttl_ms,
                 w,
                 pw,
+                strict,
                 budget_ms,
             })
         };

@@ -1,19 +1,56 @@
-//! Who belongs to the cluster, and which buckets it has.
+//! Who belongs to the cluster, who owns which partition, and which buckets there are.
 //!
-//! [`ClusterState`] is what every node keeps and exchanges: a set of members and a catalogue of
-//! buckets. It is a CRDT: merging two states takes, entry by entry, the one of the higher version,
-//! so the order in which nodes hear of changes does not matter, and changes made on two sides of
-//! a network partition both survive. Nobody is ever dropped from it for being silent.
+//! [`ClusterState`] is what every node keeps and exchanges. It is a CRDT, made of registers of
+//! which the one of the higher version wins, and of standings that only move forward: the order in
+//! which nodes hear of changes does not matter, and changes made on two sides of a network
+//! partition both survive. Nobody is ever dropped from it for being silent.
 //!
-//! [`Topology`] is what follows from a state: rings, by replica count. It is computed once for
-//! each state and shared.
+//! ```text
+//!   ClusterState                               Topology
+//!     members   contact, zone, weight ───────▶   rings     who should own a partition
+//!               standing, placed_as                │
+//!     slots     owners, by N  ──────────────▶    slots     who owns it, and who is its successor
+//!     buckets   settings
+//!     formation
+//! ```
+//!
+//! [`Topology`] is what follows from a state. It is computed once for each and shared. The same
+//! state gives the same topology everywhere, so nobody has to agree on anything else.
+//!
+//! A state begins *unformed*: nodes that start together enter themselves as candidates, and once
+//! as many know each other as the cluster begins with, each of them forms it, alone and with the
+//! same result. From then on the members change by plans ([`ClusterState::stage`], [`preview`],
+//! [`ClusterState::commit_plan`]), and ownership by [`ClusterState::hand_over`] only
+//! (docs/adr/0009-slots.md).
 //!
 //! [`swim`] says who is up (feature `swim`). It decides nothing about the above.
 
+mod buckets;
+mod changes;
+mod encoding;
+mod member;
+mod plan;
+mod register;
+mod slots;
+mod staging;
 mod state;
 #[cfg(feature = "swim")]
 pub mod swim;
 mod topology;
 
-pub use state::{BucketEntry, ClusterState, MemberEntry, StateError};
-pub use topology::Topology;
+#[cfg(test)]
+mod plan_tests;
+#[cfg(test)]
+mod tests;
+
+pub use buckets::BucketError;
+pub use changes::HandOver;
+pub use member::{Contact, MemberEntry, Standing};
+pub use plan::{MemberFacts, Moves, Plan, ShareChange, Warning, preview};
+pub use register::Register;
+pub use slots::{Owner, SlotTable};
+pub use staging::PlanError;
+pub use state::{BucketEntry, ClusterState, StateError};
+pub use topology::{Slot, Topology};
+
+pub use crate::wire::messages::PlannedChange;

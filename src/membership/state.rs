@@ -1,37 +1,18 @@
-//! The state that nodes exchange: members and buckets, merged entry by entry.
+//! The state that nodes exchange, and how two of them merge.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::{MemberEntry, SlotTable, Standing};
 use crate::ids::NodeId;
 use crate::limits;
-use crate::wire::control;
+use crate::ring::RingMember;
 use crate::wire::messages::{BucketSettings, TopologyVersion};
 
-/// One member. The entry with the higher version wins; of two with the same version the one whose
-/// encoding is greater, so that every node picks the same.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemberEntry {
-    /// Rises with each change of this entry.
-    pub version: u64,
-    /// The name an operator gave it.
-    pub name: String,
-    /// `host:port` for frames.
-    pub address: String,
-    /// `host:port` of the text protocol; empty where it is switched off.
-    pub text_address: String,
-    /// The zone: replicas of a key are spread over zones.
-    pub zone: String,
-    /// Weight in hundredths of a normal member.
-    pub weight: u32,
-    /// Final: an id that was removed never comes back.
-    pub removed: bool,
-}
-
-/// One bucket.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One bucket. Merges as a [`Register`](super::Register) does.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct BucketEntry {
     /// Rises with each change of this entry.
     pub version: u64,
@@ -39,17 +20,25 @@ pub struct BucketEntry {
     pub settings: BucketSettings,
 }
 
-/// The members and the buckets of a cluster, as one node knows them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Members, slots and buckets of a cluster, as one node knows them.
+///
+/// What always holds, also after merging: a formed state has a table of slots for the replica count
+/// of each of its buckets, an unformed one has none; owners are members that the state knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterState {
     /// The cluster's name. States of different clusters never merge.
     pub cluster: String,
     /// Partitions of the ring; fixed when the cluster is created.
     pub partitions: u32,
+    /// A hash of the members the cluster began with; 0 while it has not formed. States of clusters
+    /// that formed apart never merge: each may hold data that the other does not own.
+    pub formation: u64,
     /// Members by id.
     pub members: BTreeMap<NodeId, MemberEntry>,
     /// Buckets by name.
     pub buckets: BTreeMap<String, BucketEntry>,
+    /// Who owns what, by replica count.
+    pub slots: BTreeMap<u8, SlotTable>,
 }
 
 /// Why a state from outside was not taken. Nothing was changed.
@@ -74,6 +63,23 @@ pub enum StateError {
         /// The peer's.
         theirs: u32,
     },
+    /// Both clusters have formed, each on its own.
+    #[error(
+        "the peer's cluster and this node's, both named {cluster:?}, have formed apart and do not \
+         merge. To add nodes to a cluster start them with an empty node.data_dir, cluster.seeds \
+         that name its members and cluster.initial_members = 1"
+    )]
+    OtherFormation {
+        /// The name of both.
+        cluster: String,
+    },
+    /// Nobody more is taken note of.
+    #[error(
+        "this cluster knows {} candidates already: let those join or leave that it has \
+         (`ringdove member list`), then start this node again",
+        limits::CANDIDATES
+    )]
+    TooManyCandidates,
     /// It does not decode, or breaks a bound.
     #[error("the peer's cluster state is malformed: {0}")]
     Malformed(String),
@@ -88,18 +94,55 @@ impl ClusterState {
         Self {
             cluster: cluster.to_owned(),
             partitions,
+            formation: 0,
             members: BTreeMap::new(),
             buckets: BTreeMap::from([("default".to_owned(), default)]),
+            slots: BTreeMap::new(),
         }
     }
 
     /// Takes over what `other` knows better. Returns whether anything changed.
     ///
-    /// Idempotent, commutative and associative.
+    /// Idempotent, commutative and associative. A formed state takes from an unformed one no more
+    /// than its candidates: what a newcomer was configured with is not the cluster's.
     ///
     /// # Errors
     /// When `other` is of another cluster; nothing is merged then.
     pub fn merge(&mut self, other: &Self) -> Result<bool, StateError> {
+        self.check_kinship(other)?;
+        let mut changed = false;
+        for (id, theirs) in &other.members {
+            changed |= match self.members.get_mut(id) {
+                Some(ours) => ours.merge(theirs),
+                None => self.members.insert(*id, theirs.clone()).is_none(),
+            };
+        }
+        match (self.is_formed(), other.is_formed()) {
+            (true, false) => return Ok(changed),
+            (false, true) => {
+                self.formation = other.formation;
+                self.buckets.clone_from(&other.buckets);
+                self.slots.clone_from(&other.slots);
+                return Ok(true);
+            }
+            _ => {}
+        }
+        for (name, theirs) in &other.buckets {
+            if self.buckets.get(name).is_none_or(|ours| theirs > ours) {
+                self.buckets.insert(name.clone(), theirs.clone());
+                changed = true;
+            }
+        }
+        for (n, theirs) in &other.slots {
+            changed |= match self.slots.get_mut(n) {
+                Some(ours) => ours.merge(theirs),
+                None => self.slots.insert(*n, theirs.clone()).is_none(),
+            };
+        }
+        Ok(changed)
+    }
+
+    fn check_kinship(&self, other: &Self) -> Result<(), StateError> {
         if self.cluster != other.cluster {
             let (ours, theirs) = (self.cluster.clone(), other.cluster.clone());
             return Err(StateError::OtherCluster { ours, theirs });
@@ -108,172 +151,88 @@ impl ClusterState {
             let (ours, theirs) = (self.partitions, other.partitions);
             return Err(StateError::OtherPartitions { ours, theirs });
         }
-        let members = merge_entries(&mut self.members, &other.members, |entry| {
-            (entry.removed, entry.version)
-        });
-        let buckets =
-            merge_entries(&mut self.buckets, &other.buckets, |entry| (false, entry.version));
-        Ok(members || buckets)
+        if self.is_formed() && other.is_formed() && self.formation != other.formation {
+            return Err(StateError::OtherFormation { cluster: self.cluster.clone() });
+        }
+        Ok(())
     }
 
-    /// The members that have not been removed.
-    pub fn active(&self) -> impl Iterator<Item = (NodeId, &MemberEntry)> {
-        self.members.iter().filter(|(_, entry)| !entry.removed).map(|(id, entry)| (*id, entry))
-    }
-
-    /// The version of this state.
-    #[must_use]
-    pub fn version(&self) -> TopologyVersion {
-        let members = self.members.values().map(|entry| entry.version);
-        let buckets = self.buckets.values().map(|entry| entry.version);
-        TopologyVersion { epoch: members.chain(buckets).sum(), hash: xxh3_64(&self.encode()) }
-    }
-
-    /// The bytes that travel and that stand in the node's metadata.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        control::encode(self)
-    }
-
-    /// Reads a state from outside.
+    /// Whether the state of `node` may be merged: whoever is new comes in with it.
     ///
     /// # Errors
-    /// [`StateError::Malformed`] when it does not decode or breaks a bound.
-    pub fn decode(bytes: &[u8]) -> Result<Self, StateError> {
-        let malformed = |why: String| StateError::Malformed(why);
-        let state: Self = control::decode(bytes).map_err(|error| malformed(error.to_string()))?;
-        if state.members.len() > limits::MEMBERS || state.buckets.len() > limits::BUCKETS {
-            return Err(malformed("too many members or buckets".to_owned()));
+    /// [`StateError::TooManyCandidates`], for a stranger.
+    pub fn admits(&self, node: NodeId) -> Result<(), StateError> {
+        let is_candidate = |entry: &&MemberEntry| entry.standing == Standing::Candidate;
+        let full = || self.members.values().filter(is_candidate).count() >= limits::CANDIDATES;
+        match self.is_formed() && !self.members.contains_key(&node) && full() {
+            true => Err(StateError::TooManyCandidates),
+            false => Ok(()),
         }
-        let partitions = limits::PARTITIONS_MIN..=limits::PARTITIONS_MAX;
-        if !state.partitions.is_power_of_two() || !partitions.contains(&state.partitions) {
-            return Err(malformed(format!("{} partitions", state.partitions)));
-        }
-        for entry in state.members.values() {
-            let named = [&entry.name, &entry.zone].iter().all(|t| t.len() <= limits::NAME_BYTES);
-            let addressed = [&entry.address, &entry.text_address]
-                .iter()
-                .all(|text| text.len() <= limits::ADDRESS_BYTES);
-            if !named || !addressed || !(1..=limits::WEIGHT_MAX).contains(&entry.weight) {
-                return Err(malformed(format!("member {:?}", entry.name)));
-            }
-        }
-        for (name, entry) in &state.buckets {
-            let replicas = 1..=limits::REPLICAS_MAX;
-            if !crate::key::is_bucket_name(name.as_bytes()) || !replicas.contains(&entry.settings.n)
-            {
-                return Err(malformed(format!("bucket {name:?}")));
-            }
-        }
-        Ok(state)
     }
-}
 
-/// Merges maps of versioned entries; `rank` orders two entries of one key.
-fn merge_entries<K, V, R>(
-    ours: &mut BTreeMap<K, V>,
-    theirs: &BTreeMap<K, V>,
-    rank: impl Fn(&V) -> R,
-) -> bool
-where
-    K: Ord + Clone,
-    V: Clone + PartialEq + Serialize,
-    R: Ord,
-{
-    let mut changed = false;
-    for (key, their) in theirs {
-        let better = match ours.get(key) {
-            None => true,
-            Some(our) if our == their => false,
-            Some(our) => (rank(their), control::encode(their)) > (rank(our), control::encode(our)),
+    /// Whether the cluster has begun: its slots have owners.
+    #[must_use]
+    pub fn is_formed(&self) -> bool {
+        self.formation != 0
+    }
+
+    /// Everybody who is kept a connection to: all but the removed.
+    pub fn present(&self) -> impl Iterator<Item = (NodeId, &MemberEntry)> {
+        let present = self.members.iter().filter(|(_, entry)| entry.standing < Standing::Removed);
+        present.map(|(id, entry)| (*id, entry))
+    }
+
+    /// Those who serve clients: members and those who are leaving; all who are present while the
+    /// cluster forms.
+    pub fn serving(&self) -> impl Iterator<Item = (NodeId, &MemberEntry)> {
+        let least = if self.is_formed() { Standing::Member } else { Standing::Candidate };
+        self.present().filter(move |(_, entry)| entry.standing >= least)
+    }
+
+    /// Those who are on the ring.
+    pub fn placed(&self) -> impl Iterator<Item = (NodeId, &MemberEntry)> {
+        self.present().filter(|(_, entry)| entry.standing == Standing::Member)
+    }
+
+    /// The ring ids that are taken, each with the member that stands there.
+    ///
+    /// Where two have replaced the same member, on two sides of a network partition, the one of
+    /// the lower id has its place and the other one its own.
+    #[must_use]
+    pub fn places(&self) -> BTreeMap<NodeId, NodeId> {
+        let mut places = BTreeMap::new();
+        for (id, entry) in self.placed() {
+            let place = entry.placed_as.value;
+            let place = if places.contains_key(&place) { id } else { place };
+            places.insert(place, id);
+        }
+        places
+    }
+
+    /// What the ring is made of, under ring ids.
+    pub(super) fn ring_members(&self) -> Vec<RingMember> {
+        let places = self.places();
+        let member = |(place, id): (&NodeId, &NodeId)| {
+            let entry = &self.members[id];
+            RingMember { id: *place, zone: entry.zone().to_owned(), weight: entry.weight() }
         };
-        if better {
-            ours.insert(key.clone(), their.clone());
-            changed = true;
-        }
-    }
-    changed
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn member(version: u64, name: &str) -> MemberEntry {
-        MemberEntry {
-            version,
-            name: name.to_owned(),
-            address: "127.0.0.1:7400".to_owned(),
-            text_address: "127.0.0.1:7401".to_owned(),
-            zone: "a".to_owned(),
-            weight: limits::WEIGHT_NORMAL,
-            removed: false,
-        }
+        places.iter().map(member).collect()
     }
 
-    fn state(entries: &[(u128, MemberEntry)]) -> ClusterState {
-        let mut state = ClusterState::new("test", 64);
-        state.members = entries.iter().map(|(id, entry)| (NodeId(*id), entry.clone())).collect();
-        state
+    /// The largest replica count of a bucket.
+    #[must_use]
+    pub fn largest_n(&self) -> u8 {
+        self.buckets.values().map(|bucket| bucket.settings.n).max().unwrap_or(1)
     }
 
-    fn merged(left: &ClusterState, right: &ClusterState) -> ClusterState {
-        let mut left = left.clone();
-        left.merge(right).unwrap();
-        left
-    }
-
-    #[test]
-    fn merging_is_idempotent_commutative_and_associative() {
-        let mut gone = member(2, "one");
-        gone.removed = true;
-        let states = [
-            state(&[(1, member(1, "one"))]),
-            state(&[(1, member(3, "one again"))]),
-            state(&[(1, gone)]),
-            state(&[(1, member(3, "one otherwise")), (2, member(1, "two"))]),
-        ];
-        for a in &states {
-            assert_eq!(merged(a, a), *a);
-            for b in &states {
-                assert_eq!(merged(a, b), merged(b, a));
-                for c in &states {
-                    assert_eq!(merged(&merged(a, b), c), merged(a, &merged(b, c)));
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn removed_is_final() {
-        let mut gone = member(1, "one");
-        gone.removed = true;
-        let after = merged(&state(&[(1, gone)]), &state(&[(1, member(9, "back"))]));
-        assert_eq!(after.active().count(), 0);
-    }
-
-    #[test]
-    fn states_of_other_clusters_are_refused_and_change_nothing() {
-        let mut ours = state(&[(1, member(1, "one"))]);
-        let before = ours.clone();
-        let mut theirs = state(&[(2, member(1, "two"))]);
-        theirs.cluster = "other".to_owned();
-        assert!(matches!(ours.merge(&theirs), Err(StateError::OtherCluster { .. })));
-        let mut theirs = state(&[(2, member(1, "two"))]);
-        theirs.partitions = 128;
-        assert!(matches!(ours.merge(&theirs), Err(StateError::OtherPartitions { .. })));
-        assert_eq!(ours, before);
-    }
-
-    #[test]
-    fn a_state_reads_back_and_bounds_are_checked() {
-        let state = state(&[(1, member(1, "one"))]);
-        assert_eq!(ClusterState::decode(&state.encode()), Ok(state.clone()));
-        let mut bad = state.clone();
-        bad.partitions = 100;
-        assert!(ClusterState::decode(&bad.encode()).is_err());
-        let mut bad = state;
-        bad.members.get_mut(&NodeId(1)).unwrap().weight = 0;
-        assert!(ClusterState::decode(&bad.encode()).is_err());
+    /// The version of this state. Its epoch never falls, but when two tables of slots that were
+    /// begun apart meet (see [`ClusterState::add_bucket`]).
+    #[must_use]
+    pub fn version(&self) -> TopologyVersion {
+        let members = self.members.values().map(MemberEntry::epoch);
+        let buckets = self.buckets.values().map(|entry| entry.version);
+        let slots = self.slots.values().map(SlotTable::epoch);
+        let epoch = members.chain(buckets).chain(slots).sum();
+        TopologyVersion { epoch, hash: xxh3_64(&self.encode()) }
     }
 }

@@ -1,36 +1,114 @@
-//! What follows from a cluster state: a ring for each replica count in use.
+//! What follows from a cluster state: rings, slots with their successors, and who is asked for what.
+//!
+//! A slot changes hands where the ring wants somebody else than its owner:
+//!
+//! ```text
+//!   ring says   A  D  E          slot 0   owner A
+//!   owners      A  B  C          slot 1   owner B   successor D
+//!                                slot 2   owner C   successor E
+//! ```
+//!
+//! Members that the ring wants and that own no slot are paired with the slots whose owner it does
+//! not want, or that have none: first whoever has replaced a member with what was that member's,
+//! then slots in order with members in order of preference. A pair that is done leaves the other
+//! pairs as they are.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::{ClusterState, MemberEntry};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{ClusterState, MemberEntry, Owner, SlotTable, Standing};
 use crate::ids::{NodeId, Partition};
 use crate::key::Key;
-use crate::limits;
-use crate::ring::{self, Ring, RingMember};
+use crate::ring::{self, Ring, RingMember, Share};
 use crate::wire::messages::{BucketSettings, TopologyVersion};
+
+/// One of the N places of a partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slot {
+    /// Who owns it: answers reads for it. Nobody, where a slot is new, or its owner was removed, or
+    /// its owner owns an earlier slot of the partition as well.
+    pub owner: Option<NodeId>,
+    /// Who will own it: takes writes for it already.
+    pub successor: Option<NodeId>,
+    /// Rises each time it changes hands.
+    pub version: u32,
+}
 
 /// An immutable snapshot that every shard, session and client goes by.
 #[derive(Debug)]
 pub struct Topology {
     state: ClusterState,
     version: TopologyVersion,
-    rings: BTreeMap<u8, Ring>,
+    basis: Arc<Basis>,
+    placements: BTreeMap<u8, Placement>,
+}
+
+/// What placements depend on, besides the owners of slots.
+#[derive(Debug, PartialEq, Eq)]
+struct Basis {
+    partitions: u32,
+    ring_members: Vec<RingMember>,
+    /// The member at each ring id.
+    places: BTreeMap<NodeId, NodeId>,
+    /// Who was removed, each with who stands in its place on the ring.
+    removed: BTreeMap<NodeId, Option<NodeId>>,
+}
+
+/// Who should own what and who does, for one replica count.
+#[derive(Debug)]
+struct Placement {
+    ring: Arc<Ring>,
+    table: SlotTable,
+    partitions: Vec<Arc<Placed>>,
+}
+
+/// One partition.
+#[derive(Debug)]
+struct Placed {
+    slots: Vec<Slot>,
+    /// The owners: first those on the ring's preference list, in its order, then the others.
+    primaries: Vec<NodeId>,
+    fingerprint: u64,
 }
 
 impl Topology {
-    /// Computes the rings of `state`. The same state gives the same rings everywhere.
+    /// Computes what follows from `state`. The same state gives the same topology everywhere.
     #[must_use]
     pub fn new(state: ClusterState) -> Self {
-        let members: Vec<RingMember> = state
-            .active()
-            .map(|(id, entry)| RingMember { id, zone: entry.zone.clone(), weight: entry.weight })
-            .collect();
-        let counts = state.buckets.values().map(|bucket| bucket.settings.n);
-        // The ring of the default count is always there: `status` shows shares by it.
-        let counts = counts.chain([limits::REPLICAS_DEFAULT]);
-        let ring = |n| (n, Ring::new(&members, state.partitions, n));
-        let rings = counts.collect::<std::collections::BTreeSet<u8>>().into_iter().map(ring);
-        Self { rings: rings.collect(), version: state.version(), state }
+        Self::compute(state, None)
+    }
+
+    /// As [`Topology::new`], sharing what is the same in an earlier topology.
+    #[must_use]
+    pub fn after(earlier: &Self, state: ClusterState) -> Self {
+        Self::compute(state, Some(earlier))
+    }
+
+    fn compute(state: ClusterState, earlier: Option<&Self>) -> Self {
+        let places = state.places();
+        let removed = state.members.iter();
+        let removed = removed.filter(|(_, entry)| entry.standing == Standing::Removed);
+        let removed = removed.map(|(id, entry)| (*id, places.get(&entry.placed_as.value).copied()));
+        let basis = Basis {
+            partitions: state.partitions,
+            ring_members: state.ring_members(),
+            removed: removed.collect(),
+            places,
+        };
+        // Placing a large cluster takes a while, so rings are kept as long as they are the same.
+        let rings = earlier.filter(|earlier| earlier.basis.ring_members == basis.ring_members);
+        let earlier = earlier.filter(|earlier| *earlier.basis == basis);
+        let basis = earlier.map_or_else(|| Arc::new(basis), |earlier| earlier.basis.clone());
+        let placement = |(n, table): (&u8, &SlotTable)| {
+            let ring = rings.and_then(|rings| Some(rings.placements.get(n)?.ring.clone()));
+            let place = || Arc::new(Ring::new(&basis.ring_members, basis.partitions, *n));
+            let earlier = earlier.and_then(|earlier| earlier.placements.get(n));
+            (*n, Placement::new(&basis, ring.unwrap_or_else(place), table, earlier))
+        };
+        let placements = state.slots.iter().map(placement).collect();
+        Self { version: state.version(), state, basis, placements }
     }
 
     /// The state it was computed from.
@@ -57,24 +135,169 @@ impl Topology {
         self.state.members.get(&id)
     }
 
+    /// Whether somebody is known and has not been removed: what is theirs is kept for them.
+    #[must_use]
+    pub fn is_present(&self, id: NodeId) -> bool {
+        self.member(id).is_some_and(|member| member.standing != Standing::Removed)
+    }
+
+    /// Partitions of the ring.
+    #[must_use]
+    pub fn partitions(&self) -> u32 {
+        self.state.partitions
+    }
+
     /// The partition `key` falls into.
     #[must_use]
     pub fn partition(&self, key: &Key) -> Partition {
         ring::partition_of(key.token(), self.state.partitions)
     }
 
-    /// The ring for `n` replicas.
-    ///
-    /// # Panics
-    /// When no bucket has `n` replicas and it is not the default count.
-    #[must_use]
-    pub fn ring(&self, n: u8) -> &Ring {
-        &self.rings[&n]
+    fn placed(&self, partition: Partition, n: u8) -> Option<&Placed> {
+        let placement = self.placements.get(&n)?;
+        placement.partitions.get(usize::from(partition.0)).map(Arc::as_ref)
     }
 
-    /// The primaries of `partition` for `n` replicas, in order of preference.
+    /// The slots of `partition` for `n` replicas: as many as the ring's preference list is long,
+    /// and more while others own some.
+    ///
+    /// Empty for a count that no bucket has, and while the cluster forms; so is everything below.
+    #[must_use]
+    pub fn slots(&self, partition: Partition, n: u8) -> &[Slot] {
+        self.placed(partition, n).map_or(&[], |placed| &placed.slots)
+    }
+
+    /// Tells the slots of `partition` apart from all that they were and will be; never 0, except
+    /// where there are none. It differs between partitions and counts by their slots only.
+    #[must_use]
+    pub fn fingerprint(&self, partition: Partition, n: u8) -> u64 {
+        self.placed(partition, n).map_or(0, |placed| placed.fingerprint)
+    }
+
+    /// The owners of `partition`: those whom the ring wants, in order of preference, then the rest.
     #[must_use]
     pub fn primaries(&self, partition: Partition, n: u8) -> &[NodeId] {
-        self.rings.get(&n).map_or(&[], |ring| ring.primaries(partition))
+        self.placed(partition, n).map_or(&[], |placed| &placed.primaries)
     }
+
+    /// Everybody who is in a slot of `partition`: the primaries, then successors in order of slot.
+    #[must_use]
+    pub fn participants(&self, partition: Partition, n: u8) -> Vec<NodeId> {
+        let successors = self.slots(partition, n).iter().filter_map(|slot| slot.successor);
+        self.primaries(partition, n).iter().copied().chain(successors).collect()
+    }
+
+    /// Who stands in for participants that are away: the members on the ring that are in no slot
+    /// of `partition`, in the order in which the walk meets them.
+    #[must_use]
+    pub fn fallbacks(&self, partition: Partition, n: u8) -> Vec<NodeId> {
+        let Some(placement) = self.placements.get(&n) else { return Vec::new() };
+        let participants = self.participants(partition, n);
+        // Who is on the preference list owns a slot or will: only the rest of the walk is left.
+        let walk = placement.ring.fallbacks(partition).into_iter();
+        let members = walk.map(|place| self.basis.places[&place]);
+        members.filter(|id| !participants.contains(id)).collect()
+    }
+
+    /// What each member owns for `n` replicas, and what would be fair; in order of id. Those who
+    /// are on the ring are listed, and those who own something.
+    #[must_use]
+    pub fn shares(&self, n: u8) -> Vec<Share> {
+        let Some(placement) = self.placements.get(&n) else { return Vec::new() };
+        let mut shares: BTreeMap<NodeId, Share> = BTreeMap::new();
+        for share in placement.ring.shares() {
+            let id = self.basis.places[&share.id];
+            shares.insert(id, Share { id, owned: 0, first: 0, owned_per_fair: 0, ..share });
+        }
+        let none = |id| Share { id, owned: 0, first: 0, fair_thousandths: 0, owned_per_fair: 0 };
+        for placed in &placement.partitions {
+            for (at, id) in placed.primaries.iter().enumerate() {
+                let share = shares.entry(*id).or_insert_with(|| none(*id));
+                share.owned += 1;
+                share.first += u32::from(at == 0);
+            }
+        }
+        for share in shares.values_mut() {
+            let owned = u64::from(share.owned) * 10_000 * 1000;
+            let per_fair = owned.checked_div(u64::from(share.fair_thousandths)).unwrap_or(0);
+            share.owned_per_fair = u32::try_from(per_fair).unwrap_or(u32::MAX);
+        }
+        shares.into_values().collect()
+    }
+
+    /// The slots that have a successor, for all replica counts: how much is still to change hands.
+    #[must_use]
+    pub fn changing(&self) -> usize {
+        let placed = self.placements.values().flat_map(|placement| &placement.partitions);
+        placed.flat_map(|placed| &placed.slots).filter(|slot| slot.successor.is_some()).count()
+    }
+}
+
+impl Placement {
+    /// Who owns what by `table`, and should by `ring`; `earlier` is one of the same basis.
+    fn new(basis: &Basis, ring: Arc<Ring>, table: &SlotTable, earlier: Option<&Self>) -> Self {
+        let placed = |number: u32| {
+            let partition = Partition(number as u16);
+            let owners = table.of(partition);
+            let before = earlier.filter(|earlier| earlier.table.of(partition) == owners);
+            if let Some(before) = before {
+                return before.partitions[number as usize].clone();
+            }
+            let list = ring.primaries(partition).iter().map(|place| basis.places[place]);
+            Arc::new(Placed::new(owners, &list.collect::<Vec<_>>(), &basis.removed))
+        };
+        let partitions = match earlier {
+            Some(earlier) if earlier.table.is_shared_with(table) => earlier.partitions.clone(),
+            _ => (0..basis.partitions).map(placed).collect(),
+        };
+        Self { ring, table: table.clone(), partitions }
+    }
+}
+
+impl Placed {
+    /// Pairs the slots with whom the ring wants: `list`, in order of preference.
+    fn new(owners: &[Owner], list: &[NodeId], removed: &BTreeMap<NodeId, Option<NodeId>>) -> Self {
+        let mut slots: Vec<Slot> = Vec::with_capacity(owners.len());
+        for Owner { version, value } in owners {
+            let is_first = |id: &NodeId| !slots.iter().any(|slot| slot.owner == Some(*id));
+            let owner = value.filter(|id| !removed.contains_key(id) && is_first(id));
+            slots.push(Slot { owner, successor: None, version: *version });
+        }
+        while slots.len() > list.len() && slots.last().is_some_and(|slot| slot.owner.is_none()) {
+            slots.pop();
+        }
+        let is_owner = |id: &NodeId| slots.iter().any(|slot| slot.owner == Some(*id));
+        let mut newcomers: Vec<NodeId> = list.iter().copied().filter(|id| !is_owner(id)).collect();
+        for (slot, owner) in slots.iter_mut().zip(owners) {
+            let heir = owner.value.and_then(|owner| *removed.get(&owner)?);
+            let heir = newcomers.iter().position(|newcomer| Some(*newcomer) == heir);
+            slot.successor = heir.map(|heir| newcomers.remove(heir));
+        }
+        let is_wanted = |slot: &Slot| slot.owner.is_some_and(|owner| list.contains(&owner));
+        let open = slots.iter_mut().filter(|slot| !is_wanted(slot) && slot.successor.is_none());
+        for (slot, newcomer) in open.zip(newcomers) {
+            slot.successor = Some(newcomer);
+        }
+        let owners = slots.iter().filter_map(|slot| slot.owner);
+        let mut primaries: Vec<NodeId> = owners.collect();
+        primaries
+            .sort_by_key(|id| list.iter().position(|wanted| wanted == id).unwrap_or(list.len()));
+        let fingerprint = fingerprint(&slots);
+        Self { slots, primaries, fingerprint }
+    }
+}
+
+fn fingerprint(slots: &[Slot]) -> u64 {
+    if slots.is_empty() {
+        return 0;
+    }
+    let mut hasher = Xxh3::new();
+    for Slot { owner, successor, version } in slots {
+        hasher.update(&version.to_le_bytes());
+        for member in [owner, successor] {
+            hasher.update(&[u8::from(member.is_some())]);
+            hasher.update(&member.map_or(0, |id| id.0).to_le_bytes());
+        }
+    }
+    hasher.digest().max(1)
 }

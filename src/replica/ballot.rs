@@ -5,12 +5,18 @@
 //! whenever one fails or is slow. The first is asked for the object, the others for its digest
 //! where it is large; a digest that matches nothing is asked for in full.
 //!
+//! Owners are asked. Where the request allows it, a fallback is asked in the place of each that
+//! cannot answer: it may keep what was written meanwhile. That a fallback keeps nothing says
+//! nothing, so it counts only next to somebody who knows something of the key.
+//!
 //! What always holds: only whole, decoded objects of replicas that have not forgotten anything
 //! count. A damaged copy is not an answer, and certainly not "nothing".
 
+use std::time::Duration;
+
 use super::Notice;
 use super::core::{Core, OpId};
-use super::keys::Step;
+use super::keys::{Reader, Step};
 use super::quorum::{Tally, Verdict};
 use crate::causality::Object;
 use crate::ids::NodeId;
@@ -18,13 +24,18 @@ use crate::key::Key;
 use crate::time::Instant;
 use crate::wire::messages::{FailureCode, Held, HeldObject, Read, Request, Response};
 
+/// No hedge goes out earlier than this: below it a second question costs more than it can save.
+const HEDGE_AFTER_LEAST: Duration = Duration::from_millis(2);
+
 /// Where one replica's vote stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Vote {
     /// Not asked.
     Spare,
-    /// Asked, no answer yet.
-    Asked,
+    /// Asked at this time, no answer yet.
+    Asked(Instant),
+    /// It goes by other slots than this node; asked again once states have been exchanged.
+    Stale,
     /// It holds an object of this digest, which nobody has sent in full yet.
     Digest(u128),
     /// It holds this; nothing is the empty object.
@@ -35,84 +46,163 @@ pub(super) enum Vote {
     Failed(FailureCode),
 }
 
+/// How many must answer, and who counts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Quorum {
+    /// Replicas of the bucket.
+    pub(super) n: u8,
+    /// Voters that must answer.
+    pub(super) needed: usize,
+    /// Of those, owners.
+    pub(super) owners: usize,
+    /// Only owners count.
+    pub(super) strict: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Ballot {
     key: Key,
-    needed: usize,
+    quorum: Quorum,
     deadline: Instant,
-    votes: Vec<(NodeId, Vote)>,
+    /// Owners first, in the order in which they are asked; then fallbacks.
+    voters: Vec<Voter>,
+}
+
+#[derive(Debug)]
+pub(super) struct Voter {
+    pub(super) node: NodeId,
+    pub(super) vote: Vote,
+    /// It owns a slot of the key.
+    pub(super) is_owner: bool,
 }
 
 impl Ballot {
-    /// A vote among `replicas`, in order of preference. Those that cannot be reached now are out.
-    pub(super) fn new(
-        core: &Core,
-        key: Key,
-        replicas: &[NodeId],
-        needed: usize,
-        deadline: Instant,
-    ) -> Self {
-        let vote = |node: &NodeId| match core.usable(*node) {
-            true => (*node, Vote::Spare),
-            false => (*node, Vote::Failed(FailureCode::Unavailable)),
-        };
-        let mut votes: Vec<_> = replicas.iter().map(vote).collect();
-        votes.sort_by_key(|(node, _)| *node != core.settings.node);
-        Self { key, needed, deadline, votes }
+    /// A vote among the owners of `key`: this node first, those that are slow last. Those that
+    /// cannot be reached now are out.
+    pub(super) fn new(core: &Core, key: Key, quorum: Quorum, deadline: Instant) -> Self {
+        let owners = core.owners(&key, quorum.n);
+        let mut voters: Vec<Voter> =
+            owners.into_iter().map(|node| Voter::new(core, node, true)).collect();
+        core.peers.demote_slow(&mut voters, |voter| voter.node, core.now.instant);
+        voters.sort_by_key(|voter| voter.node != core.settings.node);
+        Self { key, quorum, deadline, voters }
     }
 
     /// Asks as many as are needed.
     pub(super) fn begin(&mut self, core: &mut Core, op: OpId) {
-        for _ in 0..self.needed {
+        for _ in 0..self.quorum.needed {
             self.ask_next(core, op);
+        }
+        let asked = self.voters.iter().filter(|voter| matches!(voter.vote, Vote::Asked(_)));
+        let slowest = asked.filter_map(|voter| core.peers.p95(voter.node, core.now.instant)).max();
+        if let Some(slowest) = slowest.filter(|slowest| *slowest < core.settings.attempt) {
+            core.hedge_timer(op, slowest.max(HEDGE_AFTER_LEAST));
         }
     }
 
     /// Asks one more; returns whether there was one.
     pub(super) fn ask_next(&mut self, core: &mut Core, op: OpId) -> bool {
-        let spare = self.votes.iter().position(|(_, vote)| *vote == Vote::Spare);
-        let Some(index) = spare else { return false };
-        let full_is_coming = self.votes.iter().any(|(_, vote)| *vote == Vote::Asked);
+        let spare = self.voters.iter().position(|voter| voter.vote == Vote::Spare);
+        let Some(index) = spare.or_else(|| self.find_fallback(core)) else { return false };
+        let full_is_coming = self.voters.iter().any(|voter| matches!(voter.vote, Vote::Asked(_)));
         self.ask(core, op, index, full_is_coming);
         true
     }
 
+    /// Somebody who stands in for an owner that cannot answer.
+    fn find_fallback(&mut self, core: &Core) -> Option<usize> {
+        let is_out = |voter: &&Voter| voter.is_owner && matches!(voter.vote, Vote::Failed(_));
+        let out = self.voters.iter().filter(is_out).count();
+        let fallbacks = self.voters.iter().filter(|voter| !voter.is_owner).count();
+        if self.quorum.strict || fallbacks >= out {
+            return None;
+        }
+        let fallbacks = core.fallbacks(&self.key, self.quorum.n);
+        let new = |node: &NodeId| self.voters.iter().all(|voter| voter.node != *node);
+        let node = fallbacks.into_iter().find(new)?;
+        self.voters.push(Voter::new(core, node, false));
+        Some(self.voters.len() - 1)
+    }
+
     fn ask(&mut self, core: &mut Core, op: OpId, index: usize, digest: bool) {
-        let (node, vote) = &mut self.votes[index];
-        *vote = Vote::Asked;
+        let Voter { node, vote, is_owner } = &mut self.voters[index];
+        *vote = Vote::Asked(core.now.instant);
+        let (fallback, n) = (!*is_owner, self.quorum.n);
         if *node == core.settings.node {
+            if fallback {
+                core.read_kept(&self.key, n, Reader::Op(op));
+                return;
+            }
             let key = core.stored_key(&self.key);
             core.steps.push_back((key, Step::Read(op)));
             return;
         }
-        let budget_ms = core.budget_ms(self.deadline);
-        let read = Read { key: self.key.clone(), digest, budget_ms };
+        let slots = if fallback { 0 } else { core.fingerprint(&self.key, n) };
+        let (digest, budget_ms) = (digest && !fallback, core.budget_ms(self.deadline));
+        let read = Read { key: self.key.clone(), digest, fallback, slots, budget_ms };
         core.send(op, *node, false, Request::Read(read));
     }
 
     /// Takes a replica's answer in.
     pub(super) fn answered(&mut self, core: &mut Core, op: OpId, from: NodeId, response: Response) {
-        let voter = self.votes.iter().position(|(node, _)| *node == from);
+        let voter = self.voters.iter().position(|voter| voter.node == from);
         let Some(index) = voter else { return };
-        if !matches!(self.votes[index].1, Vote::Asked | Vote::Failed(_)) {
-            return; // A second answer, to a question that was asked twice.
+        match self.voters[index].vote {
+            Vote::Asked(at) => core.peers.took(from, core.now.instant - at, core.now.instant),
+            Vote::Failed(_) | Vote::Stale => {}
+            _ => return, // A second answer, to a question that was asked twice.
         }
         let vote = match response {
             Response::Held(held) => self.vote(core, from, held),
+            Response::Failed(failure) if failure.code == FailureCode::Stale => {
+                core.exchange(from);
+                Vote::Stale
+            }
             Response::Failed(failure) => Vote::Failed(failure.code),
             _ => Vote::Failed(FailureCode::Invalid),
         };
         let counts = matches!(vote, Vote::Holds(_) | Vote::Digest(_));
-        self.votes[index].1 = vote;
+        self.voters[index].vote = vote;
         if !counts {
             self.ask_next(core, op);
         }
         self.match_digests(core, op);
     }
 
+    /// States have been exchanged: goes by the owners of now, and asks again those that went by
+    /// others. What an owner has answered stays.
+    pub(super) fn refresh(&mut self, core: &mut Core, op: OpId) {
+        let owners = core.owners(&self.key, self.quorum.n);
+        self.voters.retain(|voter| !voter.is_owner || owners.contains(&voter.node));
+        for node in owners {
+            match self.voters.iter_mut().find(|voter| voter.node == node) {
+                None => self.voters.push(Voter::new(core, node, true)),
+                Some(voter) if !voter.is_owner => *voter = Voter::new(core, node, true),
+                Some(voter) if voter.vote == Vote::Stale => voter.vote = Vote::Spare,
+                Some(_) => {}
+            }
+        }
+        let is_open = |voter: &&Voter| {
+            matches!(voter.vote, Vote::Asked(_) | Vote::Digest(_) | Vote::Holds(_) | Vote::Stale)
+        };
+        while self.voters.iter().filter(is_open).count() < self.quorum.needed
+            && self.ask_next(core, op)
+        {}
+    }
+
+    /// The first answer is later than it usually is: one more is asked.
+    pub(super) fn hedge(&mut self, core: &mut Core, op: OpId) {
+        let awaited = self.voters.iter().any(|voter| matches!(voter.vote, Vote::Asked(_)));
+        let spare = self.voters.iter().any(|voter| voter.vote == Vote::Spare);
+        if awaited && spare && self.ask_next(core, op) {
+            core.counters.early_hedges += 1;
+        }
+    }
+
     fn vote(&self, core: &mut Core, from: NodeId, held: Held) -> Vote {
         // Where there is only one replica nobody knows better: what it has forgotten is gone.
-        let amnesiac = held.amnesiac && self.votes.len() > 1;
+        let owners = self.voters.iter().filter(|voter| voter.is_owner).count();
+        let amnesiac = held.amnesiac && owners > 1;
         let object = match held.object {
             HeldObject::Missing => Object::new(),
             HeldObject::Digest(digest) if !amnesiac => return Vote::Digest(digest),
@@ -133,19 +223,19 @@ impl Ballot {
     /// Turns digests into objects where an object of that digest has arrived, and asks again, in
     /// full, where none will.
     fn match_digests(&mut self, core: &mut Core, op: OpId) {
-        let known = self.votes.iter().filter_map(|(_, vote)| match vote {
+        if !self.has_digests() {
+            return;
+        }
+        let known = self.voters.iter().filter_map(|voter| match &voter.vote {
             Vote::Holds(object) => Some((object.digest(&self.key), object.clone())),
             _ => None,
         });
-        let known: Vec<(u128, Object)> = match self.has_digests() {
-            true => known.collect(),
-            false => return,
-        };
-        let full_is_coming = self.votes.iter().any(|(_, vote)| *vote == Vote::Asked);
-        for index in 0..self.votes.len() {
-            let Vote::Digest(digest) = self.votes[index].1 else { continue };
+        let known: Vec<(u128, Object)> = known.collect();
+        let full_is_coming = self.voters.iter().any(|voter| matches!(voter.vote, Vote::Asked(_)));
+        for index in 0..self.voters.len() {
+            let Vote::Digest(digest) = self.voters[index].vote else { continue };
             if let Some((_, object)) = known.iter().find(|(known, _)| *known == digest) {
-                self.votes[index].1 = Vote::Holds(object.clone());
+                self.voters[index].vote = Vote::Holds(object.clone());
             } else if !known.is_empty() || !full_is_coming {
                 self.ask(core, op, index, false);
             }
@@ -153,14 +243,15 @@ impl Ballot {
     }
 
     fn has_digests(&self) -> bool {
-        self.votes.iter().any(|(_, vote)| matches!(vote, Vote::Digest(_)))
+        self.voters.iter().any(|voter| matches!(voter.vote, Vote::Digest(_)))
     }
 
     /// What was under way to `node` is lost.
     pub(super) fn lost(&mut self, core: &mut Core, op: OpId, node: NodeId) {
-        for index in 0..self.votes.len() {
-            if self.votes[index] == (node, Vote::Asked) {
-                self.votes[index].1 = Vote::Failed(FailureCode::Unavailable);
+        for index in 0..self.voters.len() {
+            let Voter { node: voter, vote, .. } = &mut self.voters[index];
+            if *voter == node && matches!(vote, Vote::Asked(_) | Vote::Stale) {
+                *vote = Vote::Failed(FailureCode::Unavailable);
                 self.ask_next(core, op);
             }
         }
@@ -169,19 +260,27 @@ impl Ballot {
 
     /// Somebody is slow: asks another, or the same again where there is no other.
     pub(super) fn attempt(&mut self, core: &mut Core, op: OpId) {
-        let slow = (0..self.votes.len()).filter(|index| self.votes[*index].1 == Vote::Asked);
+        let is_late = |vote: &Vote| matches!(vote, Vote::Asked(_) | Vote::Stale);
+        let slow = (0..self.voters.len()).filter(|index| is_late(&self.voters[*index].vote));
         let slow: Vec<usize> = slow.collect();
         for index in &slow {
-            core.slow(self.votes[*index].0);
+            core.slow(self.voters[*index].node);
         }
         if self.ask_next(core, op) {
             core.counters.hedged_reads += 1;
             return;
         }
         for index in slow {
+            let Voter { node, vote, .. } = &mut self.voters[index];
             // This node's own disk is not asked twice: it will answer.
-            if self.votes[index].0 != core.settings.node {
+            if *node == core.settings.node {
+                continue;
+            }
+            if core.usable(*node) {
                 self.ask(core, op, index, false);
+            } else {
+                *vote = Vote::Failed(FailureCode::Unavailable);
+                self.ask_next(core, op);
             }
         }
     }
@@ -193,34 +292,75 @@ impl Ballot {
 
     /// Is content with `needed` answers from now on.
     pub(super) fn settle_for(&mut self, needed: usize) {
-        self.needed = self.needed.min(needed);
+        self.quorum.needed = self.quorum.needed.min(needed);
     }
 
     pub(super) fn verdict(&self) -> Verdict {
-        let open = |(_, vote): &&(NodeId, Vote)| {
-            matches!(vote, Vote::Spare | Vote::Asked | Vote::Digest(_))
+        let Quorum { needed, owners, strict, .. } = self.quorum;
+        let is_open = |voter: &&Voter| {
+            matches!(voter.vote, Vote::Spare | Vote::Asked(_) | Vote::Digest(_) | Vote::Stale)
         };
-        let open = self.votes.iter().filter(open).count();
-        Tally { confirmed: self.confirmed().len(), open }.verdict(self.needed)
+        let (confirmed_owners, fallbacks) = self.counts();
+        let open_owners = self.voters.iter().filter(|v| v.is_owner).filter(is_open).count();
+        let by_owners = Tally { confirmed: confirmed_owners, open: open_owners };
+        if strict {
+            return by_owners.verdict(needed.max(owners));
+        }
+        let mut tally = by_owners;
+        tally.open += self.voters.iter().filter(|v| !v.is_owner).filter(is_open).count();
+        match self.is_informed() {
+            true => tally.confirmed += fallbacks,
+            // They will count if somebody else knows something.
+            false if tally.open > 0 => tally.open += fallbacks,
+            false => {}
+        }
+        match (by_owners.verdict(owners), tally.verdict(needed)) {
+            (Verdict::Won, Verdict::Won) => Verdict::Won,
+            (Verdict::Lost, _) | (_, Verdict::Lost) => Verdict::Lost,
+            _ => Verdict::Pending,
+        }
+    }
+
+    /// Owners and fallbacks that have answered.
+    fn counts(&self) -> (usize, usize) {
+        let holds = self.voters.iter().filter(|voter| matches!(voter.vote, Vote::Holds(_)));
+        let (owners, fallbacks): (Vec<_>, Vec<_>) = holds.partition(|voter| voter.is_owner);
+        (owners.len(), fallbacks.len())
+    }
+
+    /// Whether anybody has answered who knows something of the key: an owner, or a fallback that
+    /// keeps something.
+    fn is_informed(&self) -> bool {
+        self.voters.iter().any(|voter| match &voter.vote {
+            Vote::Holds(object) => voter.is_owner || !object.is_empty(),
+            _ => false,
+        })
     }
 
     /// Nobody who was asked still owes an answer.
     pub(super) fn is_settled(&self) -> bool {
-        !self.votes.iter().any(|(_, vote)| matches!(vote, Vote::Asked | Vote::Digest(_)))
+        let owes =
+            |voter: &Voter| matches!(voter.vote, Vote::Asked(_) | Vote::Digest(_) | Vote::Stale);
+        !self.voters.iter().any(owes)
     }
 
-    /// The replicas whose answers count.
-    pub(super) fn confirmed(&self) -> Vec<NodeId> {
-        let holds = self.votes.iter().filter(|(_, vote)| matches!(vote, Vote::Holds(_)));
-        holds.map(|(node, _)| *node).collect()
+    /// The replicas whose answers count, and how many of them stand in for others.
+    pub(super) fn confirmed(&self) -> (Vec<NodeId>, usize) {
+        let informed = self.is_informed();
+        let counts =
+            |voter: &&Voter| matches!(voter.vote, Vote::Holds(_)) && (voter.is_owner || informed);
+        let nodes: Vec<NodeId> = self.voters.iter().filter(counts).map(|v| v.node).collect();
+        let (owners, _) = self.counts();
+        let fallbacks = nodes.len() - owners;
+        (nodes, fallbacks)
     }
 
     /// Everything that was answered, merged; of a bucket that keeps the latest, only that.
     pub(super) fn merged(&self, core: &Core) -> Object {
         let keeps_latest = core.keeps_latest(&self.key);
         let mut merged = Object::new();
-        for (_, vote) in &self.votes {
-            if let Vote::Holds(object) | Vote::Amnesiac(object) = vote {
+        for voter in &self.voters {
+            if let Vote::Holds(object) | Vote::Amnesiac(object) = &voter.vote {
                 match keeps_latest {
                     true => drop(merged.merge_latest(object)),
                     false => drop(merged.merge(object)),
@@ -230,34 +370,35 @@ impl Ballot {
         merged
     }
 
-    /// The replicas that have answered with something else than `merged`.
+    /// The owners that have answered with something else than `merged`.
     pub(super) fn behind(&self, merged: &Object) -> Vec<NodeId> {
-        let behind = self.votes.iter().filter(|(_, vote)| match vote {
-            Vote::Holds(object) | Vote::Amnesiac(object) => object != merged,
+        let behind = self.voters.iter().filter(|voter| match &voter.vote {
+            Vote::Holds(object) | Vote::Amnesiac(object) => voter.is_owner && object != merged,
             _ => false,
         });
-        behind.map(|(node, _)| *node).collect()
+        behind.map(|voter| voter.node).collect()
     }
 
-    /// The replicas whose copy is damaged, once every other one has answered: then what was
+    /// The owners whose copy is damaged, once every other one has answered: then what was
     /// merged is all that can be had, and may replace the damaged copy.
     pub(super) fn to_restore(&self) -> Vec<NodeId> {
         let corrupt = Vote::Failed(FailureCode::Corrupt);
-        let (damaged, others): (Vec<_>, Vec<_>) =
-            self.votes.iter().partition(|(_, vote)| *vote == corrupt);
-        match others.iter().all(|(_, vote)| matches!(vote, Vote::Holds(_))) {
-            true => damaged.iter().map(|(node, _)| *node).collect(),
+        let owners = self.voters.iter().filter(|voter| voter.is_owner);
+        let (damaged, others): (Vec<_>, Vec<_>) = owners.partition(|voter| voter.vote == corrupt);
+        match others.iter().all(|voter| matches!(voter.vote, Vote::Holds(_))) {
+            true => damaged.iter().map(|voter| voter.node).collect(),
             false => Vec::new(),
         }
     }
 
     /// Whether some replica has said that its copy is damaged.
     pub(super) fn found_damage(&self) -> bool {
-        self.votes.iter().any(|(_, vote)| *vote == Vote::Failed(FailureCode::Corrupt))
+        let corrupt = Vote::Failed(FailureCode::Corrupt);
+        self.voters.iter().any(|voter| voter.vote == corrupt)
     }
 
-    pub(super) fn votes(&self) -> &[(NodeId, Vote)] {
-        &self.votes
+    pub(super) fn voters(&self) -> &[Voter] {
+        &self.voters
     }
 
     pub(super) fn key(&self) -> &Key {
@@ -265,6 +406,17 @@ impl Ballot {
     }
 
     pub(super) fn needed(&self) -> usize {
-        self.needed
+        let Quorum { needed, owners, .. } = self.quorum;
+        needed.max(owners)
+    }
+}
+
+impl Voter {
+    fn new(core: &Core, node: NodeId, is_owner: bool) -> Self {
+        let vote = match core.usable(node) {
+            true => Vote::Spare,
+            false => Vote::Failed(FailureCode::Unavailable),
+        };
+        Self { node, vote, is_owner }
     }
 }

@@ -12,21 +12,25 @@ use std::time::Duration;
 
 use super::counters::Counters;
 use super::forward::Forward;
-use super::keys::{KeyState, Step};
+use super::hints::Hints;
+use super::keys::{KeyState, Reader, Step};
 use super::peers::Peers;
+use super::put::Asked;
 use super::recent::Recent;
+use super::strain::Strain;
 use super::{Effect, Notice, Origin, Settings};
-use crate::causality::{Actor, HybridClock};
+use crate::causality::{Actor, HybridClock, Object};
 use crate::ids::NodeId;
 use crate::key::Key;
 use crate::limits;
-use crate::membership::Topology;
+use crate::membership::{MemberEntry, Slot, Topology};
 use crate::random::Random;
 use crate::store::record::Mint;
 use crate::store::{Batch, Change, StoreError, StoredKey};
 use crate::time::{Instant, Now};
 use crate::wire::messages::{
-    BucketSettings, Conflicts, Failure, FailureCode, Receipt, Request, Response, Stored,
+    BucketSettings, Conflicts, Failure, FailureCode, Purpose, Put, Receipt, Request, Response,
+    Stored,
 };
 
 /// Numbers an operation of this shard; never used twice.
@@ -44,6 +48,12 @@ pub(super) enum Event {
     Answer { from: NodeId, response: Response },
     /// Whatever was under way to this peer is lost.
     Lost(NodeId),
+    /// What was to be kept here for this member is kept, or is not.
+    Kept { owner: NodeId, kept: bool },
+    /// Somebody went by other slots, and states have been exchanged: look again.
+    Refreshed,
+    /// The first answer is later than it usually is.
+    Hedge,
     /// What the operation staged on this node's disk has been committed, or has not.
     Committed(Result<(), StoreError>),
     /// A replica is slow: time to ask another, or to ask again.
@@ -54,6 +64,7 @@ pub(super) enum Event {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
+    Hedge,
     Attempt,
     Deadline,
 }
@@ -65,6 +76,10 @@ pub(super) enum Waiter {
     Replica(Origin),
     /// An operation of this shard.
     Op(OpId),
+    /// An operation of this shard that has something kept for a member.
+    Keeper(OpId, NodeId),
+    /// A hint that belongs to this node itself: dropped once its object is durable here.
+    Taken(StoredKey, u128),
     /// Nobody: a repair of this node's own copy.
     Nobody,
 }
@@ -78,6 +93,8 @@ pub(super) enum Status {
     Finished,
     /// It cannot be done here; another node may.
     PassOn(Box<Forward>),
+    /// Nobody who owns the key can be reached: this node stands in.
+    StandIn(Box<(Asked, Put)>),
 }
 
 pub(super) struct Core {
@@ -88,6 +105,10 @@ pub(super) struct Core {
     pub(super) now: Now,
     pub(super) clock: HybridClock,
     pub(super) recent: Recent,
+    pub(super) hints: Hints,
+    pub(super) strain: Strain,
+    /// Peers that states are being exchanged with.
+    pub(super) exchanging: BTreeSet<NodeId>,
     pub(super) random: Random,
     /// Until when this node's disk is taken to refuse writes.
     pub(super) read_only_until: Instant,
@@ -114,6 +135,7 @@ impl Core {
         seed: u64,
     ) -> Self {
         let peers = Peers::new(settings.breaker_failures, settings.breaker_open);
+        let hints = Hints::new(settings.hint_bytes_by_owner, settings.hint_bytes);
         Self {
             settings,
             topology,
@@ -122,6 +144,9 @@ impl Core {
             now: Now::default(),
             clock: HybridClock::new(),
             recent: Recent::new(limits::RECENT_WRITES),
+            hints,
+            strain: Strain::default(),
+            exchanging: BTreeSet::new(),
             random: Random::new(seed),
             read_only_until: Instant(0),
             steps: VecDeque::new(),
@@ -148,9 +173,61 @@ impl Core {
         self.topology.bucket(key.bucket()).copied()
     }
 
-    /// The primaries of `key`, in order of preference.
-    pub(super) fn primaries(&self, key: &Key, n: u8) -> Vec<NodeId> {
+    /// The slots of `key`.
+    pub(super) fn slots(&self, key: &Key, n: u8) -> &[Slot] {
+        self.topology.slots(self.topology.partition(key), n)
+    }
+
+    /// The owners of `key`, in order of preference.
+    pub(super) fn owners(&self, key: &Key, n: u8) -> Vec<NodeId> {
         self.topology.primaries(self.topology.partition(key), n).to_vec()
+    }
+
+    /// Everybody in a slot of `key`: owners and successors.
+    pub(super) fn participants(&self, key: &Key, n: u8) -> Vec<NodeId> {
+        self.topology.participants(self.topology.partition(key), n)
+    }
+
+    /// What a coordinator and a replica must agree on before one acts for the other.
+    pub(super) fn fingerprint(&self, key: &Key, n: u8) -> u64 {
+        self.topology.fingerprint(self.topology.partition(key), n)
+    }
+
+    /// Members that can stand in for those of `key`, and can be reached, in order of preference.
+    pub(super) fn fallbacks(&self, key: &Key, n: u8) -> Vec<NodeId> {
+        let partition = self.topology.partition(key);
+        let mut fallbacks = self.topology.fallbacks(partition, n);
+        fallbacks.retain(|node| self.usable(*node));
+        fallbacks
+    }
+
+    /// Whether a record belongs to this shard.
+    pub(super) fn is_mine(&self, key: &StoredKey) -> bool {
+        key.partition().0 % u16::from(self.settings.shards) == u16::from(self.settings.shard)
+    }
+
+    /// Whether this node takes an object for `key` from somebody who goes by the slots of this
+    /// fingerprint (0: by no slots in particular). Looked at when the record is at hand: what was
+    /// right when the object arrived may not be any more.
+    pub(super) fn takes(&self, key: &StoredKey, purpose: Purpose, slots: u64) -> bool {
+        let name = key.key();
+        let Some(n) = self.bucket(&name).map(|bucket| bucket.n) else { return false };
+        match purpose {
+            Purpose::Hint(_) => true,
+            Purpose::Replicate if slots != 0 => self.fingerprint(&name, n) == slots,
+            // Whoever is in a slot takes it, whatever the others are.
+            _ => self.participants(&name, n).contains(&self.settings.node),
+        }
+    }
+
+    /// Has `reader` told what is held of `key` for its owners.
+    pub(super) fn read_kept(&mut self, key: &Key, n: u8, reader: Reader) {
+        let stored = self.stored_key(key);
+        let mut left = self.participants(key, n);
+        // Somebody is in the slots of every key, once the cluster has formed.
+        let Some(owner) = left.pop() else { return };
+        let step = Step::ReadKept { reader, left, found: Object::new() };
+        self.steps.push_back((stored.kept_for(owner), step));
     }
 
     /// Whether it makes sense to ask `node` now; this node always answers itself.
@@ -166,16 +243,17 @@ impl Core {
 
     /// Distinct zones of `nodes`.
     pub(super) fn zones(&self, nodes: &[NodeId]) -> u8 {
-        let zone = |id: &NodeId| self.topology.member(*id).map(|member| member.zone.as_str());
+        let zone = |id: &NodeId| self.topology.member(*id).map(MemberEntry::zone);
         nodes.iter().filter_map(zone).collect::<BTreeSet<&str>>().len() as u8
     }
 
-    /// A receipt with what every operation knows; `nodes` are those that confirmed.
+    /// A receipt with what every operation knows; `nodes` are those that confirmed, `fallbacks` of
+    /// them in the place of others.
     pub(super) fn receipt(
         &self,
         n: u8,
         needed: usize,
-        nodes: &[NodeId],
+        (nodes, fallbacks): (&[NodeId], usize),
         started: Instant,
     ) -> Receipt {
         let micros = (self.now.instant - started).as_micros();
@@ -183,8 +261,8 @@ impl Core {
             n,
             needed: needed as u8,
             acks: nodes.len() as u8,
-            primaries: nodes.len() as u8,
-            fallbacks: 0,
+            primaries: (nodes.len() - fallbacks) as u8,
+            fallbacks: fallbacks as u8,
             fsynced: 0,
             zones: self.zones(nodes),
             coordinator: self.settings.node,
@@ -223,12 +301,23 @@ impl Core {
         self.effects.push(Effect::Notice(notice));
     }
 
-    /// Sends `request` to a peer on behalf of `op`.
-    pub(super) fn send(&mut self, op: OpId, to: NodeId, forwarded: bool, request: Request) {
+    /// Sends `request` to a peer on behalf of `op`. Returns the number its answer will carry.
+    pub(super) fn send(&mut self, op: OpId, to: NodeId, forwarded: bool, request: Request) -> u64 {
         self.sequence = (self.sequence + 1) & ((1 << SEQUENCE_BITS) - 1);
         let shard = u64::from(self.settings.shard) << (OP_BITS + SEQUENCE_BITS);
         let id = shard | (op << SEQUENCE_BITS) | self.sequence;
+        self.peers.asked(to, self.now.instant);
         self.effects.push(Effect::Send { to, id, forwarded, request });
+        id
+    }
+
+    /// `node` goes by other slots than this node: has states exchanged, after which operations
+    /// hear [`Event::Refreshed`].
+    pub(super) fn exchange(&mut self, node: NodeId) {
+        if self.exchanging.insert(node) {
+            self.counters.stale += 1;
+            self.effects.push(Effect::Exchange(node));
+        }
     }
 
     /// The operation that a request's number belongs to.
@@ -257,6 +346,11 @@ impl Core {
         self.timers.insert((at, op, Timer::Attempt));
     }
 
+    /// Has `op` hear [`Event::Hedge`] after `after`.
+    pub(super) fn hedge_timer(&mut self, op: OpId, after: Duration) {
+        self.timers.insert((self.now.instant + after, op, Timer::Hedge));
+    }
+
     pub(super) fn next_timer(&self) -> Option<Instant> {
         self.timers.first().map(|(at, ..)| *at)
     }
@@ -269,6 +363,7 @@ impl Core {
             }
             self.timers.pop_first();
             let event = match timer {
+                Timer::Hedge => Event::Hedge,
                 Timer::Attempt => Event::Attempt,
                 Timer::Deadline => Event::Deadline,
             };
@@ -287,8 +382,14 @@ impl Core {
 
     /// Adds the new state of a key to this turn's batch; `waiter` hears when it is durable.
     /// Returns the batch's number.
-    pub(super) fn stage(&mut self, key: &StoredKey, state: &KeyState, waiter: Waiter) -> u64 {
-        self.staged.push(state.change(key));
+    pub(super) fn stage(&mut self, key: &StoredKey, state: &mut KeyState, waiter: Waiter) -> u64 {
+        let change = state.change(key);
+        let bytes = change.record.as_ref().map_or(0, bytes::Bytes::len);
+        let before = std::mem::replace(&mut state.record_bytes, bytes);
+        if let Some(owner) = key.owner() {
+            self.hints.staged(self.batch, owner, (before, bytes), self.now.wall);
+        }
+        self.staged.push(change);
         self.waiting.entry(self.batch).or_default().push(waiter);
         self.batch
     }
@@ -296,6 +397,11 @@ impl Core {
     /// Has `waiter` hear when `batch`, which has not been committed yet, is.
     pub(super) fn wait_for(&mut self, batch: u64, waiter: Waiter) {
         self.waiting.entry(batch).or_default().push(waiter);
+    }
+
+    /// The last batch that is not committed, that of this turn included.
+    pub(super) fn last_batch(&self) -> Option<u64> {
+        self.waiting.last_key_value().map(|(batch, _)| *batch)
     }
 
     /// Ends the turn: what was staged becomes a commit.
@@ -312,6 +418,7 @@ impl Core {
 
     /// A batch has been committed, or has not: tells whoever waited.
     pub(super) fn committed(&mut self, batch: u64, result: &Result<(), StoreError>) {
+        self.hints.settled(batch, result.is_ok(), self.now.wall);
         if result.is_err() {
             // Dots of this batch may stand on peers already and are missing here.
             self.actor_floor = self.actors.start;
@@ -319,9 +426,16 @@ impl Core {
         }
         for waiter in self.waiting.remove(&batch).unwrap_or_default() {
             match (waiter, result) {
-                (Waiter::Nobody, _) => {}
+                (Waiter::Nobody, _) | (Waiter::Taken(..), Err(_)) => {}
+                (Waiter::Taken(hint, digest), Ok(())) => {
+                    self.steps.push_back((hint, Step::Delivered { digest }));
+                }
                 (Waiter::Op(op), result) => {
                     self.events.push_back((op, Event::Committed(result.clone())));
+                }
+                (Waiter::Keeper(op, owner), result) => {
+                    let kept = result.is_ok();
+                    self.events.push_back((op, Event::Kept { owner, kept }));
                 }
                 (Waiter::Replica(origin), Ok(())) => {
                     let fsynced = self.settings.fsync;
@@ -360,4 +474,10 @@ impl Core {
         let incarnation = self.settings.incarnation;
         Some(Mint { actor: Actor { incarnation, k: k? }, counter: 1 })
     }
+}
+
+/// Everybody in `slots`, owners first.
+pub(super) fn participants(slots: &[Slot]) -> Vec<NodeId> {
+    let owners = slots.iter().filter_map(|slot| slot.owner);
+    owners.chain(slots.iter().filter_map(|slot| slot.successor)).collect()
 }

@@ -44,6 +44,23 @@ counters! {
     read_repairs,
     /// Reads for which a further replica was asked because one was slow or failed.
     hedged_reads,
+    /// Reads for which one more replica was asked because the first took longer than it usually does.
+    early_hedges,
+    /// Writes acknowledged with the help of fallbacks.
+    sloppy_writes,
+    /// Reads answered with the help of fallbacks.
+    sloppy_reads,
+    /// Writes coordinated here though this node owns no slot of the key: nobody who does could be
+    /// reached.
+    stood_in,
+    /// Times something was kept for a member that was away.
+    hints_kept,
+    /// Hints that their member has now.
+    hints_delivered,
+    /// Hints that were let go because there was no room; their partitions are marked.
+    hints_dropped,
+    /// Times a peer went by other slots than this node.
+    stale,
     /// Writes that were sent to a replica again.
     resent_writes,
     /// Puts recognised as ones that had been done already.

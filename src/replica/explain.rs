@@ -1,7 +1,7 @@
 //! Where a key is, and what each of its replicas holds: the operator's look at one key.
 
 use super::Origin;
-use super::ballot::{Ballot, Vote};
+use super::ballot::{Ballot, Quorum, Vote};
 use super::core::{Core, Event, OpId, Status};
 use crate::ids::NodeId;
 use crate::key::Key;
@@ -24,8 +24,9 @@ impl ExplainOp {
         n: u8,
         key: Key,
     ) -> (Self, Status) {
-        let replicas = core.primaries(&key, n);
-        let ballot = Ballot::new(core, key, &replicas, replicas.len(), deadline);
+        let needed = core.owners(&key, n).len();
+        let quorum = Quorum { n, needed, owners: needed, strict: true };
+        let ballot = Ballot::new(core, key, quorum, deadline);
         let mut this = Self { origin, n, ballot };
         core.deadline_timer(op, deadline);
         this.ballot.begin(core, op);
@@ -37,7 +38,8 @@ impl ExplainOp {
         match event {
             Event::Answer { from, response } => self.ballot.answered(core, op, from, response),
             Event::Lost(node) => self.ballot.lost(core, op, node),
-            Event::Attempt | Event::Committed(_) => {}
+            Event::Refreshed => self.ballot.refresh(core, op),
+            Event::Attempt | Event::Hedge | Event::Committed(_) | Event::Kept { .. } => {}
             Event::Deadline => {
                 self.answer(core);
                 return Status::Finished;
@@ -57,13 +59,14 @@ impl ExplainOp {
     fn answer(&self, core: &mut Core) {
         let key = self.ballot.key();
         let partition = core.topology.partition(key);
-        let views = self.ballot.votes().iter().map(|(node, vote)| self.view(core, *node, vote));
+        let voters = self.ballot.voters().iter();
+        let views = voters.map(|voter| self.view(core, voter.node, &voter.vote));
         let explanation = Explanation {
             token: key.token(),
             partition: partition.0,
             n: self.n,
             replicas: views.collect(),
-            fallbacks: core.topology.ring(self.n).fallbacks(partition),
+            fallbacks: core.topology.fallbacks(partition, self.n),
         };
         let reply = ControlReply::Explain(explanation);
         core.respond(self.origin, Response::Control(reply));
@@ -75,9 +78,12 @@ impl ExplainOp {
             Vote::Holds(_) => "ok",
             Vote::Amnesiac(_) => "amnesiac",
             Vote::Failed(FailureCode::Corrupt) => "corrupt",
-            Vote::Spare | Vote::Asked | Vote::Digest(_) | Vote::Failed(_) => "unreachable",
+            Vote::Spare | Vote::Asked(_) | Vote::Stale | Vote::Digest(_) | Vote::Failed(_) => {
+                "unreachable"
+            }
         };
-        let name = core.topology.member(node).map_or(String::new(), |member| member.name.clone());
+        let name =
+            core.topology.member(node).map_or(String::new(), |member| member.name().to_owned());
         let mut view = ReplicaView {
             node,
             name,

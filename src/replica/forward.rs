@@ -1,20 +1,22 @@
 //! Passing a request on to a replica of its key, and trying the next one.
 //!
 //! A node that is no replica of a key does not coordinate: it would have to make dots for keys it
-//! does not store. It passes the request to the first primary it can reach, and when that one
+//! does not store. It passes the request to the first owner it can reach, and when that one
 //! fails or is slow, to the next. A write that may have been begun somewhere goes on under the
 //! same write id with a higher attempt, so that whoever takes it looks for it before writing.
 
 use super::Origin;
 use super::core::{Core, Event, OpId, Status};
+use super::put::Asked;
 use crate::ids::NodeId;
 use crate::time::Instant;
-use crate::wire::messages::{Failure, FailureCode, Outcome, Request, Response};
+use crate::wire::messages::{Failure, FailureCode, Outcome, Put, Request, Response};
 
 #[derive(Debug)]
 pub(super) struct Forward {
     origin: Origin,
     request: Request,
+    started: Instant,
     deadline: Instant,
     tried: Vec<NodeId>,
     /// Asked and silent so far.
@@ -26,13 +28,10 @@ pub(super) struct Forward {
 
 impl Forward {
     /// Passes `request` on, leaving out the nodes in `tried`.
-    pub(super) fn new(
-        origin: Origin,
-        request: Request,
-        deadline: Instant,
-        tried: Vec<NodeId>,
-    ) -> Self {
-        Self { origin, request, deadline, tried, awaited: vec![], uncertain: false, refusal: None }
+    pub(super) fn new(asked: &Asked, request: Request, tried: Vec<NodeId>) -> Self {
+        let Asked { origin, started, deadline, .. } = *asked;
+        let (awaited, uncertain, refusal) = (Vec::new(), asked.uncertain, None);
+        Self { origin, request, started, deadline, tried, awaited, uncertain, refusal }
     }
 
     pub(super) fn begin(&mut self, core: &mut Core, op: OpId) -> Status {
@@ -74,7 +73,12 @@ impl Forward {
                 self.give_up(core, FailureCode::Timeout);
                 Status::Finished
             }
-            Event::Answer { .. } | Event::Lost(_) | Event::Committed(_) => Status::Open,
+            Event::Answer { .. }
+            | Event::Lost(_)
+            | Event::Committed(_)
+            | Event::Kept { .. }
+            | Event::Hedge
+            | Event::Refreshed => Status::Open,
         }
     }
 
@@ -97,11 +101,16 @@ impl Forward {
     /// Asks the next primary; gives up when there is none and nobody owes an answer.
     fn next(&mut self, core: &mut Core, op: OpId) -> Status {
         let Some(node) = self.candidate(core) else {
-            if self.awaited.is_empty() {
-                self.give_up(core, FailureCode::Unavailable);
-                return Status::Finished;
+            if !self.awaited.is_empty() {
+                return Status::Open;
             }
-            return Status::Open;
+            if let Some(put) = self.stand_in(core) {
+                let Self { origin, started, deadline, uncertain, .. } = *self;
+                let asked = Asked { origin, started, deadline, forwarded: false, uncertain };
+                return Status::StandIn(Box::new((asked, put)));
+            }
+            self.give_up(core, FailureCode::Unavailable);
+            return Status::Finished;
         };
         let budget_ms = core.budget_ms(self.deadline);
         match &mut self.request {
@@ -120,6 +129,22 @@ impl Forward {
         Status::Open
     }
 
+    /// The write that this node takes itself, as a stand-in, when no owner can be reached.
+    fn stand_in(&self, core: &Core) -> Option<Put> {
+        let Request::Put(put) = &self.request else { return None };
+        let n = core.bucket(&put.key)?.n;
+        let me = core.settings.node;
+        let owners = core.owners(&put.key, n);
+        if put.strict || owners.contains(&me) || owners.iter().any(|node| core.usable(*node)) {
+            return None;
+        }
+        let mut put = put.clone();
+        if self.uncertain {
+            put.attempt = put.attempt.saturating_add(1);
+        }
+        Some(put)
+    }
+
     fn candidate(&self, core: &Core) -> Option<NodeId> {
         let key = match &self.request {
             Request::Get(get) => &get.key,
@@ -127,8 +152,9 @@ impl Forward {
             _ => return None,
         };
         let n = core.bucket(key)?.n;
-        let mut primaries = core.primaries(key, n).into_iter();
-        primaries.find(|node| {
+        let mut owners = core.owners(key, n);
+        core.peers.demote_slow(&mut owners, |node| *node, core.now.instant);
+        owners.into_iter().find(|node| {
             *node != core.settings.node && !self.tried.contains(node) && core.usable(*node)
         })
     }
@@ -171,5 +197,6 @@ fn goes_on(failure: &Failure) -> bool {
                 | FailureCode::Corrupt
                 | FailureCode::Forming
                 | FailureCode::Internal
+                | FailureCode::Stale
         )
 }

@@ -10,7 +10,7 @@
 //! writes nothing.
 
 use super::Origin;
-use super::ballot::{Ballot, Vote};
+use super::ballot::{Ballot, Quorum, Vote, Voter};
 use super::core::{Core, Event, OpId, Status};
 use super::keys::Step;
 use super::quorum::Verdict;
@@ -44,15 +44,16 @@ impl GetOp {
         get: Get,
     ) -> (Self, Status) {
         let r = get.r.resolve(bucket.n, bucket.r.resolve(bucket.n, bucket.n / 2 + 1));
-        // All replicas asked here are primaries, so PR is a floor under R.
-        let needed = usize::from(r.max(get.pr.resolve(bucket.n, 0)));
-        let replicas = core.primaries(&get.key, bucket.n);
+        let (n, strict) = (bucket.n, get.strict);
+        let owners = usize::from(get.pr.resolve(n, 0));
+        let quorum = Quorum { n, needed: usize::from(r).max(owners), owners, strict };
+        let replicas = core.owners(&get.key, n);
         let trace = get.trace.then(Vec::new);
         let mut this = Self {
             origin,
             n: bucket.n,
             started,
-            ballot: Ballot::new(core, get.key, &replicas, needed, deadline),
+            ballot: Ballot::new(core, get.key, quorum, deadline),
             answered: None,
             mended: Vec::new(),
             trace,
@@ -88,7 +89,9 @@ impl GetOp {
             }
             // The client has its answer: stragglers are not waited for any longer.
             Event::Attempt => return Status::Finished,
-            Event::Committed(_) => {}
+            Event::Hedge if self.answered.is_none() => self.ballot.hedge(core, op),
+            Event::Refreshed => self.ballot.refresh(core, op),
+            Event::Hedge | Event::Committed(_) | Event::Kept { .. } => {}
             Event::Deadline => {
                 if self.answered.is_none() {
                     self.refuse(core, FailureCode::Timeout);
@@ -131,22 +134,25 @@ impl GetOp {
         });
         let values: Vec<Value> = values.collect();
         let context = Context::of(&merged);
-        let nodes = self.ballot.confirmed();
+        let (nodes, fallbacks) = self.ballot.confirmed();
         let got = Got {
             context: context.token(self.ballot.key()),
             deleted: values.is_empty() && !merged.is_empty(),
             values,
-            receipt: core.receipt(self.n, self.ballot.needed(), &nodes, self.started),
+            receipt: core.receipt(self.n, self.ballot.needed(), (&nodes, fallbacks), self.started),
             trace: self.trace.take().unwrap_or_default(),
         };
         core.counters.reads += 1;
+        core.counters.sloppy_reads += u64::from(fallbacks > 0);
+        core.strain.sample(core.now.instant - self.started);
         core.respond(self.origin, Response::Got(got));
         self.answered = Some(merged);
     }
 
     fn refuse(&mut self, core: &mut Core, code: FailureCode) {
-        let (acks, needed) = (self.ballot.confirmed().len(), self.ballot.needed());
-        let replicas = self.ballot.votes().len();
+        let (acks, needed) = (self.ballot.confirmed().0.len(), self.ballot.needed());
+        let owners = || self.ballot.voters().iter().filter(|voter| voter.is_owner);
+        let replicas = owners().count();
         let message = match code {
             FailureCode::Timeout => {
                 format!(
@@ -157,10 +163,10 @@ impl GetOp {
                 "R={needed} asks for more replicas than there are ({replicas}); lower R or add members"
             ),
             _ => {
-                let failed = |(_, vote): &&(NodeId, Vote)| matches!(vote, Vote::Failed(_));
-                let able = replicas - self.ballot.votes().iter().filter(failed).count();
+                let failed = |voter: &&Voter| matches!(voter.vote, Vote::Failed(_));
+                let able = replicas - owners().filter(failed).count();
                 format!(
-                    "{able} of {replicas} replicas can answer, {needed} needed; try again, or read \
+                    "{able} of {replicas} primaries reachable, {needed} needed; try again, or read \
                      with a lower R"
                 )
             }
@@ -193,7 +199,7 @@ impl GetOp {
                 core.steps.push_back((core.stored_key(&key), step));
             } else {
                 let budget_ms = core.settings.timeout.as_millis() as u32;
-                let write = Write { key, object: object.clone(), purpose, budget_ms };
+                let write = Write { key, object: object.clone(), purpose, slots: 0, budget_ms };
                 core.send(op, node, false, Request::Write(write));
             }
         }

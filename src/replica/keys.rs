@@ -12,6 +12,7 @@ use super::Origin;
 use super::core::OpId;
 use crate::causality::Object;
 use crate::codec::CodecError;
+use crate::ids::{NodeId, Partition};
 use crate::store::record::{Mint, Record};
 use crate::store::{Change, StoredKey};
 use crate::wire::messages::Purpose;
@@ -22,13 +23,31 @@ pub(super) enum Step {
     /// Tell an operation of this shard what is held.
     Read(OpId),
     /// Tell a coordinator on another node what is held; by its digest, if that was asked for.
-    ReadFor { origin: Origin, digest: bool },
+    ReadFor { origin: Origin, digest: bool, slots: u64 },
+    /// Tell what is held of a key for the members in `left`, as well as what was `found` so far.
+    ReadKept { reader: Reader, left: Vec<NodeId>, found: Object },
     /// Merge an object that another node's coordinator sent.
-    MergeFor { origin: Origin, object: Object, purpose: Purpose },
+    MergeFor { origin: Origin, object: Object, purpose: Purpose, slots: u64 },
+    /// Keep an object for a member that is away, on behalf of an operation of this shard.
+    Keep { object: Object, op: Option<OpId> },
+    /// What is kept under `hint`, in the state of this digest, belongs here: merge it, and drop it
+    /// there once it is durable.
+    Take { object: Object, hint: StoredKey, digest: u128 },
+    /// A member has been given what is kept for it, in the state of this digest.
+    Delivered { digest: u128 },
     /// Merge what a read of this shard found missing here.
     Mend { object: Object, purpose: Purpose },
     /// Have the operation make its dot and write.
     Mint(OpId),
+}
+
+/// Who wants to know what is held.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reader {
+    /// An operation of this shard.
+    Op(OpId),
+    /// A coordinator on another node.
+    Peer(Origin),
 }
 
 /// A record, decoded.
@@ -36,20 +55,27 @@ pub(super) enum Step {
 pub(super) struct KeyState {
     pub(super) mint: Option<Mint>,
     pub(super) object: Object,
+    /// Bytes of its record when it was last staged or read; 0 where there is none.
+    pub(super) record_bytes: usize,
 }
 
 impl KeyState {
     pub(super) fn decode(bytes: Option<Bytes>) -> Result<Self, CodecError> {
         let Some(bytes) = bytes else { return Ok(Self::default()) };
+        let record_bytes = bytes.len();
         let Record { mint, object } = Record::decode(bytes)?;
-        Ok(Self { mint, object: Object::decode(object)? })
+        Ok(Self { mint, object: Object::decode(object)?, record_bytes })
     }
 
+    /// What has to be written. Nothing is kept of a hint that holds nothing.
     pub(super) fn change(&self, key: &StoredKey) -> Change {
+        if key.owner().is_some() && self.object.is_empty() {
+            return Change { key: key.clone(), record: None, digest: 0 };
+        }
         let object = self.object.encode();
         let digest = crate::causality::digest_of(&key.key(), &object);
         let record = Record { mint: self.mint, object }.encode();
-        Change { key: key.clone(), record, digest }
+        Change { key: key.clone(), record: Some(record), digest }
     }
 }
 
@@ -64,6 +90,8 @@ enum Place {
 }
 
 /// What came of handing a step in.
+// Taken apart where it is returned: a box would cost an allocation for each step.
+#[expect(clippy::large_enum_variant)]
 pub(super) enum Handed {
     /// Run it now, on this record, last changed in this batch; then [`Keys::put_back`].
     Run(Step, KeyState, u64),
@@ -117,6 +145,11 @@ impl Keys {
         if keys.last() != Some(key) {
             keys.push(key.clone());
         }
+    }
+
+    /// Whether any own record of `partition` is here or on its way.
+    pub(super) fn is_busy_with(&self, partition: Partition) -> bool {
+        self.places.keys().any(|key| key.owner().is_none() && key.partition() == partition)
     }
 
     /// `batch` has been committed, or has not: from now on, records without a later change are

@@ -37,14 +37,21 @@ mod ballot;
 mod core;
 mod counters;
 mod explain;
+mod fence;
 mod forward;
 mod get;
+mod handoff;
+mod hints;
 mod keys;
 mod peers;
 mod put;
 pub mod quorum;
 mod recent;
+mod records;
+mod replication;
 mod shard;
+mod strain;
+pub mod transfer;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -53,13 +60,15 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use counters::Counters;
+pub use hints::HintTally;
 pub use shard::Shard;
 
 use crate::ids::{Incarnation, NodeId};
 use crate::membership::Topology;
-use crate::store::{Batch, StoreError, StoredKey};
-use crate::time::Instant;
+use crate::store::{Batch, Entry, StoreError, StoredKey};
+use crate::time::{Instant, WallMs};
 use crate::wire::messages::{Request, Response};
+use crate::wire::transfer::SlotView;
 
 /// What a shard is told once, when it is made.
 #[derive(Clone, Debug)]
@@ -67,6 +76,8 @@ pub struct Settings {
     /// Which of the node's shards it is. Stands in the top byte of the numbers of the requests it
     /// sends, so that the driver knows whose the answers are.
     pub shard: u8,
+    /// How many shards the node has. Partition p belongs to shard p modulo this.
+    pub shards: u8,
     /// The node.
     pub node: NodeId,
     /// The span of the node's life that dots are bound to.
@@ -93,6 +104,10 @@ pub struct Settings {
     pub breaker_failures: u32,
     /// How long it is left alone.
     pub breaker_open: Duration,
+    /// Bytes this shard may keep for one member that is away.
+    pub hint_bytes_by_owner: u64,
+    /// Bytes it may keep for all of them.
+    pub hint_bytes: u64,
 }
 
 /// Whoever waits for an answer: a number that means something to the driver only.
@@ -149,6 +164,32 @@ pub enum Input {
     /// The cluster takes the peer to be down, whatever its connection looks like: what was under
     /// way to it counts as lost. Where data lives is not changed by it.
     Down(NodeId),
+    /// [`Effect::ListHints`] is done.
+    Hints {
+        /// Whom they are kept for.
+        owner: NodeId,
+        /// What is kept, in key order, also that of other shards.
+        result: Result<Vec<Entry>, StoreError>,
+    },
+    /// At the start: a hint that is on the disk.
+    HintFound {
+        /// Its key, with its owner.
+        key: StoredKey,
+        /// Bytes of its record.
+        bytes: usize,
+        /// When it was kept, as far as that is known.
+        kept: WallMs,
+    },
+    /// A successor is to copy this slot: answer with [`Response::Stored`] once everything that was
+    /// staged is committed; with a failure if this shard does not go by such slots.
+    Fence {
+        /// Who waits for the answer.
+        from: Origin,
+        /// The slot.
+        view: SlotView,
+    },
+    /// [`Effect::Exchange`] is done, or has failed. What it brought came before this.
+    Exchanged(NodeId),
     /// Take no new work from clients.
     Drain,
 }
@@ -187,6 +228,18 @@ pub enum Effect {
         /// The changes.
         changes: Batch,
     },
+    /// Read what is kept for `owner`, behind `after`, then say [`Input::Hints`].
+    ListHints {
+        /// Whom it is kept for.
+        owner: NodeId,
+        /// Where to begin.
+        after: Option<StoredKey>,
+        /// About how many bytes of records.
+        bytes: usize,
+    },
+    /// This peer goes by other slots: exchange cluster states with it, then say
+    /// [`Input::Exchanged`].
+    Exchange(NodeId),
     /// Numbers for new actors are running low: lease some more, then say [`Input::Actors`].
     LeaseActors,
     /// Something an operator should know.

@@ -3,10 +3,14 @@
 //! ```text
 //!   observe ──────────▶ mint ───────────────▶ replicate ─────────▶ answer the client
 //!   (only if the write  one step on this      the whole object to  when W have it durably,
-//!    builds on what is  node's record: drop   the other primaries, this node among them;
-//!    there, or may have what the basis        again to those that  then on to the rest while
-//!    been done already) covers, new dot       stay silent          they can be reached
+//!    builds on what is  node's record: drop   everybody in a slot  this node among them;
+//!    there, or may have what the basis        of the key; kept for then on to the rest while
+//!    been done already) covers, new dot       those who are away   they can be reached
 //! ```
+//!
+//! Whoever owns a slot of the key coordinates. If no owner can be reached and the write is not
+//! strict, this node **stands in**: it makes the dot in the record that it keeps for the first of
+//! them.
 //!
 //! The context in the answer holds what the write has seen: what it built on, and its own dot. It
 //! does not hold what stands beside the new sibling, or else the client's next write would replace
@@ -17,33 +21,35 @@
 
 use bytes::Bytes;
 
-use super::ballot::Ballot;
-use super::core::{Core, Event, OpId, Status, Waiter};
+use super::ballot::{Ballot, Quorum};
+use super::core::{Core, Event, OpId, Status, Waiter, participants};
 use super::forward::Forward;
 use super::keys::{KeyState, Step};
-use super::quorum::{Tally, Verdict};
+use super::quorum::Verdict;
+use super::replication::{Needs, Replication};
 use super::{Notice, Origin};
 use crate::causality::{Content, Context, Dot, Hlc, Object, Sibling, VersionVector};
-use crate::ids::NodeId;
+use crate::ids::{NodeId, WriteId};
+use crate::key::Key;
 use crate::limits;
+use crate::membership::Slot;
 use crate::store::StoredKey;
 use crate::store::record::Mint;
 use crate::time::{Instant, WallMs};
 use crate::wire::messages::{
     Basis, BucketSettings, Condition, Done, Failure, FailureCode, Outcome, Purpose, Put, Request,
-    Response, Write,
+    Response,
 };
 
 #[derive(Debug)]
 pub(super) struct PutOp {
-    origin: Origin,
     put: Put,
     context: Option<Context>,
     bucket: BucketSettings,
-    needed: usize,
-    started: Instant,
-    deadline: Instant,
-    forwarded: bool,
+    needs: Needs,
+    /// This node owns no slot of the key and stands in for this member.
+    kept_for: Option<NodeId>,
+    asked: Asked,
     phase: Phase,
 }
 
@@ -51,23 +57,7 @@ pub(super) struct PutOp {
 enum Phase {
     Observing(Ballot),
     Minting(Object),
-    Replicating(Replication),
-}
-
-/// An object on its way to the primaries.
-#[derive(Debug)]
-struct Replication {
-    object: Bytes,
-    token: Bytes,
-    replicas: Vec<(NodeId, Ack)>,
-    answered: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ack {
-    Awaited,
-    Stored { fsynced: bool },
-    Refused,
+    Replicating { replication: Replication, token: Bytes, answered: bool },
 }
 
 /// Who asked, since when, until when.
@@ -77,6 +67,24 @@ pub(super) struct Asked {
     pub(super) started: Instant,
     pub(super) deadline: Instant,
     pub(super) forwarded: bool,
+    /// It is a write that was passed on before, and nobody knows what came of that.
+    pub(super) uncertain: bool,
+}
+
+impl Asked {
+    /// What the client is told: whatever fails now says nothing of what may have happened before.
+    pub(super) fn failure(&self, write_id: WriteId, failure: Failure) -> Failure {
+        if !self.uncertain || failure.outcome == Outcome::Unknown {
+            return failure;
+        }
+        let message = format!(
+            "the write was passed on to a replica that has not answered, and may still take effect; \
+             then: {}",
+            failure.message
+        );
+        let (code, outcome, write_id) = (FailureCode::Unknown, Outcome::Unknown, Some(write_id));
+        Failure { code, outcome, write_id, message, ..failure }
+    }
 }
 
 impl PutOp {
@@ -99,27 +107,31 @@ impl PutOp {
             Basis::Blind | Basis::Observed => None,
         };
         let w = put.w.resolve(bucket.n, bucket.w.resolve(bucket.n, bucket.n / 2 + 1));
-        // All replicas written to here are primaries, so PW is a floor under W.
-        let needed = usize::from(w.max(put.pw.resolve(bucket.n, 0)));
-        let Asked { origin, started, deadline, forwarded } = asked;
-        let replicas = core.primaries(&put.key, bucket.n);
-        let reachable = replicas.iter().filter(|node| core.usable(**node)).count();
-        if reachable < needed {
-            return Err(unavailable(needed, reachable, replicas.len()));
-        }
+        let slots = usize::from(put.pw.resolve(bucket.n, 0));
+        let (n, all) = (bucket.n, usize::from(w).max(slots));
+        let needs = Needs { n, all, slots, strict: put.strict };
+        let deadline = asked.deadline;
+        check_reachable(core, &put.key, needs)?;
+        let participants = core.participants(&put.key, n);
+        let kept_for = match participants.contains(&core.settings.node) {
+            true => None,
+            false => participants.into_iter().find(|node| !core.usable(*node)),
+        };
         core.deadline_timer(op, deadline);
         core.attempt_timer(op, core.settings.attempt);
         let observe = put.basis == Basis::Observed || put.attempt > 0;
         // A repeated write asks everyone at first: whoever has it will say so.
         let r = match observe {
-            true if put.attempt > 0 => reachable,
+            true if put.attempt > 0 => {
+                core.owners(&put.key, n).iter().filter(|node| core.usable(**node)).count().max(1)
+            }
             true => read_quorum(bucket),
             false => 0,
         };
-        let ballot = Ballot::new(core, put.key.clone(), &replicas, r, deadline);
+        let quorum = Quorum { n, needed: r, owners: 0, strict: put.strict };
+        let ballot = Ballot::new(core, put.key.clone(), quorum, deadline);
         let phase = Phase::Observing(ballot);
-        let mut this =
-            Self { origin, put, context, bucket, needed, started, deadline, forwarded, phase };
+        let mut this = Self { put, context, bucket, needs, kept_for, asked, phase };
         if let Phase::Observing(ballot) = &mut this.phase {
             ballot.begin(core, op);
         }
@@ -128,7 +140,19 @@ impl PutOp {
     }
 
     pub(super) fn is_answered(&self) -> bool {
-        matches!(&self.phase, Phase::Replicating(replication) if replication.answered)
+        matches!(&self.phase, Phase::Replicating { answered: true, .. })
+    }
+
+    fn fail(&self, core: &mut Core, failure: Failure) {
+        let failure = self.asked.failure(self.put.write_id, failure);
+        core.fail(self.asked.origin, failure);
+    }
+
+    /// Nobody will ask this operation anything any more: what is not confirmed is kept here.
+    pub(super) fn let_go(&self, core: &mut Core) {
+        if let Phase::Replicating { replication, .. } = &self.phase {
+            replication.finish(core);
+        }
     }
 
     pub(super) fn event(&mut self, core: &mut Core, op: OpId, event: Event) -> Status {
@@ -142,12 +166,12 @@ impl PutOp {
                 Phase::Observing(ballot) => match event {
                     Event::Answer { from, response } => ballot.answered(core, op, from, response),
                     Event::Lost(node) => ballot.lost(core, op, node),
+                    Event::Refreshed => ballot.refresh(core, op),
+                    Event::Hedge => ballot.hedge(core, op),
                     _ => {}
                 },
                 Phase::Minting(_) => {}
-                Phase::Replicating(replication) => {
-                    replication.event(core.settings.node, core.settings.fsync, event);
-                }
+                Phase::Replicating { replication, .. } => replication.event(core, op, event),
             },
         }
         self.progress(core, op)
@@ -158,11 +182,11 @@ impl PutOp {
             Phase::Observing(ballot) => match ballot.verdict() {
                 Verdict::Pending => Status::Open,
                 Verdict::Lost if self.put.condition != Condition::None => {
-                    let (acks, needed) = (ballot.confirmed().len(), ballot.needed());
+                    let (acks, needed) = (ballot.confirmed().0.len(), ballot.needed());
                     let message = format!(
                         "a conditional write looks at {needed} replicas first; {acks} could answer"
                     );
-                    core.fail(self.origin, Failure::not_applied(FailureCode::Unavailable, message));
+                    self.fail(core, Failure::not_applied(FailureCode::Unavailable, message));
                     Status::Finished
                 }
                 // An unconditional write never stops for want of readers: it builds on what could
@@ -170,14 +194,16 @@ impl PutOp {
                 Verdict::Won | Verdict::Lost => self.observed(core, op),
             },
             Phase::Minting(_) => Status::Open,
-            Phase::Replicating(_) => self.replicated(core),
+            Phase::Replicating { .. } => self.replicated(core),
         }
     }
 
     fn observed(&mut self, core: &mut Core, op: OpId) -> Status {
         let Phase::Observing(ballot) = &self.phase else { return Status::Open };
         self.phase = Phase::Minting(ballot.merged(core));
-        core.steps.push_back((core.stored_key(&self.put.key), Step::Mint(op)));
+        let key = core.stored_key(&self.put.key);
+        let key = self.kept_for.map_or(key.clone(), |owner| key.kept_for(owner));
+        core.steps.push_back((key, Step::Mint(op)));
         Status::Open
     }
 
@@ -203,9 +229,9 @@ impl PutOp {
     ) -> (Status, Option<u64>) {
         let Phase::Minting(observed) = &mut self.phase else { return (Status::Open, None) };
         let observed = std::mem::take(observed);
-        let mut changed = super::shard::merge(core, key, state, &observed);
+        let mut changed = super::records::merge(core, key, state, &observed);
         if let Some(context) = &self.context {
-            changed |= super::shard::check_memory(core, &self.put.key, state, &context.clock);
+            changed |= super::records::check_memory(core, &self.put.key, state, &context.clock);
         }
         let seen = match self.is_repeated(core, state) {
             true => Ok(self.seen_before(core, state)),
@@ -214,7 +240,7 @@ impl PutOp {
         let seen = match seen {
             Ok(seen) => seen,
             Err(failure) => {
-                core.fail(self.origin, failure);
+                self.fail(core, failure);
                 // What was merged is in the record now, and later steps on it wait for its batch.
                 let batch = changed.then(|| core.stage(key, state, Waiter::Nobody));
                 return (Status::Finished, batch);
@@ -223,11 +249,11 @@ impl PutOp {
         let batch = core.stage(key, state, Waiter::Op(op));
         let object = state.object.encode();
         let token = seen.token(&self.put.key);
-        let primaries = core.primaries(&self.put.key, self.bucket.n);
-        let replicas = primaries.into_iter().map(|node| (node, Ack::Awaited)).collect();
-        let mut replication = Replication { object, token, replicas, answered: false };
-        replication.send(core, op, &self.put, self.deadline);
-        self.phase = Phase::Replicating(replication);
+        let written = (self.put.key.clone(), object);
+        let replication =
+            Replication::begin(core, op, written, self.needs, self.asked.deadline, self.kept_for);
+        core.counters.stood_in += u64::from(self.kept_for.is_some());
+        self.phase = Phase::Replicating { replication, token, answered: false };
         (Status::Open, Some(batch))
     }
 
@@ -340,16 +366,46 @@ impl PutOp {
         Ok(())
     }
 
+    /// Bytes that the write may add to a record.
+    pub(super) fn bytes(&self) -> usize {
+        const NAMES_AND_CLOCK: usize = 256;
+        self.put.value.as_ref().map_or(0, Bytes::len) + NAMES_AND_CLOCK
+    }
+
+    /// Whether this node still is in a slot of the key, or stands in for somebody.
+    pub(super) fn is_in_place(&self, core: &Core, key: &StoredKey) -> bool {
+        key.owner().is_some() || core.takes(key, Purpose::Replicate, 0)
+    }
+
+    /// The members have changed, and another node coordinates.
+    pub(super) fn displaced(&self, core: &mut Core) -> Status {
+        if self.asked.forwarded {
+            self.fail(core, super::shard::stale());
+            return Status::Finished;
+        }
+        let tried = vec![core.settings.node];
+        let request = Request::Put(self.put.clone());
+        Status::PassOn(Box::new(Forward::new(&self.asked, request, tried)))
+    }
+
+    /// This node stands in, and keeps as much for others as it may.
+    pub(super) fn no_room(&self, core: &mut Core) -> Status {
+        let message = "no replica of the key can be reached, and this node keeps as much for \
+                       members that are away as it may (hints.bytes); nothing was written";
+        self.fail(core, Failure::not_applied(FailureCode::Unavailable, message));
+        Status::Finished
+    }
+
     /// This node's own copy of the key cannot be read: another primary coordinates.
     pub(super) fn cannot_mint(&mut self, core: &mut Core, why: &str) -> Status {
-        if self.forwarded {
+        if self.asked.forwarded {
             let failure = Failure::not_applied(FailureCode::Corrupt, why.to_owned());
-            core.fail(self.origin, failure);
+            self.fail(core, failure);
             return Status::Finished;
         }
         let request = Request::Put(self.put.clone());
         let tried = vec![core.settings.node];
-        Status::PassOn(Box::new(Forward::new(self.origin, request, self.deadline, tried)))
+        Status::PassOn(Box::new(Forward::new(&self.asked, request, tried)))
     }
 
     fn attempt(&mut self, core: &mut Core, op: OpId) {
@@ -358,42 +414,49 @@ impl PutOp {
                 ballot.attempt(core, op);
                 ballot.settle_for(read_quorum(self.bucket));
                 // Past half of its budget a write stops looking and goes on with what it has.
-                let halfway = self.started + (self.deadline - self.started) / 2;
+                let halfway = self.asked.started + (self.asked.deadline - self.asked.started) / 2;
                 if core.now.instant >= halfway && self.put.condition == Condition::None {
                     self.observed(core, op);
                 }
             }
             Phase::Minting(_) => {}
-            Phase::Replicating(replication) => {
-                replication.send_again(core, op, &self.put, self.deadline);
-            }
+            Phase::Replicating { replication, .. } => replication.send_again(core, op),
         }
     }
 
     fn replicated(&mut self, core: &mut Core) -> Status {
-        let Phase::Replicating(replication) = &mut self.phase else { return Status::Open };
-        if !replication.answered {
-            match replication.tally().verdict(self.needed) {
+        let Phase::Replicating { replication, token, answered } = &mut self.phase else {
+            return Status::Open;
+        };
+        if !*answered {
+            match replication.verdict() {
                 Verdict::Pending => return Status::Open,
                 Verdict::Lost => {
-                    let failure = unknown(&self.put, replication, self.needed);
-                    core.fail(self.origin, failure);
+                    let failure = unknown(&self.put, replication, self.needs.all);
+                    replication.finish(core);
+                    self.fail(core, failure);
                     return Status::Finished;
                 }
                 Verdict::Won => {
-                    let stored = replication.stored();
+                    let (nodes, fallbacks) = replication.confirmed();
+                    let (n, needed) = (self.bucket.n, self.needs.all);
                     let mut receipt =
-                        core.receipt(self.bucket.n, self.needed, &stored, self.started);
+                        core.receipt(n, needed, (&nodes, fallbacks), self.asked.started);
                     receipt.fsynced = replication.fsynced();
                     core.counters.writes += 1;
-                    let context = replication.token.clone();
-                    core.respond(self.origin, Response::Done(Done { context, receipt }));
-                    replication.answered = true;
+                    core.counters.sloppy_writes += u64::from(fallbacks > 0);
+                    core.strain.sample(core.now.instant - self.asked.started);
+                    let context = token.clone();
+                    core.respond(self.asked.origin, Response::Done(Done { context, receipt }));
+                    *answered = true;
                 }
             }
         }
-        let awaited = replication.awaited().any(|node| core.usable(node));
-        if awaited { Status::Open } else { Status::Finished }
+        if replication.is_open(core) {
+            return Status::Open;
+        }
+        replication.finish(core);
+        Status::Finished
     }
 
     fn out_of_time(&mut self, core: &mut Core) -> Status {
@@ -401,84 +464,51 @@ impl PutOp {
             Phase::Observing(_) | Phase::Minting(_) => {
                 let message = "the replicas did not answer in time; nothing was written";
                 let failure = Failure::not_applied(FailureCode::Unavailable, message);
-                core.fail(self.origin, failure);
+                self.fail(core, failure);
             }
-            Phase::Replicating(replication) if !replication.answered => {
-                let failure = unknown(&self.put, replication, self.needed);
-                core.fail(self.origin, failure);
+            Phase::Replicating { replication, answered, .. } => {
+                replication.finish(core);
+                if !answered {
+                    let failure = unknown(&self.put, replication, self.needs.all);
+                    self.fail(core, failure);
+                }
             }
-            Phase::Replicating(_) => {}
         }
         Status::Finished
     }
 }
 
-impl Replication {
-    fn event(&mut self, me: NodeId, fsynced: bool, event: Event) {
-        let (node, ack) = match event {
-            Event::Committed(Ok(())) => (me, Ack::Stored { fsynced }),
-            Event::Committed(Err(_)) => (me, Ack::Refused),
-            Event::Answer { from, response: Response::Stored(stored) } => {
-                (from, Ack::Stored { fsynced: stored.fsynced })
-            }
-            Event::Answer { from, response: Response::Failed(failure) } => match failure.code {
-                FailureCode::Busy | FailureCode::Timeout => return,
-                _ => (from, Ack::Refused),
-            },
-            // A late answer to the reading half; a lost connection, after which it is sent again.
-            _ => return,
+/// Refuses, before anything is begun, a write that too few can be reached for.
+fn check_reachable(core: &Core, key: &Key, needs: Needs) -> Result<(), Failure> {
+    let slots = core.slots(key, needs.n);
+    let reachable = |slot: &&Slot| {
+        participants(std::slice::from_ref(slot)).iter().all(|node| core.usable(*node))
+    };
+    let covered = slots.iter().filter(reachable).count();
+    if covered >= needs.all {
+        return Ok(());
+    }
+    if needs.strict || covered < needs.slots {
+        let needed = if needs.strict { needs.all } else { needs.slots };
+        return match covered < needed {
+            true => Err(unavailable(needed, covered, slots.len())),
+            false => Ok(()),
         };
-        for (replica, held) in &mut self.replicas {
-            if *replica == node && *held == Ack::Awaited {
-                *held = ack;
-            }
-        }
     }
-
-    /// Sends the object to every other primary that can be reached.
-    fn send(&mut self, core: &mut Core, op: OpId, put: &Put, deadline: Instant) {
-        let targets: Vec<NodeId> = self.awaited().collect();
-        for node in targets {
-            if node != core.settings.node && core.usable(node) {
-                let write = Write {
-                    key: put.key.clone(),
-                    object: self.object.clone(),
-                    purpose: Purpose::Replicate,
-                    budget_ms: core.budget_ms(deadline),
-                };
-                core.send(op, node, false, Request::Write(write));
-            }
-        }
+    // This node is among the covered, or stands in.
+    let fallbacks = core.fallbacks(key, needs.n).len();
+    if covered + fallbacks >= needs.all {
+        return Ok(());
     }
-
-    /// Some are silent: their breakers hear of it, and it is sent again.
-    fn send_again(&mut self, core: &mut Core, op: OpId, put: &Put, deadline: Instant) {
-        let me = core.settings.node;
-        let silent: Vec<NodeId> = self.awaited().filter(|node| *node != me).collect();
-        core.counters.resent_writes += silent.len() as u64;
-        for node in silent {
-            core.slow(node);
-        }
-        self.send(core, op, put, deadline);
-    }
-
-    fn awaited(&self) -> impl Iterator<Item = NodeId> {
-        self.replicas.iter().filter(|(_, ack)| *ack == Ack::Awaited).map(|(node, _)| *node)
-    }
-
-    fn stored(&self) -> Vec<NodeId> {
-        let stored = self.replicas.iter().filter(|(_, ack)| matches!(ack, Ack::Stored { .. }));
-        stored.map(|(node, _)| *node).collect()
-    }
-
-    fn fsynced(&self) -> u8 {
-        let fsynced = |(_, ack): &&(NodeId, Ack)| *ack == Ack::Stored { fsynced: true };
-        self.replicas.iter().filter(fsynced).count() as u8
-    }
-
-    fn tally(&self) -> Tally {
-        Tally { confirmed: self.stored().len(), open: self.awaited().count() }
-    }
+    let needed = needs.all;
+    let message = format!(
+        "{covered} of {} primaries and {fallbacks} fallbacks reachable, {needed} needed; nothing \
+         was written",
+        slots.len()
+    );
+    let mut failure = Failure::not_applied(FailureCode::Unavailable, message);
+    failure.needed = needed as u8;
+    Err(failure)
 }
 
 /// The next dot's mint: never one that some clock shows already, whoever made that up.
@@ -533,7 +563,7 @@ fn unavailable(needed: usize, reachable: usize, replicas: usize) -> Failure {
 }
 
 fn unknown(put: &Put, replication: &Replication, needed: usize) -> Failure {
-    let acks = replication.stored().len();
+    let acks = replication.count();
     let message = format!(
         "{acks} of {needed} replicas confirmed write {}; it may still take effect; \
          write it again under the same id to be sure",

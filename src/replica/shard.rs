@@ -5,24 +5,24 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::core::{Core, Event, OpId, Status, Waiter};
+use super::core::{Core, Event, OpId, Status};
 use super::counters::Counters;
 use super::explain::ExplainOp;
 use super::forward::Forward;
 use super::get::GetOp;
-use super::keys::{Handed, KeyState, Keys, Step};
+use super::handoff::{self, Handoff};
+use super::hints::HintTally;
+use super::keys::{Keys, Reader, Step};
 use super::put::{Asked, PutOp};
 use super::{Effect, Input, Notice, Origin, Settings};
-use crate::causality::{Object, VersionVector};
+use crate::causality::Object;
 use crate::ids::NodeId;
 use crate::key::Key;
 use crate::limits;
 use crate::membership::Topology;
-use crate::store::{StoreError, StoredKey};
 use crate::time::{Instant, Now};
 use crate::wire::messages::{
-    BucketSettings, Control, Failure, FailureCode, Held, HeldObject, Purpose, Put, Request,
-    Response,
+    BucketSettings, Control, Failure, FailureCode, Purpose, Put, Read, Request, Write,
 };
 
 /// A part of a node: the coordinator and replica of some of its partitions.
@@ -31,9 +31,10 @@ use crate::wire::messages::{
 /// [`Shard::flush`] at the end of a turn, and wakes up at [`Shard::next_deadline`] to call
 /// [`Shard::handle_deadline`].
 pub struct Shard {
-    core: Core,
-    keys: Keys,
-    ops: BTreeMap<OpId, Op>,
+    pub(super) core: Core,
+    pub(super) keys: Keys,
+    handoff: Handoff,
+    pub(super) ops: BTreeMap<OpId, Op>,
     /// Operations whose client has its answer, and that still wait for stragglers to mend or to
     /// confirm. They hold nobody up; at the bound the oldest is let go.
     stragglers: BTreeMap<OpId, Op>,
@@ -41,9 +42,9 @@ pub struct Shard {
     draining: bool,
 }
 
-enum Op {
+pub(super) enum Op {
     Get(GetOp),
-    Put(PutOp),
+    Put(Box<PutOp>),
     Forward(Forward),
     Explain(ExplainOp),
 }
@@ -65,7 +66,9 @@ impl Shard {
     pub fn new(settings: Settings, topology: Arc<Topology>, actors: Range<u64>, seed: u64) -> Self {
         let core = Core::new(settings, topology, actors, seed);
         let (ops, stragglers) = (BTreeMap::new(), BTreeMap::new());
-        Self { core, keys: Keys::default(), ops, stragglers, last_op: 0, draining: false }
+        let (keys, handoff) = (Keys::default(), Handoff::default());
+        let last_op = handoff::OPERATION;
+        Self { core, keys, handoff, ops, stragglers, last_op, draining: false }
     }
 
     /// Takes one input; appends what is to be done.
@@ -77,16 +80,35 @@ impl Shard {
             }
             Input::Response { from, id, response } => {
                 self.core.peers.answered(from);
-                let event = Event::Answer { from, response };
-                self.core.events.push_back((Core::op_of(id), event));
+                match Core::op_of(id) {
+                    handoff::OPERATION => self.handoff.answered(&mut self.core, id, &response),
+                    op => {
+                        let event = Event::Answer { from, response };
+                        self.core.events.push_back((op, event));
+                    }
+                }
             }
             Input::Loaded { key, result } => self.loaded(&key, result),
+            Input::Fence { from, view } => self.fence(from, view),
             Input::Committed { batch, result } => {
                 self.core.committed(batch, &result);
                 self.keys.settled(batch);
             }
             Input::Actors(actors) => self.core.add_actors(actors),
-            Input::Topology(topology) => self.core.topology = topology,
+            Input::Topology(topology) => {
+                self.core.topology = topology;
+                self.tell_all(|| Event::Refreshed);
+            }
+            Input::Exchanged(node) => {
+                self.core.exchanging.remove(&node);
+                self.tell_all(|| Event::Refreshed);
+            }
+            Input::Hints { owner, result } => self.handoff.listed(&mut self.core, owner, result),
+            Input::HintFound { key, bytes, kept } => {
+                if let Some(owner) = key.owner().filter(|_| self.core.is_mine(&key)) {
+                    self.core.hints.found(owner, bytes, kept);
+                }
+            }
             Input::Connected(node) => self.core.peers.connected(node),
             Input::Disconnected(node) => {
                 self.core.peers.disconnected(node);
@@ -104,8 +126,9 @@ impl Shard {
 
     /// Whatever was under way to `node` will not be answered.
     fn lost(&mut self, node: NodeId) {
-        let ops = self.ops.keys().chain(self.stragglers.keys()).copied();
-        self.core.events.extend(ops.map(|op| (op, Event::Lost(node))));
+        self.core.exchanging.remove(&node);
+        self.handoff.lost(&self.core, node);
+        self.tell_all(|| Event::Lost(node));
     }
 
     /// Fires the timers that are due.
@@ -117,8 +140,22 @@ impl Shard {
 
     /// Ends a turn: everything staged in it becomes one commit.
     pub fn flush(&mut self, effects: &mut Vec<Effect>) {
+        self.handoff.turn(&mut self.core);
+        self.run(effects);
         self.core.flush();
         effects.append(&mut self.core.effects);
+    }
+
+    /// The node is about to stop: of everything that was acknowledged, what some of the key's
+    /// members have not confirmed yet is kept for them. The owner ends the turn afterwards.
+    pub fn let_go(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.core.now = now;
+        for (_, op) in std::mem::take(&mut self.stragglers) {
+            if let Op::Put(put) = op {
+                put.let_go(&mut self.core);
+            }
+        }
+        self.run(effects);
     }
 
     /// When [`Shard::handle_deadline`] wants to be called next.
@@ -131,6 +168,18 @@ impl Shard {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.core.counters
+    }
+
+    /// What is kept for members that are away.
+    #[must_use]
+    pub fn hints(&self) -> BTreeMap<NodeId, HintTally> {
+        self.core.hints.tallies(self.core.now.wall)
+    }
+
+    /// The recent 99th percentile of what this node's clients wait for.
+    #[must_use]
+    pub fn p99(&self) -> Duration {
+        self.core.strain.p99()
     }
 
     /// Operations whose clients wait.
@@ -154,9 +203,19 @@ impl Shard {
         effects.append(&mut self.core.effects);
     }
 
+    /// Tells all operations something.
+    fn tell_all(&mut self, event: impl Fn() -> Event) {
+        let ops = self.ops.keys().chain(self.stragglers.keys()).copied();
+        self.core.events.extend(ops.map(|op| (op, event())));
+    }
+
     // ---- operations ----------------------------------------------------------------------
 
     fn event(&mut self, id: OpId, event: Event) {
+        if id == handoff::OPERATION {
+            self.handoff.tick(&mut self.core);
+            return;
+        }
         // An operation that is over hears nothing.
         let op = self.ops.remove(&id).or_else(|| self.stragglers.remove(&id));
         let Some(mut op) = op else { return };
@@ -170,12 +229,14 @@ impl Shard {
         self.keep(id, op, status);
     }
 
-    fn keep(&mut self, id: OpId, op: Op, status: Status) {
+    pub(super) fn keep(&mut self, id: OpId, op: Op, status: Status) {
         match status {
             Status::Open if op.is_answered() => {
                 self.stragglers.insert(id, op);
-                if self.stragglers.len() > self.core.settings.max_in_flight {
-                    self.stragglers.pop_first();
+                if self.stragglers.len() > self.core.settings.max_in_flight
+                    && let Some((_, Op::Put(put))) = self.stragglers.pop_first()
+                {
+                    put.let_go(&mut self.core);
                 }
             }
             Status::Open => {
@@ -189,6 +250,13 @@ impl Shard {
                 let id = self.last_op;
                 let status = forward.begin(&mut self.core, id);
                 self.keep(id, Op::Forward(*forward), status);
+            }
+            Status::StandIn(asked) => {
+                let (asked, put) = *asked;
+                let write_id = put.write_id;
+                if let Err(failure) = self.put(asked, put) {
+                    self.core.fail(asked.origin, asked.failure(write_id, failure));
+                }
             }
         }
     }
@@ -206,7 +274,8 @@ impl Shard {
             ms => Duration::from_millis(u64::from(ms.min(limits::BUDGET_MS_MAX))),
         };
         let deadline = received + budget;
-        let asked = Asked { origin: from, started: received, deadline, forwarded };
+        let uncertain = false;
+        let asked = Asked { origin: from, started: received, deadline, forwarded, uncertain };
         if deadline <= self.core.now.instant {
             self.core.counters.expired_on_arrival += 1;
             let message = "the request's budget was spent before it was begun; nothing was done";
@@ -214,27 +283,48 @@ impl Shard {
             return;
         }
         match request {
-            Request::Read(read) => {
-                let step = Step::ReadFor { origin: from, digest: read.digest };
-                self.core.steps.push_back((self.core.stored_key(&read.key), step));
-            }
-            Request::Write(write) => match Object::decode(write.object) {
-                Ok(object) => {
-                    let step = Step::MergeFor { origin: from, object, purpose: write.purpose };
-                    self.core.steps.push_back((self.core.stored_key(&write.key), step));
-                }
-                Err(error) => {
-                    let why = format!("object of {}: {error}", write.key);
-                    self.core.notice(Notice::Malformed { from: None, why: why.clone() });
-                    self.core.fail(from, Failure::not_applied(FailureCode::Invalid, why));
-                }
-            },
+            Request::Read(read) => self.read_for(from, &read),
+            Request::Write(write) => self.write_for(from, write),
             request => {
                 if let Err(failure) = self.operate(asked, request) {
                     self.core.fail(from, failure);
                 }
             }
         }
+    }
+
+    /// A coordinator on another node asks what is held here.
+    fn read_for(&mut self, from: Origin, read: &Read) {
+        let core = &mut self.core;
+        let n = core.bucket(&read.key).map(|bucket| bucket.n);
+        if let (true, Some(n)) = (read.fallback, n) {
+            core.read_kept(&read.key, n, Reader::Peer(from));
+        } else {
+            let Read { digest, slots, .. } = *read;
+            let step = Step::ReadFor { origin: from, digest, slots };
+            core.steps.push_back((core.stored_key(&read.key), step));
+        }
+    }
+
+    /// A coordinator on another node, or somebody who kept it, gives an object.
+    fn write_for(&mut self, from: Origin, write: Write) {
+        let core = &mut self.core;
+        let object = match Object::decode(write.object) {
+            Ok(object) => object,
+            Err(error) => {
+                let why = format!("object of {}: {error}", write.key);
+                core.notice(Notice::Malformed { from: None, why: why.clone() });
+                core.fail(from, Failure::not_applied(FailureCode::Invalid, why));
+                return;
+            }
+        };
+        let key = core.stored_key(&write.key);
+        let Write { purpose, slots, .. } = write;
+        let key = match purpose {
+            Purpose::Hint(owner) => key.kept_for(owner),
+            _ => key,
+        };
+        core.steps.push_back((key, Step::MergeFor { origin: from, object, purpose, slots }));
     }
 
     /// Begins an operation for a client.
@@ -261,15 +351,11 @@ impl Shard {
                 let bucket = usable_bucket(core, &put.key)?;
                 check_sizes(core, &put)?;
                 if coordinates(core, &asked, &put, bucket)? {
-                    let (put, status) = PutOp::begin(core, id, asked, bucket, put)?;
-                    (Op::Put(put), status)
-                } else {
-                    let request = Request::Put(put);
-                    let mut forward =
-                        Forward::new(asked.origin, request, asked.deadline, Vec::new());
-                    let status = forward.begin(core, id);
-                    (Op::Forward(forward), status)
+                    return self.put(asked, put);
                 }
+                let mut forward = Forward::new(&asked, Request::Put(put), Vec::new());
+                let status = forward.begin(core, id);
+                (Op::Forward(forward), status)
             }
             Request::Control(Control::Explain { bucket, key }) => {
                 let key = Key::new(bucket.as_bytes(), &key).map_err(|error| {
@@ -289,6 +375,16 @@ impl Shard {
         Ok(())
     }
 
+    /// Coordinates a write: this node owns a slot of the key, or stands in.
+    fn put(&mut self, asked: Asked, put: Put) -> Result<(), Failure> {
+        self.last_op += 1;
+        let id = self.last_op;
+        let bucket = usable_bucket(&self.core, &put.key)?;
+        let (put, status) = PutOp::begin(&mut self.core, id, asked, bucket, put)?;
+        self.keep(id, Op::Put(Box::new(put)), status);
+        Ok(())
+    }
+
     fn admit(&self) -> Result<(), Failure> {
         if self.draining {
             let message = "this node is stopping and takes no new work; ask another";
@@ -302,185 +398,11 @@ impl Shard {
         }
         Ok(())
     }
-
-    // ---- records -------------------------------------------------------------------------
-
-    fn hand_in(&mut self, key: &StoredKey, step: Step) {
-        match self.keys.hand_in(key, step) {
-            Handed::Run(step, state, batch) => {
-                let mut state = Ok(state);
-                let changed = self.step(key, step, &mut state, Some(batch));
-                let state = state.expect("a record that is here was decoded");
-                self.keys.put_back(key, state, changed.unwrap_or(batch));
-            }
-            Handed::Load => self.core.effects.push(Effect::Load { key: key.clone() }),
-            Handed::Waits => {}
-        }
-    }
-
-    fn loaded(&mut self, key: &StoredKey, result: Result<Option<bytes::Bytes>, StoreError>) {
-        let steps = self.keys.loaded(key);
-        let decoded = result.map_err(|error| error.to_string()).and_then(|bytes| {
-            KeyState::decode(bytes).map_err(|error| format!("damaged record: {error}"))
-        });
-        let mut state = decoded;
-        if let (Err(why), false) = (&state, steps.is_empty()) {
-            let (key, why) = (key.key().to_string(), why.clone());
-            self.core.notice(Notice::Corrupt { key, why });
-        }
-        let mut batch = None;
-        for step in steps {
-            batch = self.step(key, step, &mut state, batch).or(batch);
-        }
-        if let (Ok(state), Some(batch)) = (state, batch) {
-            self.keys.put_back(key, state, batch);
-        }
-    }
-
-    /// Runs one step on a record that was last changed in `batch`, if that has not been committed
-    /// yet. Returns the batch of a new change.
-    fn step(
-        &mut self,
-        key: &StoredKey,
-        step: Step,
-        state: &mut Result<KeyState, String>,
-        batch: Option<u64>,
-    ) -> Option<u64> {
-        match step {
-            Step::Read(op) => {
-                let (from, response) = (self.core.settings.node, self.held(key, state, false));
-                self.core.events.push_back((op, Event::Answer { from, response }));
-                None
-            }
-            Step::ReadFor { origin, digest } => {
-                let response = self.held(key, state, digest);
-                self.core.respond(origin, response);
-                None
-            }
-            Step::MergeFor { origin, object, purpose } => {
-                self.merge_step(key, state, batch, &object, purpose, Waiter::Replica(origin))
-            }
-            Step::Mend { object, purpose } => {
-                self.merge_step(key, state, batch, &object, purpose, Waiter::Nobody)
-            }
-            Step::Mint(id) => {
-                let Some(Op::Put(mut put)) = self.ops.remove(&id) else { return None };
-                let (status, batch) = match state {
-                    Ok(state) => put.mint(&mut self.core, id, key, state),
-                    Err(why) => (put.cannot_mint(&mut self.core, why), None),
-                };
-                self.keep(id, Op::Put(put), status);
-                batch
-            }
-        }
-    }
-
-    fn held(&self, key: &StoredKey, state: &Result<KeyState, String>, digest: bool) -> Response {
-        let state = match state {
-            Ok(state) => state,
-            Err(why) => {
-                return Response::Failed(Failure::not_applied(FailureCode::Corrupt, why.clone()));
-            }
-        };
-        let object = if state.object.is_empty() {
-            HeldObject::Missing
-        } else {
-            let bytes = state.object.encode();
-            match digest && bytes.len() > limits::DIGEST_ABOVE_BYTES {
-                true => HeldObject::Digest(crate::causality::digest_of(&key.key(), &bytes)),
-                false => HeldObject::Full(bytes),
-            }
-        };
-        Response::Held(Held { object, amnesiac: self.core.settings.amnesiac })
-    }
-
-    fn merge_step(
-        &mut self,
-        key: &StoredKey,
-        state: &mut Result<KeyState, String>,
-        batch: Option<u64>,
-        object: &Object,
-        purpose: Purpose,
-        waiter: Waiter,
-    ) -> Option<u64> {
-        let core = &mut self.core;
-        if state.is_err() && purpose == Purpose::Restore {
-            *state = Ok(KeyState::default());
-        }
-        let state = match state {
-            Ok(state) => state,
-            Err(why) => {
-                if let Waiter::Replica(origin) = waiter {
-                    core.fail(origin, Failure::not_applied(FailureCode::Corrupt, why.clone()));
-                }
-                return None;
-            }
-        };
-        if merge(core, key, state, object) {
-            return Some(core.stage(key, state, waiter));
-        }
-        match (batch, waiter) {
-            (_, Waiter::Nobody) => {}
-            // What it brought is here already, but not durable yet: so it is not acknowledged yet.
-            (Some(batch), waiter) => core.wait_for(batch, waiter),
-            (None, Waiter::Replica(origin)) => {
-                let fsynced = core.settings.fsync;
-                core.respond(origin, Response::Stored(crate::wire::messages::Stored { fsynced }));
-            }
-            (None, Waiter::Op(_)) => {}
-        }
-        None
-    }
 }
 
-/// Merges what somebody else holds into this node's record. Returns whether the record changed.
-pub(super) fn merge(
-    core: &mut Core,
-    key: &StoredKey,
-    state: &mut KeyState,
-    object: &Object,
-) -> bool {
-    if object.is_empty() {
-        return false;
-    }
-    let name = key.key();
-    let forgot = check_memory(core, &name, state, object.clock());
-    let (outcome, discarded) = match core.keeps_latest(&name) {
-        true => state.object.merge_latest(object),
-        false => (state.object.merge(object), 0),
-    };
-    core.counters.discarded_by_last_write_wins += discarded as u64;
-    for dot in &outcome.collisions {
-        let (key, dot) = (name.to_string(), dot.to_string());
-        core.notice(Notice::DotCollision { key, dot });
-    }
-    if outcome.changed {
-        core.counters.merges += 1;
-        for sibling in object.siblings() {
-            core.recent.insert(sibling.write_id, sibling.dot);
-        }
-    }
-    core.clock.observe(object.latest_hlc(), core.now.wall);
-    outcome.changed || forgot || discarded > 0
-}
-
-/// Compares what somebody else has seen of this node's dots with what this node remembers. If it
-/// has forgotten some, the key goes on under a new actor. Returns whether that was so.
-pub(super) fn check_memory(
-    core: &mut Core,
-    key: &Key,
-    state: &mut KeyState,
-    seen: &VersionVector,
-) -> bool {
-    let Some(mint) = state.mint else { return false };
-    if mint.actor.incarnation != core.settings.incarnation
-        || seen.highest(mint.actor) <= mint.counter
-    {
-        return false;
-    }
-    state.mint = None;
-    core.notice(Notice::Amnesia { key: key.to_string() });
-    true
+pub(super) fn stale() -> Failure {
+    let message = "the nodes know different members, and are about to agree; try again in a moment";
+    Failure::not_applied(FailureCode::Stale, message)
 }
 
 fn usable_bucket(core: &Core, key: &Key) -> Result<BucketSettings, Failure> {
@@ -515,11 +437,17 @@ fn coordinates(
     put: &Put,
     bucket: BucketSettings,
 ) -> Result<bool, Failure> {
-    let is_primary = core.primaries(&put.key, bucket.n).contains(&core.settings.node);
+    let me = core.settings.node;
+    let owners = core.owners(&put.key, bucket.n);
+    let is_primary = owners.contains(&me);
     let is_writable = core.read_only_until <= core.now.instant;
     match (is_primary && is_writable, asked.forwarded) {
         (true, _) => Ok(true),
-        (false, false) => Ok(false),
+        // Nobody else can: this node stands in.
+        (false, false) => {
+            let reachable = owners.iter().any(|node| core.usable(*node));
+            Ok(!is_primary && !put.strict && !reachable)
+        }
         (false, true) if is_primary => {
             let message = "this node's disk is full; it serves reads";
             Err(Failure::not_applied(FailureCode::DiskFull, message))

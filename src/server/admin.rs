@@ -49,7 +49,9 @@ async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
         node.control(node.id, Control::Status).await
     {
         for (name, count) in &status.counters {
-            let is_gauge = name == "in_flight" || name.ends_with("_connections");
+            let is_gauge = ["in_flight", "slots_changing"].contains(&name.as_str())
+                || name.ends_with("_connections")
+                || (name.starts_with("disk_") && name.ends_with("_bytes"));
             let kind = if is_gauge { "gauge" } else { "counter" };
             let suffix = if is_gauge { "" } else { "_total" };
             let _ = writeln!(text, "# TYPE ringdove_{name}{suffix} {kind}");

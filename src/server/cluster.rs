@@ -1,19 +1,29 @@
-//! This node's copy of the cluster state: kept on disk, merged with others', turned into rings.
+//! This node's copy of the cluster state: kept on disk, merged with others', turned into a topology.
 //!
-//! A change is on disk before anybody is told of it. The file is written beside the old one and
-//! renamed over it, so there is always one whole state.
+//! There is one way in which it changes, [`Cluster::change`], and one order of things:
+//!
+//! ```text
+//!   change the state ──▶ prepared by transfers ──▶ on disk ──▶ taken by all shards ──▶ published
+//! ```
+//!
+//! So nobody hears of a change that this node could forget, or that one of its shards does not go
+//! by yet: an owner that gives a slot away has stopped answering for it when its successor is told.
+//! The file is written beside the old one and renamed over it, so there is always one whole state.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use tokio::sync::oneshot;
 
+use super::mailbox::{Mail, Mailbox};
+use super::transfers::TransferDesk;
 use crate::ids::NodeId;
-use crate::limits;
-use crate::membership::{BucketEntry, ClusterState, MemberEntry, StateError, Topology};
-use crate::wire::messages::BucketSettings;
+use crate::membership::{
+    BucketError, ClusterState, MemberEntry, PlanError, Standing, StateError, Topology,
+};
 
 /// The file's name within the data directory.
 const FILE: &str = "cluster";
@@ -22,8 +32,12 @@ const FILE: &str = "cluster";
 pub struct Cluster {
     path: PathBuf,
     me: NodeId,
-    initial_members: usize,
-    state: Mutex<ClusterState>,
+    initial_members: Option<usize>,
+    mailboxes: Vec<Arc<Mailbox>>,
+    /// Hears of each change before anything else goes by it.
+    transfers: OnceLock<Arc<TransferDesk>>,
+    /// Held by the change under way.
+    turn: tokio::sync::Mutex<()>,
     topology: ArcSwap<Topology>,
 }
 
@@ -54,30 +68,34 @@ pub enum ClusterError {
         /// Its partitions.
         partitions: u32,
     },
-    /// A stranger wants to join a cluster that has formed.
+    /// A node that was removed from the cluster wants to be in it.
     #[error(
-        "this cluster has formed with {members} members and {name:?} ({id}) is none of them. Members cannot be \
-         added or replaced yet in this release: start the node with the data directory it had, or give the \
-         new cluster a cluster.name of its own"
+        "{name} ({id}) was removed from this cluster, and a removed id never comes back. To use the machine \
+         again start it with an empty node.data_dir: it gets a new id, and joins like any new node"
     )]
-    Stranger {
-        /// Members of the cluster.
-        members: usize,
-        /// The stranger's name.
+    Removed {
+        /// The name of the node.
         name: String,
-        /// The stranger's id.
+        /// Its id.
         id: String,
     },
-    /// The bucket is there already, with other settings.
-    #[error("bucket {0:?} exists already with other settings")]
-    BucketExists(String),
-    /// A bucket's settings make no sense.
-    #[error("{0}")]
-    Settings(String),
+    /// A bucket cannot be created or changed so.
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+    /// A change of the members cannot be made so.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The state has changed since it was decided to change it so.
+    #[error("the cluster state has changed meanwhile")]
+    Overtaken,
 }
 
 impl Cluster {
-    /// Reads the state kept in `directory`, or begins one, and enters this node in it.
+    /// Reads the state kept in `directory`, or begins one, and enters this node in it. The shards
+    /// whose mail goes to `mailboxes` hear of every change.
+    ///
+    /// `initial_members` are so many as the cluster forms with; none for a node that waits to be
+    /// told of one by its seeds.
     ///
     /// # Errors
     /// See [`ClusterError`].
@@ -85,8 +103,9 @@ impl Cluster {
         directory: &Path,
         fresh: ClusterState,
         me: NodeId,
-        mut entry: MemberEntry,
-        initial_members: usize,
+        entry: MemberEntry,
+        initial_members: Option<usize>,
+        mailboxes: Vec<Arc<Mailbox>>,
     ) -> Result<Self, ClusterError> {
         let path = directory.join(FILE);
         let mut state = match fs::read(&path) {
@@ -98,19 +117,22 @@ impl Cluster {
             let (found, partitions) = (state.cluster, state.partitions);
             return Err(ClusterError::Reconfigured { path, found, partitions });
         }
-        if let Some(before) = state.members.get(&me) {
-            entry.version = before.version;
-            entry.removed = before.removed;
-            entry.version += u64::from(entry != *before);
+        if !state.enter(me, entry.clone()) {
+            settle_entry(&mut state, me, entry)?;
         }
-        state.members.insert(me, entry);
+        if let Some(count) = initial_members {
+            state.form(count);
+        }
         persist(&path, &state)?;
-        let topology = ArcSwap::from_pointee(Topology::new(state.clone()));
-        Ok(Self { path, me, initial_members, state: Mutex::new(state), topology })
+        let topology = ArcSwap::from_pointee(Topology::new(state));
+        let turn = tokio::sync::Mutex::default();
+        let transfers = OnceLock::new();
+        Ok(Self { path, me, initial_members, mailboxes, transfers, turn, topology })
     }
 
-    fn state(&self) -> MutexGuard<'_, ClusterState> {
-        self.state.lock().expect("no holder of the lock panics")
+    /// Has `transfers` prepare every change from now on.
+    pub fn prepare_with(&self, transfers: &Arc<TransferDesk>) {
+        let _ = self.transfers.set(transfers.clone());
     }
 
     /// The rings and buckets in force.
@@ -119,94 +141,134 @@ impl Cluster {
         self.topology.load_full()
     }
 
-    /// Whether as many members have met as the cluster begins with.
+    /// Whether the cluster has begun.
     #[must_use]
     pub fn is_formed(&self) -> bool {
-        self.members() >= self.initial_members
+        self.topology.load().state().is_formed()
     }
 
-    /// How many members are known, and how many the cluster begins with.
+    /// How many members are known, and how many the cluster begins with; none for a node that waits
+    /// for one.
     #[must_use]
-    pub fn met(&self) -> (usize, usize) {
-        (self.members(), self.initial_members)
+    pub fn met(&self) -> (usize, Option<usize>) {
+        (self.topology.load().state().serving().count(), self.initial_members)
     }
 
-    fn members(&self) -> usize {
-        self.topology.load().state().active().count()
+    /// Where this node is in its life.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.topology.load().member(self.me).map_or(Standing::Candidate, |entry| entry.standing)
     }
 
-    /// The other members and their addresses.
+    /// Those whom this node keeps connections to, with their addresses: everybody else who has not
+    /// been removed, and nobody once it has been removed itself.
     #[must_use]
     pub fn others(&self) -> Vec<(NodeId, String)> {
+        if self.standing() == Standing::Removed {
+            return Vec::new();
+        }
         let topology = self.topology.load();
-        let others = topology.state().active().filter(|(id, _)| *id != self.me);
-        others.map(|(id, entry)| (id, entry.address.clone())).collect()
+        let others = topology.state().present().filter(|(id, _)| *id != self.me);
+        others.map(|(id, entry)| (id, entry.address().to_owned())).collect()
     }
 
-    /// Takes over what `theirs` knows better; `from` is the node it came from. Returns whether
-    /// anything changed.
+    /// Changes the state by `change`. When this returns, the state is on disk, all shards go by it,
+    /// and it is what [`Cluster::topology`] shows; one change waits for the other.
+    ///
+    /// Also without a change, whatever was under way before is done when this returns.
     ///
     /// # Errors
-    /// When it is of another cluster, or comes from a stranger to a cluster that has formed.
-    pub fn merge(&self, from: NodeId, theirs: &ClusterState) -> Result<bool, ClusterError> {
-        let mut state = self.state();
-        let members = state.active().count();
-        let is_known = state.members.contains_key(&from);
-        if !is_known && members >= self.initial_members && theirs.members.contains_key(&from) {
-            let name = theirs.members[&from].name.clone();
-            return Err(ClusterError::Stranger { members, name, id: from.to_string() });
+    /// What `change` says, and when the disk fails; nothing is changed then.
+    pub async fn change<T>(
+        &self,
+        change: impl FnOnce(&mut ClusterState) -> Result<T, ClusterError>,
+    ) -> Result<T, ClusterError> {
+        let _turn = self.turn.lock().await;
+        let before = self.topology();
+        let mut state = before.state().clone();
+        let answer = change(&mut state)?;
+        if state == *before.state() {
+            return Ok(answer);
         }
-        let mut merged = state.clone();
-        if !merged.merge(theirs)? {
-            return Ok(false);
+        // The ring of a large cluster, and the disk, take long enough to hold up others.
+        let compute = move || Arc::new(Topology::after(&before, state));
+        let computed = tokio::task::spawn_blocking(compute).await;
+        let topology = computed.expect("computing a topology does not panic");
+        if let Some(transfers) = self.transfers.get() {
+            transfers.prepare(&topology).await?;
         }
-        self.install(&mut state, merged)?;
-        Ok(true)
+        let (path, installed) = (self.path.clone(), topology.clone());
+        let written = tokio::task::spawn_blocking(move || persist(&path, installed.state())).await;
+        written.expect("writing a file does not panic")?;
+        self.give_to_shards(&topology).await;
+        self.topology.store(topology);
+        Ok(answer)
     }
 
-    /// Creates a bucket; the same again is no error.
+    /// Has all shards go by `topology`.
+    async fn give_to_shards(&self, topology: &Arc<Topology>) {
+        let give = |mailbox: &Arc<Mailbox>| {
+            let (taken, is_taken) = oneshot::channel();
+            mailbox.post([Mail::Topology(topology.clone(), taken)]);
+            is_taken
+        };
+        let waits: Vec<oneshot::Receiver<()>> = self.mailboxes.iter().map(give).collect();
+        for wait in waits {
+            // Dropped, never sent: at the end of the turn, or with a shard that has stopped.
+            let _ = wait.await;
+        }
+    }
+
+    /// Takes over what `theirs` knows better, and forms the cluster if now enough know each other.
     ///
     /// # Errors
-    /// When it exists with other settings, or the settings make no sense.
-    pub fn create_bucket(&self, name: &str, settings: BucketSettings) -> Result<(), ClusterError> {
-        check(name, &settings)?;
-        let mut state = self.state();
-        match state.buckets.get(name) {
-            Some(entry) if entry.settings == settings => return Ok(()),
-            Some(_) => return Err(ClusterError::BucketExists(name.to_owned())),
-            None => {}
-        }
-        if state.buckets.len() >= limits::BUCKETS {
-            let most = limits::BUCKETS;
-            return Err(ClusterError::Settings(format!("a cluster has at most {most} buckets")));
-        }
-        let mut changed = state.clone();
-        changed.buckets.insert(name.to_owned(), BucketEntry { version: 1, settings });
-        self.install(&mut state, changed)
-    }
-
-    fn install(&self, state: &mut ClusterState, changed: ClusterState) -> Result<(), ClusterError> {
-        persist(&self.path, &changed)?;
-        self.topology.store(Arc::new(Topology::new(changed.clone())));
-        *state = changed;
-        Ok(())
+    /// When it is of another cluster.
+    pub async fn merge(&self, theirs: &ClusterState) -> Result<(), ClusterError> {
+        self.change(|state| {
+            state.merge(theirs)?;
+            if let Some(count) = self.initial_members {
+                state.form(count);
+            }
+            Ok(())
+        })
+        .await
     }
 }
 
-fn check(name: &str, settings: &BucketSettings) -> Result<(), ClusterError> {
-    let refuse = |why: String| Err(ClusterError::Settings(why));
-    if !crate::key::is_bucket_name(name.as_bytes()) {
-        return refuse(crate::key::KeyError::BucketName.to_string());
+/// Brings this node's entry up to date with its configuration. Its zone and weight count only until
+/// the cluster has formed: then they are an operator's to change.
+fn settle_entry(
+    state: &mut ClusterState,
+    me: NodeId,
+    entry: MemberEntry,
+) -> Result<(), ClusterError> {
+    let is_formed = state.is_formed();
+    let Some(known) = state.members.get_mut(&me) else { return Ok(()) };
+    if known.standing == Standing::Removed {
+        let (name, id) = (known.name().to_owned(), me.to_string());
+        return Err(ClusterError::Removed { name, id });
     }
-    let n = settings.n;
-    if !(1..=limits::REPLICAS_MAX).contains(&n) {
-        return refuse(format!("n is {n}; it must be 1 to {}", limits::REPLICAS_MAX));
+    known.contact.set(entry.contact.value.clone());
+    let name = known.name().to_owned();
+    if !is_formed {
+        known.zone.set(entry.zone.value.clone());
+        known.weight.set(entry.weight.value);
+        return Ok(());
     }
-    for (what, level) in [("r", settings.r), ("w", settings.w)] {
-        let count = level.resolve(n, n / 2 + 1);
-        if !(1..=n).contains(&count) {
-            return refuse(format!("{what} is {count}; with n={n} it must be 1 to {n}"));
-        }
+    let (zone, weight) = (entry.zone(), entry.weight());
+    if zone != known.zone() {
+        tracing::warn!(
+            configured = zone,
+            in_force = known.zone(),
+            "node.zone counts only when a node is new; change it with `ringdove member zone {name} {zone}`"
+        );
+    }
+    if weight != known.weight() {
+        tracing::warn!(
+            configured = weight,
+            in_force = known.weight(),
+            "node.weight counts only when a node is new; change it with `ringdove member weight {name} {weight}`"
+        );
     }
     Ok(())
 }
@@ -229,62 +291,105 @@ fn persist(path: &Path, state: &ClusterState) -> Result<(), ClusterError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::membership::Contact;
+    use crate::wire::messages::BucketSettings;
 
-    fn member(name: &str) -> MemberEntry {
-        MemberEntry {
-            version: 1,
-            name: name.to_owned(),
-            address: format!("{name}:7400"),
-            text_address: String::new(),
-            zone: "a".to_owned(),
-            weight: 100,
-            removed: false,
-        }
+    fn member(id: NodeId, name: &str) -> MemberEntry {
+        let (name, address) = (name.to_owned(), format!("{name}:7400"));
+        let contact = Contact { name, address, text_address: String::new() };
+        MemberEntry::candidate(id, contact, "a", 100)
     }
 
+    /// A cluster of two, and a shard that takes what it is given.
     fn open(directory: &Path, id: u128, name: &str) -> Cluster {
         let fresh = ClusterState::new("test", 64);
-        Cluster::open(directory, fresh, NodeId(id), member(name), 2).unwrap()
+        let id = NodeId(id);
+        let mailbox = Arc::new(Mailbox::new(1));
+        let mailboxes = vec![mailbox.clone()];
+        std::thread::spawn(move || {
+            loop {
+                let mut mail = Vec::new();
+                mailbox.take(&mut mail, None);
+            }
+        });
+        Cluster::open(directory, fresh, id, member(id, name), Some(2), mailboxes).unwrap()
     }
 
-    #[test]
-    fn members_that_meet_form_a_cluster_and_strangers_are_told_what_to_do() {
+    #[tokio::test]
+    async fn members_that_meet_form_a_cluster_and_strangers_are_candidates() {
         let directories = [(); 3].map(|()| tempfile::tempdir().unwrap());
         let one = open(directories[0].path(), 1, "one");
         let two = open(directories[1].path(), 2, "two");
         let three = open(directories[2].path(), 3, "three");
         assert!(!one.is_formed());
-        assert!(one.merge(NodeId(2), two.topology().state()).unwrap());
+        one.merge(two.topology().state()).await.unwrap();
         assert!(one.is_formed());
-        let refused = one.merge(NodeId(3), three.topology().state()).unwrap_err().to_string();
-        assert!(refused.contains("\"three\"") && refused.contains("data directory"), "{refused}");
-        assert!(two.merge(NodeId(1), one.topology().state()).unwrap());
+        two.merge(one.topology().state()).await.unwrap();
         assert_eq!(one.topology().version(), two.topology().version());
+        three.merge(one.topology().state()).await.unwrap();
+        one.merge(three.topology().state()).await.unwrap();
+        assert_eq!((one.standing(), three.standing()), (Standing::Member, Standing::Candidate));
+        assert_eq!(one.topology().version(), three.topology().version());
     }
 
-    #[test]
-    fn a_state_outlives_a_restart_and_a_changed_address_is_a_newer_entry() {
+    #[tokio::test]
+    async fn a_state_outlives_a_restart_and_a_changed_address_is_a_newer_entry() {
         let directory = tempfile::tempdir().unwrap();
-        open(directory.path(), 1, "one").create_bucket("b", BucketSettings::default()).unwrap();
+        let cluster = open(directory.path(), 1, "one");
+        let create =
+            |state: &mut ClusterState| Ok(state.create_bucket("b", BucketSettings::default())?);
+        cluster.change(create).await.unwrap();
         let again = open(directory.path(), 1, "moved");
         let topology = again.topology();
         assert!(topology.bucket("b").is_some());
-        assert_eq!(topology.member(NodeId(1)).unwrap().version, 2);
+        assert_eq!(topology.member(NodeId(1)).unwrap().contact.version, 2);
     }
 
-    #[test]
-    fn settings_that_make_no_sense_are_refused() {
+    #[tokio::test]
+    async fn a_change_is_on_disk_and_taken_by_the_shards_before_it_is_seen() {
+        let directory = tempfile::tempdir().unwrap();
+        let (fresh, me) = (ClusterState::new("test", 64), NodeId(1));
+        let mailbox = Arc::new(Mailbox::new(1));
+        let mailboxes = vec![mailbox.clone()];
+        let cluster =
+            Cluster::open(directory.path(), fresh, me, member(me, "one"), Some(1), mailboxes);
+        let cluster = Arc::new(cluster.unwrap());
+        let before = cluster.topology().version();
+        let changing = tokio::spawn({
+            let cluster = cluster.clone();
+            async move {
+                let settings = BucketSettings::default();
+                cluster.change(|state| Ok(state.create_bucket("b", settings)?)).await
+            }
+        });
+        let taking = tokio::task::spawn_blocking(move || {
+            let mut mail = Vec::new();
+            mailbox.take(&mut mail, None);
+            mail
+        });
+        let mut mail = taking.await.unwrap();
+        let Some(Mail::Topology(given, taken)) = mail.pop() else { panic!("a topology") };
+        let on_disk = ClusterState::decode(&fs::read(directory.path().join(FILE)).unwrap());
+        assert_eq!(on_disk.as_ref(), Ok(given.state()));
+        assert_eq!(cluster.topology().version(), before, "the shard has not taken it yet");
+        drop(taken);
+        changing.await.unwrap().unwrap();
+        assert_eq!(cluster.topology().version(), given.version());
+    }
+
+    #[tokio::test]
+    async fn whoever_was_removed_does_not_start_again() {
         let directory = tempfile::tempdir().unwrap();
         let cluster = open(directory.path(), 1, "one");
-        let settings = BucketSettings { n: 0, ..BucketSettings::default() };
-        assert!(cluster.create_bucket("b", settings).is_err());
-        let w = crate::wire::messages::Level::Count(4);
-        let settings = BucketSettings { w, ..BucketSettings::default() };
-        assert!(cluster.create_bucket("b", settings).is_err());
-        assert!(cluster.create_bucket("no/slash", BucketSettings::default()).is_err());
-        let lww = BucketSettings { n: 2, ..BucketSettings::default() };
-        cluster.create_bucket("b", lww).unwrap();
-        cluster.create_bucket("b", lww).unwrap();
-        assert!(cluster.create_bucket("b", BucketSettings::default()).is_err());
+        let remove = |state: &mut ClusterState| {
+            state.members.get_mut(&NodeId(1)).unwrap().standing = Standing::Removed;
+            Ok(())
+        };
+        cluster.change(remove).await.unwrap();
+        assert!(cluster.others().is_empty());
+        let (fresh, me) = (ClusterState::new("test", 64), NodeId(1));
+        let again = Cluster::open(directory.path(), fresh, me, member(me, "one"), Some(2), vec![]);
+        let refused = again.err().unwrap().to_string();
+        assert!(refused.contains("was removed") && refused.contains("node.data_dir"), "{refused}");
     }
 }

@@ -3,9 +3,12 @@
 //! One turn takes everything that is waiting, gives the disk at most one batch, and wakes each
 //! connection it has something for once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use super::clock::Clock;
 use super::committer::{self, Committer};
@@ -15,19 +18,24 @@ use super::mailbox::{Ask, Mail, Mailbox};
 use super::mark::Mark;
 use super::outbox::Outbox;
 use super::reply::ReplyTo;
+use crate::ids::{NodeId, Partition};
 use crate::limits;
-use crate::replica::{Counters, Effect, Input, Notice, Origin, Shard};
+use crate::replica::{Counters, Effect, HintTally, Input, Notice, Origin, Shard};
 use crate::store::{Cached, Store, StoreError, StoredKey};
 use crate::wire::codec;
 use crate::wire::messages::{Failure, FailureCode, Request, Response};
 
 /// What a shard shows of itself after each turn.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Gauge {
     /// What it has counted.
     pub counters: Counters,
     /// Operations under way.
     pub in_flight: usize,
+    /// What it keeps for members that are away.
+    pub hints: BTreeMap<NodeId, HintTally>,
+    /// The recent 99th percentile of what clients wait for.
+    pub p99: Duration,
 }
 
 /// What a driver works with.
@@ -50,6 +58,8 @@ pub struct Driver {
     pub links: Arc<Links>,
     /// Where numbers for actors come from.
     pub mark: Arc<Mark>,
+    /// Told of peers that go by other slots.
+    pub exchanges: tokio::sync::mpsc::UnboundedSender<NodeId>,
     /// What it shows of itself.
     pub gauge: Arc<Mutex<Gauge>>,
 }
@@ -61,6 +71,8 @@ struct Turn {
     touched: Vec<Arc<Outbox>>,
     waiting: HashMap<u64, ReplyTo>,
     last_origin: u64,
+    /// Told, by being dropped, that this turn is over.
+    taken: Vec<oneshot::Sender<()>>,
 }
 
 impl Driver {
@@ -86,7 +98,22 @@ impl Driver {
                         self.shard.handle(now, input, &mut turn.effects);
                     }
                     Mail::Input(input) => self.shard.handle(now, input, &mut turn.effects),
-                    Mail::Stop => stopping = true,
+                    Mail::Topology(topology, taken) => {
+                        let input = Input::Topology(topology);
+                        self.shard.handle(now, input, &mut turn.effects);
+                        turn.taken.push(taken);
+                    }
+                    Mail::Fence(view, reply) => {
+                        let from = origin(reply, &mut turn);
+                        self.shard.handle(now, Input::Fence { from, view }, &mut turn.effects);
+                    }
+                    Mail::Clear(partition, found) => {
+                        let _ = found.send(self.clear(partition));
+                    }
+                    Mail::Stop => {
+                        self.shard.let_go(now, &mut turn.effects);
+                        stopping = true;
+                    }
                 }
             }
             if self.shard.next_deadline().is_some_and(|deadline| deadline <= now.instant) {
@@ -98,8 +125,13 @@ impl Driver {
             for outbox in turn.touched.drain(..) {
                 outbox.wake();
             }
-            let gauge =
-                Gauge { counters: self.shard.counters(), in_flight: self.shard.in_flight() };
+            turn.taken.clear();
+            let gauge = Gauge {
+                counters: self.shard.counters(),
+                in_flight: self.shard.in_flight(),
+                hints: self.shard.hints(),
+                p99: self.shard.p99(),
+            };
             *self.gauge.lock().expect("no holder of the lock panics") = gauge;
         }
     }
@@ -121,6 +153,12 @@ impl Driver {
                     Effect::Commit { batch, changes } => {
                         self.committer.submit(self.index, batch, changes);
                     }
+                    Effect::ListHints { owner, after, bytes } => {
+                        self.loader.list_hints(self.index, owner, after, bytes);
+                    }
+                    Effect::Exchange(node) => {
+                        let _ = self.exchanges.send(node);
+                    }
                     Effect::LeaseActors => self.lease(),
                     Effect::Notice(notice) => report(&notice),
                 }
@@ -128,14 +166,7 @@ impl Driver {
         }
     }
 
-    fn send(
-        &mut self,
-        turn: &mut Turn,
-        to: crate::ids::NodeId,
-        id: u64,
-        forwarded: bool,
-        request: &Request,
-    ) {
+    fn send(&mut self, turn: &mut Turn, to: NodeId, id: u64, forwarded: bool, request: &Request) {
         let flags = if forwarded { crate::wire::frame::FORWARDED } else { 0 };
         let Some(outbox) = self.links.outbox(to) else { return };
         let mut oversize = None;
@@ -164,6 +195,29 @@ impl Driver {
         self.shard.handle(self.clock.now(), input, &mut turn.effects);
     }
 
+    /// Deletes a partition that this node has no part in. Waits for the disk: until it is done
+    /// nothing of the partition can be staged.
+    fn clear(&mut self, partition: Partition) -> Option<bool> {
+        if !self.shard.has_no_part_in(partition) {
+            return None;
+        }
+        let page = self.store.page(partition, None, 1);
+        let cleared = match page.map(|page| page.is_empty()) {
+            Ok(true) => return Some(false),
+            // What cannot be read can be deleted.
+            Ok(false) | Err(StoreError::Corrupt(_)) => self.store.clear(partition),
+            Err(error) => Err(error),
+        };
+        match cleared {
+            Ok(()) => Some(true),
+            Err(StoreError::Fatal(why)) => committer::die(&why),
+            Err(error) => {
+                tracing::warn!(%partition, %error, "a partition could not be deleted");
+                None
+            }
+        }
+    }
+
     /// Leases numbers for actors. Waits for the disk, once in a million new keys.
     fn lease(&mut self) {
         let count = u32::try_from(limits::ACTORS_LEASED).expect("the lease fits 32 bits");
@@ -175,14 +229,19 @@ impl Driver {
 }
 
 fn admit(ask: Ask, turn: &mut Turn) -> Input {
-    turn.last_origin += 1;
-    turn.waiting.insert(turn.last_origin, ask.reply);
     Input::Request {
-        from: Origin(turn.last_origin),
+        from: origin(ask.reply, turn),
         received: ask.received,
         forwarded: ask.forwarded,
         request: ask.request,
     }
+}
+
+/// A number for whoever waits.
+fn origin(reply: ReplyTo, turn: &mut Turn) -> Origin {
+    turn.last_origin += 1;
+    turn.waiting.insert(turn.last_origin, reply);
+    Origin(turn.last_origin)
 }
 
 fn report(notice: &Notice) {

@@ -130,6 +130,9 @@ async fn greet(
     };
     match consider(node, &hello) {
         Ok((welcome, peer)) => {
+            if peer.role == Role::Peer {
+                node.links.hurry(peer.node);
+            }
             outbox.send(|buffer| greeting::encode_welcome(buffer, &welcome));
             Ok(Some(peer))
         }
@@ -160,7 +163,12 @@ fn consider(node: &Node, hello: &Hello) -> Result<(Welcome, Peer), Refused> {
             let message = "this is the node itself, or a copy of its data directory";
             return Err(refuse(FailureCode::Denied, message.to_owned()));
         }
-        (Some(introduction), Role::Peer) => Peer { role: Role::Peer, node: introduction.id },
+        (Some(introduction), Role::Peer) => {
+            if let Some(message) = node.contradiction(introduction) {
+                return Err(refuse(FailureCode::Denied, message));
+            }
+            Peer { role: Role::Peer, node: introduction.id }
+        }
         (None, Role::Client) => Peer { role: Role::Client, node: node.id },
         _ => {
             let message = "a peer says who it is, and a client does not".to_owned();
@@ -190,6 +198,7 @@ async fn read(
 ) -> Result<(), Closed> {
     let mut asks: Vec<Vec<Ask>> = node.mailboxes.iter().map(|_| Vec::new()).collect();
     let mut told_to_go = false;
+    let mut draining = node.draining.subscribe();
     loop {
         let took = take_frames(node, buffer, outbox, peer, &mut asks);
         for (mailbox, asks) in node.mailboxes.iter().zip(&mut asks) {
@@ -201,7 +210,7 @@ async fn read(
             }
         }
         let took = took?;
-        if node.draining.load(Ordering::Relaxed) && !std::mem::replace(&mut told_to_go, true) {
+        if *draining.borrow_and_update() && !std::mem::replace(&mut told_to_go, true) {
             outbox.send(|buffer| greeting::encode_goaway(buffer, "this node is stopping"));
         }
         if peer.role == Role::Client {
@@ -213,7 +222,10 @@ async fn read(
         let half_frame = !buffer.is_empty();
         let arrived = reader.read_buf(buffer);
         let arrived = match half_frame {
-            false => arrived.await,
+            false => tokio::select! {
+                arrived = arrived => arrived,
+                Ok(()) = draining.changed() => continue,
+            },
             true => match tokio::time::timeout(FRAME_TIMEOUT, arrived).await {
                 Ok(arrived) => arrived,
                 Err(_) => return Err(Closed::HalfFrame),

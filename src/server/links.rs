@@ -15,7 +15,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::mailbox::{Mail, Mailbox};
 use super::outbox::Outbox;
@@ -48,6 +48,8 @@ pub struct Links {
     connect_timeout: Duration,
     mailboxes: Vec<Arc<Mailbox>>,
     links: ArcSwap<BTreeMap<NodeId, Arc<Link>>>,
+    /// Held by whoever changes `links`.
+    keeping: Mutex<()>,
     /// Told of every connection that has come up.
     connected: tokio::sync::mpsc::UnboundedSender<NodeId>,
 }
@@ -58,6 +60,8 @@ pub struct Link {
     address: ArcSwap<String>,
     outbox: ArcSwapOption<Outbox>,
     pending: Mutex<HashMap<u64, oneshot::Sender<Response>>>,
+    /// The member is there: it need not be waited for any longer.
+    is_there: Notify,
     last_id: AtomicU64,
 }
 
@@ -70,8 +74,8 @@ impl Links {
         mailboxes: Vec<Arc<Mailbox>>,
         connected: tokio::sync::mpsc::UnboundedSender<NodeId>,
     ) -> Arc<Self> {
-        let links = ArcSwap::default();
-        Arc::new(Self { myself, connect_timeout, mailboxes, links, connected })
+        let (links, keeping) = (ArcSwap::default(), Mutex::default());
+        Arc::new(Self { myself, connect_timeout, mailboxes, links, keeping, connected })
     }
 
     /// The outbox of the connection to `node`, if there is one now.
@@ -95,42 +99,65 @@ impl Links {
     }
 
     /// Keeps a connection to each of `members` from now on.
-    pub fn keep(self: &Arc<Self>, members: &[(NodeId, String)]) {
+    ///
+    /// Whoever calls later decides, and looks at the members later: two that looked first and then
+    /// took their turns could leave one out, or connect to one twice.
+    pub fn keep(self: &Arc<Self>, members: impl FnOnce() -> Vec<(NodeId, String)>) {
+        let _one_at_a_time = self.keeping.lock().expect("no holder of the lock panics");
         let before = self.links.load_full();
         let mut links = BTreeMap::new();
-        for (node, address) in members {
-            if let Some(link) = before.get(node) {
-                link.address.store(Arc::new(address.clone()));
-                links.insert(*node, link.clone());
+        for (node, address) in members() {
+            if let Some(link) = before.get(&node) {
+                link.address.store(Arc::new(address));
+                links.insert(node, link.clone());
                 continue;
             }
             let link = Arc::new(Link {
-                node: *node,
-                address: ArcSwap::from_pointee(address.clone()),
+                node,
+                address: ArcSwap::from_pointee(address),
                 outbox: ArcSwapOption::empty(),
                 pending: Mutex::default(),
+                is_there: Notify::new(),
                 last_id: AtomicU64::new(0),
             });
-            links.insert(*node, link.clone());
+            links.insert(node, link.clone());
             tokio::spawn(self.clone().keep_one(link));
         }
         self.links.store(Arc::new(links));
     }
 
+    /// `node` has connected to this one: so it is there, and is dialled at once if it is waited for.
+    pub fn hurry(&self, node: NodeId) {
+        if let Some(link) = self.links.load().get(&node)
+            && link.outbox.load().is_none()
+        {
+            link.is_there.notify_one();
+        }
+    }
+
     /// Asks `node` something that is not a shard's; `None` when there is no connection or no
     /// answer in time.
     pub async fn ask(&self, node: NodeId, control: Control, within: Duration) -> Option<Response> {
+        self.request(node, &Request::Control(control), within).await
+    }
+
+    /// As [`Links::ask`], for any request.
+    pub async fn request(
+        &self,
+        node: NodeId,
+        request: &Request,
+        within: Duration,
+    ) -> Option<Response> {
         let link = self.links.load().get(&node)?.clone();
         let outbox = link.outbox.load_full()?;
         let sequence = link.last_id.fetch_add(1, Ordering::Relaxed) & ((1 << 56) - 1);
         let id = (CONTROL_SHARD << 56) | sequence;
         let (sender, receiver) = oneshot::channel();
         link.pending().insert(id, sender);
-        let request = Request::Control(control);
         let mut encoded = true;
-        outbox.send(|buffer| encoded = codec::encode_request(buffer, id, 0, &request).is_ok());
+        outbox.send(|buffer| encoded = codec::encode_request(buffer, id, 0, request).is_ok());
         let answer = match encoded {
-            true => tokio::time::timeout(within, receiver).await.ok()?.ok(),
+            true => tokio::time::timeout(within, receiver).await.ok().and_then(Result::ok),
             false => None,
         };
         link.pending().remove(&id);
@@ -199,8 +226,10 @@ impl Links {
                 return;
             }
             let jitter = Duration::from_millis(random.below(wait.as_millis() as u64 / 2 + 1));
-            tokio::time::sleep(wait + jitter).await;
-            wait = (wait * 2).min(RETRY_LAST);
+            tokio::select! {
+                () = tokio::time::sleep(wait + jitter) => wait = (wait * 2).min(RETRY_LAST),
+                () = link.is_there.notified() => wait = RETRY_FIRST,
+            }
         }
     }
 

@@ -8,11 +8,18 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use super::committer;
 use super::mailbox::{Mail, Mailbox};
+use crate::ids::NodeId;
 use crate::replica::Input;
 use crate::store::{Store, StoreError, StoredKey};
 
 /// Enough to keep a disk's queue busy; threads that wait cost nothing else.
 const THREADS: usize = 4;
+
+/// What is to be read.
+enum Wanted {
+    Record(StoredKey),
+    Hints { owner: NodeId, after: Option<StoredKey>, bytes: usize },
+}
 
 /// The way to the threads.
 #[derive(Clone)]
@@ -22,7 +29,7 @@ pub struct Loader {
 
 struct Shared {
     /// First come, first served: under a backlog nobody waits for ever.
-    queue: Mutex<VecDeque<(usize, StoredKey)>>,
+    queue: Mutex<VecDeque<(usize, Wanted)>>,
     wake: Condvar,
 }
 
@@ -43,7 +50,16 @@ impl Loader {
 
     /// Reads `key` for `shard`.
     pub fn load(&self, shard: usize, key: StoredKey) {
-        self.shared.queue.lock().expect("no holder of the lock panics").push_back((shard, key));
+        self.push(shard, Wanted::Record(key));
+    }
+
+    /// Reads a page of what is kept for `owner`, for `shard`.
+    pub fn list_hints(&self, shard: usize, owner: NodeId, after: Option<StoredKey>, bytes: usize) {
+        self.push(shard, Wanted::Hints { owner, after, bytes });
+    }
+
+    fn push(&self, shard: usize, wanted: Wanted) {
+        self.shared.queue.lock().expect("no holder of the lock panics").push_back((shard, wanted));
         self.shared.wake.notify_one();
     }
 }
@@ -51,17 +67,31 @@ impl Loader {
 fn run(shared: &Shared, store: &dyn Store, mailboxes: &[Arc<Mailbox>]) {
     loop {
         let mut queue = shared.queue.lock().expect("no holder of the lock panics");
-        let (shard, key) = loop {
+        let (shard, wanted) = loop {
             match queue.pop_front() {
                 Some(next) => break next,
                 None => queue = shared.wake.wait(queue).expect("no holder of the lock panics"),
             }
         };
         drop(queue);
-        let result = store.read(&key);
-        if let Err(StoreError::Fatal(why)) = &result {
-            committer::die(why);
-        }
-        mailboxes[shard].post([Mail::Input(Input::Loaded { key, result })]);
+        let input = match wanted {
+            Wanted::Record(key) => {
+                let result = alive(store.read(&key));
+                Input::Loaded { key, result }
+            }
+            Wanted::Hints { owner, after, bytes } => {
+                let result = alive(store.hints(owner, after.as_ref(), bytes));
+                Input::Hints { owner, result }
+            }
+        };
+        mailboxes[shard].post([Mail::Input(input)]);
     }
+}
+
+/// What a read gave; does not return where the disk can no longer be relied on.
+fn alive<T>(result: Result<T, StoreError>) -> Result<T, StoreError> {
+    if let Err(StoreError::Fatal(why)) = &result {
+        committer::die(why);
+    }
+    result
 }

@@ -4,12 +4,17 @@
 //! when there is none. Requests are bounded: past the bound they are handed back, and the session
 //! answers "busy". Everything else finishes work that was admitted before, and is never refused.
 
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Instant;
 
+use tokio::sync::oneshot;
+
 use super::reply::ReplyTo;
+use crate::ids::Partition;
+use crate::membership::Topology;
 use crate::replica::Input;
 use crate::wire::messages::Request;
+use crate::wire::transfer::SlotView;
 
 /// Something for a shard.
 #[derive(Debug)]
@@ -18,6 +23,14 @@ pub enum Mail {
     Request(Ask),
     /// Anything else.
     Input(Input),
+    /// The cluster state has changed. The sender is told, by being dropped, at the end of the turn
+    /// that takes this: from then on nothing goes by what was before.
+    Topology(Arc<Topology>, oneshot::Sender<()>),
+    /// A successor is to copy this slot: answer when everything taken before is committed.
+    Fence(SlotView, ReplyTo),
+    /// Delete all records of this partition, if the node has no part in it. Says whether there were
+    /// any, or nothing if it could not be done.
+    Clear(Partition, oneshot::Sender<Option<bool>>),
     /// Finish this turn and end.
     Stop,
 }
@@ -110,7 +123,7 @@ mod tests {
 
     fn ask() -> Ask {
         Ask {
-            reply: ReplyTo::Task(tokio::sync::oneshot::channel().0),
+            reply: ReplyTo::Task(oneshot::channel().0),
             received: time::Instant(0),
             forwarded: false,
             request: Request::Control(Control::Status),

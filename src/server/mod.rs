@@ -33,7 +33,9 @@ mod reply;
 pub mod rocks;
 mod run;
 mod slots;
+mod status;
 mod text;
+mod transfers;
 mod window;
 
 pub use run::run;

@@ -1,36 +1,35 @@
 //! The node as its sessions see it: somewhere to ask.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::clock::Clock;
 use super::cluster::{Cluster, ClusterError};
 use super::config::Config;
 use super::driver::Gauge;
-use super::gossip::{Gossip, Shown};
+use super::gossip::Gossip;
 use super::links::Links;
-use super::mailbox::{Ask, Mail, Mailbox};
+use super::mailbox::{Ask, Mailbox};
 use super::reply::ReplyTo;
 use super::rocks::RocksStore;
+use super::transfers::TransferDesk;
 use crate::ids::{Incarnation, NodeId, Partition, WriteId};
 use crate::key::Key;
 use crate::limits;
-use crate::membership::swim::State;
-use crate::membership::{ClusterState, Topology};
+use crate::membership::{ClusterState, Standing, Topology};
 use crate::random::Random;
-use crate::replica::{Counters, Input};
+use crate::replica::Counters;
 use crate::store::{Store, StoredKey};
-use crate::time::Instant;
-use crate::wire::messages::{
-    Control, ControlReply, Failure, FailureCode, Liveness, NodeStatus, PeerStatus, Request,
-    Response,
-};
+use crate::wire::greeting::Introduction;
+use crate::wire::messages::{Control, ControlReply, Failure, FailureCode, Request, Response};
 
 /// How long one member may take over a question that is not about a key.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long an operator's command waits for the others to hear of what it changed.
+const TELL_WITHIN: Duration = Duration::from_millis(500);
 /// Bytes of keys in one page of a listing.
 const PAGE_BYTES: usize = 1 << 20;
 
@@ -52,6 +51,8 @@ pub struct Node {
     pub links: Arc<Links>,
     /// Its part in finding out who is up.
     pub gossip: Gossip,
+    /// What moves to and from it.
+    pub transfers: Arc<TransferDesk>,
     /// Its records.
     pub store: Arc<RocksStore>,
     /// The mail of its shards.
@@ -60,8 +61,8 @@ pub struct Node {
     pub gauges: Vec<Arc<Mutex<Gauge>>>,
     /// What its sessions have counted.
     pub traffic: Traffic,
-    /// Set once, when it is asked to stop.
-    pub draining: AtomicBool,
+    /// Turns true once, when it is asked to stop.
+    pub draining: watch::Sender<bool>,
     /// Where write ids come from.
     pub random: Mutex<Random>,
 }
@@ -101,18 +102,26 @@ impl Node {
     /// Why clients are not served now, if they are not.
     #[must_use]
     pub fn refusal(&self) -> Option<Failure> {
-        if self.draining.load(Ordering::Relaxed) {
+        if *self.draining.borrow() {
             let message = "this node is stopping and takes no new work; ask another";
+            return Some(Failure::not_applied(FailureCode::Draining, message));
+        }
+        if self.cluster.standing() == Standing::Removed {
+            let message = "this node was removed from the cluster; ask another";
             return Some(Failure::not_applied(FailureCode::Draining, message));
         }
         if self.cluster.is_formed() {
             return None;
         }
-        let (met, needed) = self.cluster.met();
-        let message = format!(
-            "the cluster is forming: {met} of {needed} members have met; \
-             start the others, or check cluster.seeds and cluster.initial_members"
-        );
+        let message = match self.cluster.met() {
+            (met, Some(needed)) => format!(
+                "the cluster is forming: {met} of {needed} members have met; \
+                 start the others, or check cluster.seeds and cluster.initial_members"
+            ),
+            (_, None) => "this node waits for the cluster that its seeds belong to; check cluster.seeds, or, for \
+                 a new cluster, say in cluster.initial_members how many nodes it begins with"
+                .to_owned(),
+        };
         let mut failure = Failure::not_applied(FailureCode::Forming, message);
         failure.retry_after_ms = 500;
         Some(failure)
@@ -166,6 +175,14 @@ impl Node {
         sum
     }
 
+    /// The recent 99th percentile of what clients wait for: the slowest shard's.
+    #[must_use]
+    pub fn p99(&self) -> Duration {
+        let p99 =
+            |gauge: &Arc<Mutex<Gauge>>| gauge.lock().expect("no holder of the lock panics").p99;
+        self.gauges.iter().map(p99).max().unwrap_or_default()
+    }
+
     /// Operations under way in all shards.
     #[must_use]
     pub fn in_flight(&self) -> usize {
@@ -194,16 +211,37 @@ impl Node {
             Control::Exchange(bytes) => {
                 let theirs =
                     ClusterState::decode(&bytes).map_err(|error| invalid(error.to_string()))?;
-                self.merge(from, &theirs).map_err(|error| invalid(error.to_string()))?;
+                let topology = self.topology();
+                topology.state().admits(from).map_err(|error| invalid(error.to_string()))?;
+                // Of one that was removed nothing is taken, and from the answer it learns so.
+                let standing = topology.member(from).map(|entry| entry.standing);
+                if standing != Some(Standing::Removed) {
+                    self.merge(theirs).await.map_err(|error| invalid(error.to_string()))?;
+                }
                 Ok(ControlReply::Topology(self.topology().state().encode()))
             }
             Control::CreateBucket { name, settings } => {
-                self.cluster
-                    .create_bucket(&name, settings)
-                    .map_err(|error| invalid(error.to_string()))?;
-                self.topology_changed();
-                self.exchange_with_all().await;
-                Ok(ControlReply::Ok)
+                if !self.topology().state().slots.contains_key(&settings.n) {
+                    self.hear_from_all(settings.n).await?;
+                }
+                self.administer(|state| Ok(state.create_bucket(&name, settings)?)).await
+            }
+            Control::SetBucket { name, settings } => {
+                self.administer(|state| Ok(state.set_bucket(&name, settings)?)).await
+            }
+            Control::StageChange { member, change, force } => {
+                let is_alive = |id| id == self.id || self.links.is_up(id);
+                self.administer(|state| Ok(state.stage(member, change, is_alive, force)?)).await
+            }
+            Control::CommitPlan { mark } => {
+                self.administer(|state| Ok(state.commit_plan(mark)?)).await
+            }
+            Control::AbortPlan => {
+                self.administer(|state| {
+                    state.abort_plan();
+                    Ok(())
+                })
+                .await
             }
             Control::Status => Ok(ControlReply::Status(self.status())),
             Control::Explain { ref bucket, ref key } => {
@@ -217,6 +255,11 @@ impl Node {
             Control::Gossip { digest, view } => {
                 Ok(ControlReply::Gossip(self.gossip.compare(digest, view).await))
             }
+            Control::Hints => Ok(ControlReply::Hints(self.hints())),
+            Control::Transfer(request) => {
+                Ok(ControlReply::Transfer(self.transfers.asked(from, request).await))
+            }
+            Control::Transfers => Ok(ControlReply::Transfers(self.transfers.status())),
             Control::Digest => {
                 let store = self.store.clone();
                 let scan = tokio::task::spawn_blocking(move || store.digest()).await;
@@ -330,26 +373,108 @@ impl Node {
 
     // ---- the cluster state ---------------------------------------------------------------
 
-    /// Merges what another node knows, and tells everyone if that changed anything.
+    /// Changes the cluster state by `change`: the one way to do it. When this returns, the change is
+    /// on disk, all shards go by it and no shard by what was before; nobody else has heard of it.
+    ///
+    /// # Errors
+    /// What `change` says, and when the disk fails; nothing is changed then.
+    pub async fn install_topology<T>(
+        &self,
+        change: impl FnOnce(&mut ClusterState) -> Result<T, ClusterError>,
+    ) -> Result<T, ClusterError> {
+        let answer = self.cluster.change(change).await?;
+        self.follow_members();
+        Ok(answer)
+    }
+
+    /// Goes by the members of the cluster state as it is now.
+    fn follow_members(&self) {
+        self.links.keep(|| self.cluster.others());
+        self.gossip.cluster_changed();
+    }
+
+    /// Merges what another node knows.
     ///
     /// # Errors
     /// When it does not fit; nothing is changed.
-    pub fn merge(&self, from: NodeId, theirs: &ClusterState) -> Result<bool, ClusterError> {
-        let changed = self.cluster.merge(from, theirs)?;
-        if changed {
-            self.topology_changed();
+    pub async fn merge(&self, theirs: ClusterState) -> Result<(), ClusterError> {
+        let standing = self.cluster.standing();
+        self.cluster.merge(&theirs).await?;
+        self.follow_members();
+        if self.cluster.standing() != standing {
+            self.report_standing();
         }
-        Ok(changed)
+        Ok(())
     }
 
-    /// Tells the shards and the links of a new topology.
-    pub fn topology_changed(&self) {
+    /// Why `peer` cannot be who it says it is, if it cannot: this node is connected to that member,
+    /// elsewhere.
+    #[must_use]
+    pub fn contradiction(&self, peer: &Introduction) -> Option<String> {
         let topology = self.topology();
-        for mailbox in &self.mailboxes {
-            mailbox.post([Mail::Input(Input::Topology(topology.clone()))]);
+        let entry = topology.member(peer.id)?;
+        if entry.address() == peer.address || !self.links.is_up(peer.id) {
+            return None;
         }
-        self.links.keep(&self.cluster.others());
-        self.gossip.cluster_changed();
+        Some(format!(
+            "member {} ({}) lives at {} and answers there: this is a copy of its data directory. Start this \
+             node with an empty node.data_dir, and let it join or replace a member",
+            entry.name(),
+            peer.id.short(),
+            entry.address()
+        ))
+    }
+
+    /// Says in the log where this node is in its life, and what there is to do.
+    pub fn report_standing(&self) {
+        let name = &self.config.node.name;
+        match self.cluster.standing() {
+            Standing::Candidate => tracing::warn!(
+                "known as a candidate: this node holds no data until an operator lets it join with \
+                 `ringdove member join {name}`, `ringdove plan` and `ringdove commit`"
+            ),
+            Standing::Member => tracing::info!("a member of the cluster"),
+            Standing::Leaving => tracing::warn!("leaving the cluster: handing over what it owns"),
+            Standing::Removed => tracing::error!(
+                "removed from the cluster for good, and serving nobody: stop this node. To use the \
+                 machine again start it with an empty node.data_dir"
+            ),
+        }
+    }
+
+    /// Carries out an operator's change, and tells everybody.
+    async fn administer(
+        &self,
+        change: impl FnOnce(&mut ClusterState) -> Result<(), ClusterError>,
+    ) -> Result<ControlReply, Failure> {
+        let invalid =
+            |error: ClusterError| Failure::not_applied(FailureCode::Invalid, error.to_string());
+        if let Some(refusal) = self.refusal() {
+            return Err(refusal);
+        }
+        self.install_topology(change).await.map_err(invalid)?;
+        // Who hangs will hear of it later; whoever asked should not wait for that.
+        let _ = tokio::time::timeout(TELL_WITHIN, self.exchange_with_all()).await;
+        Ok(ControlReply::Ok)
+    }
+
+    /// Makes sure that no member has begun slots for `n` replicas that this node has not heard of:
+    /// of two beginnings one would be dropped, with what was written by it.
+    async fn hear_from_all(&self, n: u8) -> Result<(), Failure> {
+        self.exchange_with_all().await;
+        let topology = self.topology();
+        let is_away = |id: &NodeId| *id != self.id && !self.links.is_up(*id);
+        match topology.state().serving().find(|(id, _)| is_away(id)) {
+            None => Ok(()),
+            Some((_, entry)) => {
+                let message = format!(
+                    "no bucket has n={n} yet, so all members must hear of its slots, and {} cannot be reached; \
+                     start or replace it, or use the n of another bucket",
+                    entry.name()
+                );
+                Err(Failure::not_applied(FailureCode::Unavailable, message))
+            }
+        }
     }
 
     /// Exchanges states with `node`.
@@ -357,8 +482,11 @@ impl Node {
         let control = Control::Exchange(self.topology().state().encode());
         match self.links.ask(node, control, CONTROL_TIMEOUT).await {
             Some(Response::Control(ControlReply::Topology(bytes))) => {
-                let merged = ClusterState::decode(&bytes).map_err(ClusterError::from);
-                if let Err(error) = merged.and_then(|theirs| self.merge(node, &theirs)) {
+                let merged = match ClusterState::decode(&bytes) {
+                    Ok(theirs) => self.merge(theirs).await,
+                    Err(error) => Err(error.into()),
+                };
+                if let Err(error) = merged {
                     tracing::warn!(peer = %node.short(), %error, "a member's cluster state was not taken");
                 }
             }
@@ -382,80 +510,6 @@ impl Node {
             }
         })
         .await;
-    }
-
-    // ---- how it is -----------------------------------------------------------------------
-
-    fn status(&self) -> NodeStatus {
-        let topology = self.topology();
-        let shares = topology.ring(limits::REPLICAS_DEFAULT).shares();
-        let share = |id: NodeId| shares.iter().find(|share| share.id == id);
-        let slots: u64 = shares.iter().map(|share| u64::from(share.owned)).sum();
-        let shown = self.gossip.shown();
-        let peers = topology.state().active().map(|(id, entry)| PeerStatus {
-            id,
-            name: entry.name.clone(),
-            address: entry.address.clone(),
-            zone: entry.zone.clone(),
-            up: id == self.id || self.links.is_up(id),
-            liveness: self.liveness(id, &shown),
-            share: share(id)
-                .map_or(0, |share| (u64::from(share.owned) * 10_000 / slots.max(1)) as u32),
-        });
-        let rows = self.counters().rows();
-        let mut counters: Vec<(String, u64)> =
-            rows.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
-        let rows = shown.counters.rows();
-        counters.extend(rows.into_iter().map(|(name, count)| (name.to_owned(), count)));
-        let traffic = &self.traffic;
-        for (name, count) in [
-            ("frame_connections", &traffic.frame_connections),
-            ("text_connections", &traffic.text_connections),
-            ("malformed_connections", &traffic.malformed_connections),
-            ("refused_connections", &traffic.refused_connections),
-        ] {
-            counters.push((name.to_owned(), count.load(Ordering::Relaxed)));
-        }
-        counters.push(("in_flight".to_owned(), self.in_flight() as u64));
-        NodeStatus {
-            id: self.id,
-            name: self.config.node.name.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime_ms: self.clock.instant().0 / 1000,
-            state: self.state().to_owned(),
-            topology: topology.version(),
-            keys: self.store.estimated_keys(),
-            amnesiac: self.amnesiac,
-            peers: peers.collect(),
-            counters,
-        }
-    }
-
-    /// What failure detection says about a member.
-    #[must_use]
-    pub fn liveness(&self, id: NodeId, shown: &Shown) -> Liveness {
-        let now = self.clock.instant();
-        let ago = |then: Instant| (now - then).as_millis() as u64;
-        match shown.rows.iter().find(|row| row.node == id) {
-            Some(row) => Liveness {
-                state: row.state.to_string(),
-                since_ms: ago(row.since),
-                suspected_by: row.suspected_by.clone(),
-                refuted_ms: row.refuted.map(ago),
-                flaps: row.flaps,
-            },
-            None => Liveness { state: State::Unknown.to_string(), ..Liveness::default() },
-        }
-    }
-
-    /// `draining`, `forming` or `serving`.
-    #[must_use]
-    pub fn state(&self) -> &'static str {
-        match (self.draining.load(Ordering::Relaxed), self.cluster.is_formed()) {
-            (true, _) => "draining",
-            (false, false) => "forming",
-            (false, true) => "serving",
-        }
     }
 }
 

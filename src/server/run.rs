@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -25,13 +24,16 @@ use super::loader::Loader;
 use super::mailbox::{Mail, Mailbox};
 use super::node::{Node, Traffic};
 use super::rocks::{Durability, RocksOptions};
+use super::transfers::TransferDesk;
 use super::{frames, text};
 use crate::ids::NodeId;
 use crate::limits;
-use crate::membership::{ClusterState, MemberEntry};
+use crate::membership::{ClusterState, Contact, MemberEntry, Standing};
 use crate::random::Random;
-use crate::replica::{Input, Settings, Shard};
+use crate::replica::{Input, Settings, Shard, transfer};
 use crate::store::Store;
+use crate::store::record::Record;
+use crate::time::WallMs;
 use crate::wire::greeting::Introduction;
 use crate::wire::messages::BucketSettings;
 
@@ -39,6 +41,8 @@ use crate::wire::messages::BucketSettings;
 const FORMING_EVERY: Duration = Duration::from_millis(300);
 /// How often a node compares its cluster state with another's for no particular reason.
 const EXCHANGE_EVERY: Duration = Duration::from_secs(5);
+/// Bytes of hints that are read at once when they are counted at the start.
+const HINTS_PAGE_BYTES: usize = 1 << 20;
 /// How long the threads may take to end once nothing is under way.
 const STOP_WITHIN: Duration = Duration::from_secs(1);
 
@@ -89,6 +93,8 @@ impl Running {
         let Assembled { node, connections, gossip, news } =
             assemble(config, &disk, clock, gossip).await?;
         let store: Arc<dyn Store> = disk.store.clone();
+        let (exchanges, wanted) = tokio::sync::mpsc::unbounded_channel();
+        report_hints(store.as_ref(), &node.mailboxes)?;
         let (committer, committing) = Committer::start(store.clone(), node.mailboxes.clone());
         let loader = Loader::start(&store, &node.mailboxes);
         let mut shards = Vec::new();
@@ -106,11 +112,12 @@ impl Running {
                 committer: committer.clone(),
                 links: node.links.clone(),
                 mark: disk.mark.clone(),
+                exchanges: exchanges.clone(),
                 gauge: node.gauges[index].clone(),
             };
             shards.push(driver.start());
         }
-        node.links.keep(&node.cluster.others());
+        node.links.keep(|| node.cluster.others());
         tokio::spawn(frames::serve(node.clone(), frames));
         if let Some(listener) = text {
             tokio::spawn(text::serve(node.clone(), listener));
@@ -118,12 +125,14 @@ impl Running {
         if let Some(listener) = admin {
             tokio::spawn(admin::serve(node.clone(), listener));
         }
+        node.transfers.start(&node);
         tokio::spawn(gossip.run());
         tokio::spawn(gossip::follow_cluster(node.clone(), is_v4));
         tokio::spawn(gossip::follow_news(node.clone(), news, entropy()?));
         tokio::spawn(gossip::compare_now_and_then(node.clone(), entropy()?));
         tokio::spawn(exchange_on_connect(node.clone(), connections));
         tokio::spawn(exchange_now_and_then(node.clone()));
+        tokio::spawn(exchange_when_stale(node.clone(), wanted));
         tokio::spawn(meet(node.clone()));
         let (name, id) = (&node.config.node.name, node.id);
         let frames = &node.config.listen.address;
@@ -146,7 +155,7 @@ impl Running {
     async fn stop(self) -> ExitCode {
         let node = &self.node;
         tracing::info!(in_flight = node.in_flight(), "stopping: no new work is taken");
-        node.draining.store(true, Ordering::Relaxed);
+        let _ = node.draining.send_replace(true);
         for mailbox in &node.mailboxes {
             mailbox.post([Mail::Input(Input::Drain)]);
         }
@@ -232,9 +241,9 @@ async fn assemble(
 ) -> Result<Assembled> {
     let mark = disk.mark.state();
     let amnesiac = report_verdict(&disk.verdict);
-    let cluster = open_cluster(&config, disk)?;
     let mailbox = |_| Arc::new(Mailbox::new(config.requests.queue));
     let mailboxes: Vec<Arc<Mailbox>> = (0..config.shards()).map(mailbox).collect();
+    let cluster = open_cluster(&config, disk, mailboxes.clone())?;
     let introduction = Introduction {
         id: mark.member,
         incarnation: mark.incarnation,
@@ -248,6 +257,14 @@ async fn assemble(
     let (gossip, gossip_task, news) =
         gossip::prepare(&config, socket, clock, disk.mark.clone(), mailboxes.clone(), entropy()?)
             .await?;
+    let transfers = TransferDesk::open(
+        &config.node.data_dir,
+        transfer_settings(&config, mark.member, &disk.verdict),
+        cluster.topology(),
+        clock,
+        entropy()?,
+    )?;
+    cluster.prepare_with(&transfers);
     let node = Node {
         id: mark.member,
         incarnation: mark.incarnation,
@@ -256,11 +273,12 @@ async fn assemble(
         cluster,
         links,
         gossip,
+        transfers,
         store: disk.store.clone(),
         gauges: mailboxes.iter().map(|_| Arc::new(Mutex::default())).collect(),
         mailboxes,
         traffic: Traffic::default(),
-        draining: AtomicBool::new(false),
+        draining: tokio::sync::watch::Sender::new(false),
         random: Mutex::new(Random::new(entropy()?)),
         config,
     };
@@ -327,30 +345,30 @@ fn report_verdict(verdict: &Verdict) -> bool {
     false
 }
 
-fn open_cluster(config: &Config, disk: &Disk) -> Result<Cluster> {
+fn open_cluster(config: &Config, disk: &Disk, mailboxes: Vec<Arc<Mailbox>>) -> Result<Cluster> {
     let cluster = &config.cluster;
     let mut fresh = ClusterState::new(&cluster.name, cluster.partitions);
     let default = fresh.buckets.get_mut("default").expect("a new state has it");
     default.settings = BucketSettings { n: cluster.replicas, ..BucketSettings::default() };
-    let entry = MemberEntry {
-        version: 1,
+    let me = disk.mark.state().member;
+    let contact = Contact {
         name: config.node.name.clone(),
         address: config.advertised().to_owned(),
         text_address: config.listen.text.clone(),
-        zone: config.node.zone.clone(),
-        weight: config.node.weight,
-        removed: false,
     };
-    let me = disk.mark.state().member;
+    let entry = MemberEntry::candidate(me, contact, &config.node.zone, config.node.weight);
     let directory = &config.node.data_dir;
-    Ok(Cluster::open(directory, fresh, me, entry, cluster.initial_members)?)
+    Ok(Cluster::open(directory, fresh, me, entry, config.founders(), mailboxes)?)
 }
 
 fn shard_settings(node: &Node, index: usize) -> Settings {
-    let (requests, limits) = (&node.config.requests, &node.config.limits);
+    let (requests, limits, hints) =
+        (&node.config.requests, &node.config.limits, &node.config.hints);
+    let shards = node.mailboxes.len() as u64;
     let millis = |ms: u32| Duration::from_millis(u64::from(ms));
     Settings {
         shard: u8::try_from(index).expect("the configuration allows few shards"),
+        shards: u8::try_from(node.mailboxes.len()).expect("the configuration allows few shards"),
         node: node.id,
         incarnation: node.incarnation,
         amnesiac: node.amnesiac,
@@ -364,6 +382,21 @@ fn shard_settings(node: &Node, index: usize) -> Settings {
         max_in_flight: requests.max_in_flight.div_ceil(node.mailboxes.len()),
         breaker_failures: requests.breaker_failures,
         breaker_open: millis(requests.breaker_open_ms),
+        hint_bytes_by_owner: (hints.mb_by_member << 20) / shards,
+        hint_bytes: (hints.mb << 20) / shards,
+    }
+}
+
+fn transfer_settings(config: &Config, node: NodeId, verdict: &Verdict) -> transfer::Settings {
+    let transfers = &config.transfers;
+    let is_synced = config.storage.durability == ConfiguredDurability::Fsync;
+    transfer::Settings {
+        node,
+        amnesiac: matches!(verdict, Verdict::Amnesiac { .. }),
+        resume: is_synced || matches!(verdict, Verdict::Complete { clean: true }),
+        at_once: transfers.at_once,
+        rate: transfers.rate_mb_s << 20,
+        cleanup_after: Duration::from_secs(transfers.cleanup_after_s.into()),
     }
 }
 
@@ -373,9 +406,50 @@ async fn exchange_on_connect(node: Arc<Node>, mut connections: Connections) {
         let before = node.topology().version();
         node.exchange_with(peer).await;
         gossip::compare_with(&node, peer).await;
+        node.transfers.connected(peer).await;
         if node.topology().version() != before {
             node.exchange_with_all().await;
         }
+    }
+}
+
+/// Tells the shards what the disk keeps for others, before they do anything else.
+fn report_hints(store: &dyn Store, mailboxes: &[Arc<Mailbox>]) -> Result<()> {
+    for owner in store.hint_owners()? {
+        let mut after = None;
+        loop {
+            let page = store.hints(owner, after.as_ref(), HINTS_PAGE_BYTES)?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.key.clone());
+            for entry in page {
+                let (key, bytes) = (entry.key, entry.record.len());
+                // When it was kept: not before its latest write was made.
+                let object = Record::decode(entry.record).map(|record| record.object);
+                let object = object.and_then(crate::causality::Object::decode);
+                let kept = object.map_or(WallMs(0), |object| object.latest_hlc().wall());
+                let shard = usize::from(key.partition().0) % mailboxes.len();
+                let found = Input::HintFound { key, bytes, kept };
+                mailboxes[shard].post([Mail::Input(found)]);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Exchanges states with members that went by other slots than a shard of this node, and tells the
+/// shards.
+async fn exchange_when_stale(
+    node: Arc<Node>,
+    mut wanted: tokio::sync::mpsc::UnboundedReceiver<NodeId>,
+) {
+    while let Some(peer) = wanted.recv().await {
+        let node = node.clone();
+        tokio::spawn(async move {
+            node.exchange_with(peer).await;
+            for mailbox in &node.mailboxes {
+                mailbox.post([Mail::Input(Input::Exchanged(peer))]);
+            }
+        });
     }
 }
 
@@ -396,10 +470,7 @@ async fn exchange_now_and_then(node: Arc<Node>) {
 async fn meet(node: Arc<Node>) {
     let mut told: Option<String> = None;
     while !node.cluster.is_formed() {
-        for seed in &node.config.cluster.seeds {
-            if seed == node.config.advertised() || *seed == node.config.listen.address {
-                continue;
-            }
+        for seed in node.config.other_seeds() {
             let Err(why) = introduce(&node, seed).await else { continue };
             let is_silence = matches!(
                 why.downcast_ref::<DialError>(),
@@ -417,6 +488,9 @@ async fn meet(node: Arc<Node>) {
     }
     let (members, _) = node.cluster.met();
     tracing::info!(members, "the cluster has formed");
+    if node.cluster.standing() != Standing::Member {
+        node.report_standing();
+    }
 }
 
 /// Exchanges states with a node of which only the address is known.
@@ -424,12 +498,11 @@ async fn introduce(node: &Node, seed: &str) -> Result<()> {
     use crate::wire::messages::{Control, ControlReply, Response};
     let within = Duration::from_millis(u64::from(node.config.requests.connect_ms));
     let control = Control::Exchange(node.topology().state().encode());
-    let (welcome, response) = node.links.ask_stranger(seed, control, within).await?;
+    let (_, response) = node.links.ask_stranger(seed, control, within).await?;
     match response {
         Response::Control(ControlReply::Topology(bytes)) => {
             let theirs = ClusterState::decode(&bytes)?;
-            node.merge(welcome.node, &theirs)?;
-            Ok(())
+            Ok(node.merge(theirs).await?)
         }
         Response::Failed(failure) => anyhow::bail!("{}", failure.message),
         _ => anyhow::bail!("it answered something else"),

@@ -11,6 +11,7 @@
 //!   stored key   = partition (2 bytes, big-endian)  bucket  0x00  name
 //!   objects      : stored key -> record  (replica-local metadata, encoded object)
 //!   digests      : stored key -> xxh3_128 of key and object, 16 bytes
+//!   hints        : owner (16 bytes, big-endian)  stored key -> record
 //! ```
 
 pub mod memory;
@@ -18,12 +19,18 @@ pub mod record;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::ids::Partition;
+use crate::ids::{NodeId, Partition};
 use crate::key::{Key, KeyError};
 
 /// A key as it stands on disk: its partition in front, so that a partition is one range.
+///
+/// It names a record of this node's own, or, with an owner, one that is kept for a member that is
+/// away: a **hint**.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StoredKey(Bytes);
+pub struct StoredKey {
+    owner: Option<NodeId>,
+    bytes: Bytes,
+}
 
 impl StoredKey {
     /// Where `key` stands within `partition`.
@@ -32,7 +39,7 @@ impl StoredKey {
         let mut bytes = BytesMut::with_capacity(2 + key.joined().len());
         bytes.put_u16(partition.0);
         bytes.put_slice(key.joined());
-        Self(bytes.freeze())
+        Self { owner: None, bytes: bytes.freeze() }
     }
 
     /// Reads back what [`StoredKey::as_bytes`] gave.
@@ -44,25 +51,37 @@ impl StoredKey {
             return Err(KeyError::BucketName);
         }
         Key::from_joined(bytes.slice(2..))?;
-        Ok(Self(bytes))
+        Ok(Self { owner: None, bytes })
     }
 
-    /// The bytes on disk.
+    /// The record of the same key that is kept for `owner`.
+    #[must_use]
+    pub fn kept_for(&self, owner: NodeId) -> Self {
+        Self { owner: Some(owner), bytes: self.bytes.clone() }
+    }
+
+    /// Whom the record is kept for; `None` for this node's own.
+    #[must_use]
+    pub fn owner(&self) -> Option<NodeId> {
+        self.owner
+    }
+
+    /// The bytes on disk, without the owner.
     #[must_use]
     pub fn as_bytes(&self) -> &Bytes {
-        &self.0
+        &self.bytes
     }
 
     /// The partition it falls into.
     #[must_use]
     pub fn partition(&self) -> Partition {
-        Partition(u16::from_be_bytes([self.0[0], self.0[1]]))
+        Partition(u16::from_be_bytes([self.bytes[0], self.bytes[1]]))
     }
 
     /// The key it is of.
     #[must_use]
     pub fn key(&self) -> Key {
-        Key::from_joined(self.0.slice(2..)).expect("both constructors checked the key")
+        Key::from_joined(self.bytes.slice(2..)).expect("both constructors checked the key")
     }
 }
 
@@ -71,9 +90,9 @@ impl StoredKey {
 pub struct Change {
     /// The key.
     pub key: StoredKey,
-    /// Its record ([`record::Record::encode`]).
-    pub record: Bytes,
-    /// The digest of the object in it.
+    /// Its record ([`record::Record::encode`]), or `None` to have none from now on.
+    pub record: Option<Bytes>,
+    /// The digest of the object in it. Of no use for a hint.
     pub digest: u128,
 }
 
@@ -139,6 +158,13 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Full`] when nothing was written, [`StoreError::Fatal`] when nobody knows.
     fn commit(&self, batches: &[Batch]) -> Result<(), StoreError>;
 
+    /// Deletes every record of `partition` that is this node's own, as one range; as durable as a commit. It takes its place
+    /// among the commits: what was committed before is gone, what is committed later stays.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    fn clear(&self, partition: Partition) -> Result<(), StoreError>;
+
     /// Up to `count` records of `partition` in key order, behind `after`.
     ///
     /// # Errors
@@ -150,11 +176,32 @@ pub trait Store: Send + Sync {
         count: usize,
     ) -> Result<Vec<Entry>, StoreError>;
 
+    /// Records kept for `owner` in key order, behind `after`: as many as make up `bytes`, and at
+    /// least one if there is one. Their keys carry the owner.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    fn hints(
+        &self,
+        owner: NodeId,
+        after: Option<&StoredKey>,
+        bytes: usize,
+    ) -> Result<Vec<Entry>, StoreError>;
+
+    /// The owners that records are kept for.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    fn hint_owners(&self) -> Result<Vec<NodeId>, StoreError>;
+
     /// How many keys there are and the XOR of their digests.
     ///
     /// # Errors
     /// As [`Store::read`].
     fn digest(&self) -> Result<(u64, u128), StoreError>;
+
+    /// How many bytes the records take, roughly, without looking.
+    fn estimated_bytes(&self) -> u64;
 
     /// How many keys there are, roughly, without looking.
     fn estimated_keys(&self) -> u64;

@@ -11,13 +11,15 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use super::settings::{BucketSettings, Conflicts, PlannedChange};
+
 use crate::causality::{Dot, Hlc};
 use crate::ids::{NodeId, WriteId};
 use crate::key::Key;
 use crate::time::WallMs;
 
 /// How many replicas must answer. `PR` and `PW` use it too, with [`Level::Default`] for "none".
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Level {
     /// What the bucket says (for `R` and `W`), or no demand (for `PR` and `PW`).
     #[default]
@@ -87,6 +89,8 @@ pub struct Get {
     pub pr: Level,
     /// Time the answer may take, in milliseconds, from its arrival.
     pub budget_ms: u32,
+    /// Only owners count towards `R`. Without it, fallbacks stand in for owners that are away.
+    pub strict: bool,
     /// Fill [`Got::trace`].
     pub trace: bool,
 }
@@ -138,6 +142,8 @@ pub struct Put {
     pub w: Level,
     /// Of those, how many must be primaries.
     pub pw: Level,
+    /// Only owners count towards `W`. Without it, fallbacks stand in for owners that are away.
+    pub strict: bool,
     /// Time the answer may take, in milliseconds, from its arrival.
     pub budget_ms: u32,
 }
@@ -149,6 +155,11 @@ pub struct Read {
     pub key: Key,
     /// Answer with the digest if the object is larger than a few hundred bytes.
     pub digest: bool,
+    /// What is held for others counts too: the coordinator asks a fallback.
+    pub fallback: bool,
+    /// The fingerprint of the slots the coordinator goes by; 0 asks for no check. A replica that
+    /// goes by others answers [`FailureCode::Stale`].
+    pub slots: u64,
     /// Time the answer may take, in milliseconds, from its arrival.
     pub budget_ms: u32,
 }
@@ -163,6 +174,10 @@ pub enum Purpose {
     /// A read found this replica's copy damaged, and all the others have answered: this is all
     /// that can be had, and replaces the copy.
     Restore,
+    /// This member is away: keep the object for it, and hand it over when it is back.
+    Hint(NodeId),
+    /// It was kept while the receiver was away, or comes from the former owner of a slot.
+    Handoff,
 }
 
 /// A coordinator's order to one replica: merge this.
@@ -174,6 +189,9 @@ pub struct Write {
     pub object: Bytes,
     /// Why.
     pub purpose: Purpose,
+    /// With [`Purpose::Replicate`], the fingerprint of the slots the coordinator goes by; 0 asks for
+    /// no check. A replica that goes by others answers [`FailureCode::Stale`].
+    pub slots: u64,
     /// Time the answer may take, in milliseconds, from its arrival.
     pub budget_ms: u32,
 }
@@ -330,6 +348,9 @@ pub enum FailureCode {
     Invalid,
     /// A defect.
     Internal,
+    /// Coordinator and replica go by different slots of the partition: one of them has not heard
+    /// of a change of the members. They exchange their states and the request goes on.
+    Stale,
 }
 
 /// Whether a failed write happened.
@@ -381,42 +402,6 @@ impl Failure {
     }
 }
 
-/// How a bucket treats writes that did not see each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Conflicts {
-    /// Keeps them all until a writer that saw all replaces them.
-    Siblings,
-    /// Keeps the one with the latest timestamp and drops the others.
-    LastWriteWins,
-}
-
-/// The settings of a bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BucketSettings {
-    /// Replicas of each key, 1 to 13.
-    pub n: u8,
-    /// Replicas that must answer a read, unless it says otherwise.
-    pub r: Level,
-    /// Replicas that must confirm a write, unless it says otherwise.
-    pub w: Level,
-    /// What happens to concurrent writes.
-    pub conflicts: Conflicts,
-    /// Milliseconds after which a value reads as absent, unless the write says otherwise.
-    pub ttl_ms: Option<u64>,
-}
-
-impl Default for BucketSettings {
-    fn default() -> Self {
-        Self {
-            n: crate::limits::REPLICAS_DEFAULT,
-            r: Level::Quorum,
-            w: Level::Quorum,
-            conflicts: Conflicts::Siblings,
-            ttl_ms: None,
-        }
-    }
-}
-
 /// A request that is not hot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Control {
@@ -453,6 +438,35 @@ pub enum Control {
     },
     /// Digests of this node's objects, for tests that compare replicas: an XOR over all objects.
     Digest,
+    /// What this node keeps for members that are away.
+    Hints,
+    /// Gives a bucket other settings.
+    SetBucket {
+        /// Its name.
+        name: String,
+        /// All its settings.
+        settings: BucketSettings,
+    },
+    /// Stages a change of the members: it becomes part of the plan.
+    StageChange {
+        /// Whom it concerns.
+        member: NodeId,
+        /// What is to happen.
+        change: PlannedChange,
+        /// Replace a member although it answers.
+        force: bool,
+    },
+    /// Makes everything happen that is planned.
+    CommitPlan {
+        /// The mark of the plan that is meant; none for whatever is planned.
+        mark: Option<u64>,
+    },
+    /// Forgets everything that is planned.
+    AbortPlan,
+    /// A slot changes hands (between nodes).
+    Transfer(super::transfer::TransferRequest),
+    /// What moves to and from this node.
+    Transfers,
     /// Compares who is up (between nodes).
     Gossip {
         /// The digest of what the sender knows.
@@ -487,6 +501,12 @@ pub enum ControlReply {
         /// XOR of `xxh3_128(key, object)` over them.
         digest: u128,
     },
+    /// To [`Control::Hints`]: what is kept, by member.
+    Hints(Vec<HintStatus>),
+    /// To [`Control::Transfer`].
+    Transfer(super::transfer::TransferReply),
+    /// To [`Control::Transfers`].
+    Transfers(super::transfer::TransferStatus),
     /// To [`Control::Gossip`]: all this node knows of who is up, sealed; empty where the digests
     /// agree.
     Gossip(Vec<u8>),
@@ -503,7 +523,7 @@ pub struct NodeStatus {
     pub version: String,
     /// Milliseconds since it started.
     pub uptime_ms: u64,
-    /// `serving`, `forming`, `draining` or `read-only`.
+    /// `serving`, `forming`, `candidate`, `leaving`, `removed` or `draining`.
     pub state: String,
     /// The cluster state it goes by.
     pub topology: TopologyVersion,
@@ -532,7 +552,7 @@ pub struct PeerStatus {
     pub up: bool,
     /// What failure detection says.
     pub liveness: Liveness,
-    /// Its share of the ring for N = 3, in hundredths of a percent.
+    /// What it owns of the slots of the bucket `default`, in hundredths of a percent.
     pub share: u32,
 }
 
@@ -549,6 +569,25 @@ pub struct Liveness {
     pub refuted_ms: Option<u64>,
     /// How many times it was taken to be down since this node started.
     pub flaps: u32,
+}
+
+/// What a node keeps for one member that is away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HintStatus {
+    /// The member.
+    pub owner: NodeId,
+    /// Its name, if it is known.
+    pub name: String,
+    /// Keys.
+    pub count: u64,
+    /// Bytes of their records.
+    pub bytes: u64,
+    /// Milliseconds since the first of those that are there was kept.
+    pub oldest_ms: u64,
+    /// Hints that this node delivers in a second now; 0 while the member is away.
+    pub rate: u64,
+    /// Partitions of which hints had to be let go for want of room.
+    pub dirty_partitions: u64,
 }
 
 /// Where a key is, and what each replica holds.

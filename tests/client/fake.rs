@@ -3,7 +3,7 @@
 //! Each request that is not for the cluster state is a [`Call`], given to the test's script with
 //! everything needed to answer it: now, later, in another order, or not at all.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
@@ -11,7 +11,7 @@ use ringdove::client::{Builder, Client};
 use ringdove::ids::{Incarnation, NodeId};
 use ringdove::key::Key;
 use ringdove::limits;
-use ringdove::membership::{ClusterState, MemberEntry, Topology};
+use ringdove::membership::{ClusterState, Contact, MemberEntry, Topology};
 use ringdove::wire::messages::{
     Control, ControlReply, Done, Failure, FailureCode, Get, Got, Put, Receipt, Request, Response,
     TopologyVersion, Value,
@@ -49,6 +49,8 @@ pub struct Cluster {
     pub open: Arc<AtomicUsize>,
     /// Requests for the cluster state.
     pub lookups: Arc<AtomicUsize>,
+    /// No node answers a ping.
+    pub is_hung: Arc<AtomicBool>,
     calls: Mutex<UnboundedReceiver<Request>>,
 }
 
@@ -63,8 +65,10 @@ impl Cluster {
         let addresses: Vec<String> = listeners.iter().map(address).collect();
         let mut state = ClusterState::new("fake", 64);
         for (index, address) in addresses.iter().enumerate() {
-            state.members.insert(NodeId(index as u128), member(index, address));
+            let (id, contact) = (NodeId(index as u128), contact(index, address));
+            state.enter(id, MemberEntry::candidate(id, contact, "", limits::WEIGHT_NORMAL));
         }
+        state.form(nodes);
         let (record, calls) = unbounded_channel();
         let cluster = Self {
             addresses,
@@ -72,6 +76,7 @@ impl Cluster {
             connections: Arc::default(),
             open: Arc::default(),
             lookups: Arc::default(),
+            is_hung: Arc::default(),
             calls: Mutex::new(calls),
         };
         for (node, listener) in listeners.into_iter().enumerate() {
@@ -82,6 +87,7 @@ impl Cluster {
                 connections: cluster.connections.clone(),
                 open: cluster.open.clone(),
                 lookups: cluster.lookups.clone(),
+                is_hung: cluster.is_hung.clone(),
                 record: record.clone(),
             };
             tokio::spawn(async move {
@@ -128,16 +134,9 @@ impl Cluster {
     }
 }
 
-pub fn member(index: usize, address: &str) -> MemberEntry {
-    MemberEntry {
-        version: 1,
-        name: format!("node-{index}"),
-        address: address.to_owned(),
-        text_address: String::new(),
-        zone: String::new(),
-        weight: limits::WEIGHT_NORMAL,
-        removed: false,
-    }
+pub fn contact(index: usize, address: &str) -> Contact {
+    let (name, address) = (format!("node-{index}"), address.to_owned());
+    Contact { name, address, text_address: String::new() }
 }
 
 impl Call {
@@ -233,6 +232,7 @@ struct Shared {
     connections: Arc<AtomicUsize>,
     open: Arc<AtomicUsize>,
     lookups: Arc<AtomicUsize>,
+    is_hung: Arc<AtomicBool>,
     record: UnboundedSender<Request>,
 }
 
@@ -274,6 +274,14 @@ impl Shared {
             let mut out = BytesMut::new();
             greeting::encode_welcome(&mut out, &self.welcome());
             let _ = line.send(Line::Bytes(out));
+            return;
+        }
+        if frame.kind == frame::Kind::Ping {
+            if !self.is_hung.load(Ordering::SeqCst) {
+                let mut out = BytesMut::new();
+                greeting::encode_pong(&mut out, frame.id);
+                let _ = line.send(Line::Bytes(out));
+            }
             return;
         }
         let request = codec::decode_request(frame).unwrap();

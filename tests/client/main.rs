@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fake::{Call, Cluster, done, got, member};
+use fake::{Call, Cluster, contact, done, got};
 use ringdove::client::{
     BucketSettings, Client, Context, Kind, Level, Outcome, Retry, Union, Values, direct,
 };
 use ringdove::ids::{NodeId, WriteId};
+use ringdove::membership::Standing;
 use ringdove::wire::messages::{
     self, Basis, Condition, Control, ControlReply, Failure, FailureCode, Request, Response,
 };
@@ -238,6 +239,45 @@ async fn a_silent_node_is_waited_for_once_and_then_passed_by() {
 }
 
 #[tokio::test]
+async fn a_node_without_a_sign_of_life_delays_nobody_for_long_and_a_slow_one_may_be_slow() {
+    let first = Arc::new(AtomicUsize::new(usize::MAX));
+    let slow = first.clone();
+    let cluster = Cluster::start(3, move |call| match call.node == slow.load(Ordering::SeqCst) {
+        false => call.succeed(),
+        true => drop(tokio::spawn(async move {
+            tokio::time::sleep(ms(250)).await;
+            call.succeed();
+        })),
+    })
+    .await;
+    first.store(cluster.primaries("k")[0], Ordering::SeqCst);
+    let builder = cluster.builder().silence(ms(100));
+    let bucket = builder.connect().await.unwrap().bucket("default").unwrap();
+    let begun = Instant::now();
+    assert!(bucket.get("k").await.is_ok());
+    assert!(begun.elapsed() >= ms(250), "it answers pings, so it is waited for");
+    assert_eq!(cluster.calls().len(), 1);
+
+    cluster.is_hung.store(true, Ordering::SeqCst);
+    let begun = Instant::now();
+    let both = tokio::join!(bucket.get("k"), bucket.get("k").r(2));
+    assert!(both.0.is_ok() && both.1.is_ok());
+    assert!(begun.elapsed() < ms(240), "{:?}", begun.elapsed());
+    assert_eq!(cluster.calls().len(), 4, "what waited went to another node");
+    assert!(bucket.get("k").await.is_ok());
+    assert_eq!(cluster.calls().len(), 1, "it is passed by");
+    let opened = cluster.connections.load(Ordering::SeqCst);
+    let back = async {
+        while cluster.connections.load(Ordering::SeqCst) == opened {
+            let begun = Instant::now();
+            assert!(bucket.get("k").await.is_ok());
+            assert!(begun.elapsed() < ms(90), "nobody waits while it is tried again");
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), back).await.expect("it is tried again");
+}
+
+#[tokio::test]
 async fn an_impatient_caller_says_nothing_about_the_node() {
     let (is_awake, _) = flag();
     let awake = is_awake.clone();
@@ -268,13 +308,12 @@ async fn news_in_receipts_are_looked_up_once_and_followed() {
     {
         let mut state = cluster.state.lock().unwrap();
         let entry = state.members.get_mut(&gone).unwrap();
-        entry.removed = true;
-        entry.version += 1;
+        entry.standing = Standing::Removed;
     }
     tokio::time::sleep(ms(110)).await;
     let keys: Vec<String> = (0..200).map(|index| format!("key-{index}")).collect();
     assert!(bucket.multi_get(&keys).await.iter().all(|(_, read)| read.is_ok()));
-    until(|| client.topology().state().active().count() == 2).await;
+    until(|| client.topology().state().serving().count() == 2).await;
     assert_eq!(cluster.lookups.load(Ordering::SeqCst), 2);
     assert_eq!(client.topology().version(), cluster.state.lock().unwrap().version());
     assert_eq!(client.refresh().await.unwrap().version(), client.topology().version());
@@ -500,8 +539,7 @@ async fn a_cluster_that_is_gone_fails_at_once_and_is_found_again_when_it_is_back
         // The only member moves to an address where nobody is.
         let mut state = cluster.state.lock().unwrap();
         let entry = state.members.get_mut(&NodeId(0)).unwrap();
-        *entry = member(0, &gone);
-        entry.version = 2;
+        entry.contact.set(contact(0, &gone));
     }
     client.refresh().await.unwrap();
     // The seed still answers.

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,12 @@ pub struct Node {
 impl Cluster {
     /// Starts `count` nodes that form one cluster, and waits until all serve.
     pub fn start(count: usize) -> Self {
-        let mut cluster = Self::prepare(count, "");
+        Self::start_with(count, "")
+    }
+
+    /// As [`Cluster::start`]; `extra` goes into each configuration.
+    pub fn start_with(count: usize, extra: &str) -> Self {
+        let mut cluster = Self::prepare(count, extra);
         for node in &mut cluster.nodes {
             node.start();
         }
@@ -46,33 +51,39 @@ impl Cluster {
         let ports: Vec<[u16; 3]> = (0..count).map(|_| free_ports()).collect();
         let seeds: Vec<String> =
             ports.iter().map(|[frames, ..]| format!("\"127.0.0.1:{frames}\"")).collect();
-        let node = |(index, [frames, text, admin]): (usize, &[u16; 3])| {
-            let home = directory.path().join(format!("node-{index}"));
-            fs::create_dir(&home).unwrap();
-            let address = |port: &u16| format!("127.0.0.1:{port}");
-            let config = format!(
-                "[node]\nname = \"node-{index}\"\ndata_dir = \".\"\n\
-                 [cluster]\npartitions = 64\nseeds = [{}]\ninitial_members = {count}\n\
-                 replicas = {}\n\
-                 [listen]\naddress = \"{}\"\ntext = \"{}\"\nadmin = \"{}\"\n\
-                 [storage]\ncache_mb = 16\nmemtable_mb = 16\n{extra}",
-                seeds.join(", "),
-                count.min(3),
-                address(frames),
-                address(text),
-                address(admin),
-            );
-            fs::write(home.join("ringdove.toml"), config).unwrap();
-            Node {
-                frames: address(frames),
-                text: address(text),
-                admin: address(admin),
-                home,
-                process: None,
-            }
+        let seeds = seeds.join(", ");
+        let node = |(index, ports): (usize, &[u16; 3])| {
+            Node::prepare(directory.path(), index, ports, &seeds, count, extra)
         };
         let nodes = ports.iter().enumerate().map(node).collect();
         Self { directory, nodes }
+    }
+
+    /// Starts one more node, which has the others for its seeds and has never met them.
+    pub fn start_newcomer(&mut self) -> usize {
+        self.start_newcomer_with("")
+    }
+
+    /// As [`Cluster::start_newcomer`]; `extra` goes into its configuration.
+    pub fn start_newcomer_with(&mut self, extra: &str) -> usize {
+        let seeds: Vec<String> =
+            self.nodes.iter().map(|node| format!("\"{}\"", node.frames)).collect();
+        let index = self.nodes.len();
+        let directory = self.directory.path();
+        let ports = free_ports();
+        let mut node = Node::prepare(directory, index, &ports, &seeds.join(", "), 1, extra);
+        node.start();
+        self.nodes.push(node);
+        index
+    }
+
+    /// Waits until the log of a node says this.
+    pub async fn wait_log(&self, index: usize, what: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.nodes[index].log().contains(what) {
+            assert!(Instant::now() < deadline, "node {index} does not say {what:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     pub fn wait_ready(&mut self, index: usize) {
@@ -110,12 +121,56 @@ impl Cluster {
         }
     }
 
-    pub fn path(&self) -> &std::path::Path {
+    /// Waits until nobody keeps anything for anybody; returns how long that took.
+    pub async fn wait_drained(&self) -> Duration {
+        let began = Instant::now();
+        loop {
+            let mut kept = 0;
+            for node in &self.nodes {
+                kept += node.hints().await;
+            }
+            if kept == 0 {
+                return began.elapsed();
+            }
+            assert!(began.elapsed() < PATIENCE, "{kept} hints stay");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub fn path(&self) -> &Path {
         self.directory.path()
     }
 }
 
 impl Node {
+    /// Writes a configuration.
+    fn prepare(
+        directory: &Path,
+        index: usize,
+        [frames, text, admin]: &[u16; 3],
+        seeds: &str,
+        initial_members: usize,
+        extra: &str,
+    ) -> Self {
+        let home = directory.join(format!("node-{index}"));
+        fs::create_dir(&home).unwrap();
+        let address = |port: &u16| format!("127.0.0.1:{port}");
+        let config = format!(
+            "[node]\nname = \"node-{index}\"\ndata_dir = \".\"\n\
+             [cluster]\npartitions = 64\nseeds = [{seeds}]\ninitial_members = {initial_members}\n\
+             replicas = {}\n\
+             [listen]\naddress = \"{}\"\ntext = \"{}\"\nadmin = \"{}\"\n\
+             [storage]\ncache_mb = 16\nmemtable_mb = 16\n{extra}",
+            initial_members.min(3),
+            address(frames),
+            address(text),
+            address(admin),
+        );
+        fs::write(home.join("ringdove.toml"), config).unwrap();
+        let (frames, text, admin) = (address(frames), address(text), address(admin));
+        Self { frames, text, admin, home, process: None }
+    }
+
     pub fn start(&mut self) {
         let log = File::options().create(true).append(true).open(self.home.join("log")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_ringdove"))
@@ -159,6 +214,24 @@ impl Node {
         }
     }
 
+    /// Whether it was started, and has not been stopped since.
+    pub fn has_started(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Waits until this node is connected to the one that has these frames.
+    pub async fn wait_connected_to(&self, frames: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let peers = self.status().await.peers;
+            if peers.iter().any(|peer| peer.address == frames && peer.up) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{peers:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     pub fn has_ended(&mut self) -> Option<ExitStatus> {
         self.process.as_mut()?.try_wait().unwrap()
     }
@@ -195,6 +268,14 @@ impl Node {
     pub async fn status(&self) -> NodeStatus {
         match self.control(Control::Status).await {
             ControlReply::Status(status) => status,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// How many keys this node keeps for others.
+    pub async fn hints(&self) -> u64 {
+        match self.control(Control::Hints).await {
+            ControlReply::Hints(hints) => hints.iter().map(|hint| hint.count).sum(),
             other => panic!("{other:?}"),
         }
     }

@@ -22,7 +22,8 @@ use crate::cluster::{Cluster, PATIENCE};
 /// encoded already; the other connections hold their buffers of 16 KiB. What they ask for is 2 GiB.
 const GROWTH: u64 = 512 << 20;
 
-fn hello() -> BytesMut {
+/// What a client says first.
+pub fn hello() -> BytesMut {
     let hello = Hello {
         oldest_version: frame::OLDEST_VERSION,
         newest_version: frame::VERSION,
@@ -154,7 +155,7 @@ fn hold(frames: &str, text: &str) -> Vec<TcpStream> {
             if of_frames {
                 let key = ringdove::key::Key::new(b"default", b"big").unwrap();
                 let (r, pr) = (Level::Default, Level::Default);
-                let get = Get { key, r, pr, budget_ms: 0, trace: false };
+                let get = Get { key, r, pr, budget_ms: 0, strict: true, trace: false };
                 codec::encode_request(&mut out, id, 0, &Request::Get(get)).unwrap();
             } else {
                 out.extend_from_slice(b"*2\r\n$3\r\nGET\r\n$3\r\nbig\r\n");

@@ -10,7 +10,8 @@ use crate::alone;
 use crate::cluster::Cluster;
 use crate::load::{Load, check};
 
-fn from_environment(name: &str, default: u64) -> u64 {
+/// A number by which a script makes a test longer than it usually is.
+pub fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
 

@@ -1,8 +1,12 @@
 //! Stopping, pausing, starting twice, and who may belong to a cluster.
 
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use ringdove::client::{Kind, Level, Outcome};
+use ringdove::limits;
+use ringdove::wire::frame;
 use ringdove::wire::messages::Level as WireLevel;
 
 use crate::alone;
@@ -18,8 +22,11 @@ async fn a_node_that_is_told_to_stop_finishes_its_work_and_clients_go_on() {
     let _alone = alone().await;
     let mut cluster = Cluster::start(3);
     let client = cluster.client().await;
-    let load = Load::start(&client);
+    let load = Load::with_readers(&client, 2);
     load.run_for(300).await;
+    let mut idle = std::net::TcpStream::connect(&cluster.nodes[0].frames).unwrap();
+    idle.write_all(&crate::hostile::hello()).unwrap();
+    let told = Instant::now();
     let (status, took) = cluster.nodes[0].terminate();
     assert!(status.success(), "{status}:\n{}", cluster.nodes[0].log());
     assert!(took < Duration::from_secs(10), "{took:?}");
@@ -29,14 +36,28 @@ async fn a_node_that_is_told_to_stop_finishes_its_work_and_clients_go_on() {
     load.run_for(300).await;
     let ledger = load.stop().await;
     check(&cluster, &ledger, WireLevel::Count(2), &[0, 1, 2]).await;
-    let refused = ledger.refused.load(std::sync::atomic::Ordering::Relaxed);
-    assert_eq!(refused, 0, "default settings hide a node that stops in order");
+    let figures = ledger.figures(told, Instant::now());
+    println!("a node stops in {took:?} and comes back: {figures:?}");
+    assert_eq!(figures.failed, 0, "default settings hide a node that stops in order: {figures:?}");
+    assert!(figures.longest < Duration::from_secs(1), "{figures:?}");
+    assert_eq!(goodbyes(&mut idle), 1, "who asks nothing is told as well");
     // A clean stop was proven; a kill is not one.
     assert_eq!(incarnations(&cluster.nodes[0].log()), 0);
     cluster.nodes[0].kill();
     cluster.nodes[0].start();
     cluster.wait_ready(0);
     assert_eq!(incarnations(&cluster.nodes[0].log()), 1);
+}
+
+/// How often a connection that the other side has closed was asked to go away.
+fn goodbyes(stream: &mut std::net::TcpStream) -> usize {
+    let (mut bytes, mut count) = (Vec::new(), 0);
+    stream.read_to_end(&mut bytes).unwrap();
+    let mut buffer = bytes::BytesMut::from(&bytes[..]);
+    while let Some(frame) = frame::decode(&mut buffer, limits::FRAME_PAYLOAD_BYTES).unwrap() {
+        count += usize::from(frame.kind == frame::Kind::GoAway);
+    }
+    count
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -84,7 +105,7 @@ async fn a_paused_node_holds_nobody_up_for_long_and_leaves_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_data_directory_has_one_process_and_a_formed_cluster_takes_no_strangers() {
+async fn a_data_directory_has_one_process_and_a_stranger_to_a_formed_cluster_is_a_candidate() {
     let _alone = alone().await;
     let mut cluster = Cluster::start(1);
     // The same directory under other ports.
@@ -115,12 +136,12 @@ async fn a_data_directory_has_one_process_and_a_formed_cluster_takes_no_stranger
     let mut other = other;
     other.nodes[0].start();
     let deadline = Instant::now() + PATIENCE;
-    while !other.nodes[0].log().contains("this cluster has formed") {
+    while !other.nodes[0].log().contains("known as a candidate") {
         assert!(Instant::now() < deadline, "{}", other.nodes[0].log());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert!(!other.nodes[0].is_ready());
-    assert_eq!(cluster.nodes[0].status().await.peers.len(), 1);
+    let peers = cluster.nodes[0].status().await.peers;
+    assert_eq!(peers.iter().map(|peer| peer.share).collect::<BTreeSet<u32>>(), [0, 10_000].into());
     assert!(cluster.nodes[0].has_ended().is_none());
 }
 

@@ -4,11 +4,16 @@
 //! doing.
 
 mod cluster;
+mod failover;
 mod gossip;
 mod hostile;
+mod hung;
 mod kill;
 mod life;
 mod load;
+mod members;
+mod rejoin;
+mod transfer;
 
 use tokio::sync::{Mutex, MutexGuard};
 

@@ -143,7 +143,8 @@ impl World {
         let dice = random.below(100);
         if dice < 36 {
             let (r, needed) = level(random, plan.n, 1);
-            let get = Get { key, r, pr: Level::Default, budget_ms, trace: false };
+            let strict = !plan.sloppy || random.chance(20);
+            let get = Get { key, r, pr: Level::Default, budget_ms, strict, trace: false };
             self.invoke(number, Request::Get(get), None, needed);
             return;
         }
@@ -163,6 +164,7 @@ impl World {
             92..96 => (OBSERVED.0, Condition::Absent),
             _ => (OBSERVED.0, Condition::Present),
         };
+        let strict = !plan.sloppy || session.random.chance(20);
         clients.last_write += 1;
         let write_id = WriteId(clients.last_write);
         let value = (!is_delete).then(|| value(write_id, large));
@@ -176,6 +178,7 @@ impl World {
             ttl_ms: None,
             w,
             pw: Level::Default,
+            strict,
             budget_ms,
         };
         self.invoke(number, Request::Put(put), Some(basis.1), needed);
@@ -234,7 +237,7 @@ impl World {
     }
 
     fn attempt(&mut self, number: usize) {
-        let up: Vec<usize> = (0..self.plan.nodes).filter(|node| self.nodes[*node].up).collect();
+        let up: Vec<usize> = (0..self.nodes.len()).filter(|node| self.nodes[*node].up).collect();
         let session = &mut self.clients.sessions[number];
         let Some(doing) = &mut session.doing else { return };
         if up.is_empty() {
@@ -361,6 +364,8 @@ impl World {
         let record = &mut self.history.ops[op];
         record.context_out = Some(token);
         record.coordinator = coordinator;
+        // What fallbacks confirmed overlaps with no other quorum.
+        record.needed = record.needed.min(receipt.primaries);
         record.values = values;
         let is_read = record.kind == Kind::Get;
         if let Some(number) = session {
@@ -375,7 +380,14 @@ impl World {
     /// A read of the last phase: waits for its answer.
     pub fn final_read(&mut self, key: &Key, via: usize, r: u8, is_final: bool) -> Outcome {
         let (r, needed) = (Level::Count(r), r);
-        let get = Get { key: key.clone(), r, pr: Level::Default, budget_ms: 3000, trace: false };
+        let get = Get {
+            key: key.clone(),
+            r,
+            pr: Level::Default,
+            budget_ms: 3000,
+            strict: true,
+            trace: false,
+        };
         let request = Request::Get(get);
         let session = FINAL_SESSION + via as u32;
         let op = self.record(session, &request, None, needed, is_final);

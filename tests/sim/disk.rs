@@ -3,11 +3,11 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use ringdove::causality::{Dot, Object};
-use ringdove::ids::Partition;
+use ringdove::ids::{NodeId, Partition};
 use ringdove::replica::Input;
 use ringdove::store::memory::MemoryStore;
 use ringdove::store::record::Record;
-use ringdove::store::{Batch, Change, Store, StoreError, StoredKey};
+use ringdove::store::{Batch, Change, Entry, Store, StoreError, StoredKey};
 
 use crate::history::{Fact, Held, Time};
 use crate::plan::{Bug, MS, SECOND};
@@ -43,6 +43,30 @@ impl Disk {
             return Err(StoreError::Corrupt("checksum mismatch (simulated)".to_owned()));
         }
         self.synced.read(key)
+    }
+
+    /// A page of what is kept for a member that is away.
+    pub fn hints(
+        &self,
+        owner: NodeId,
+        after: Option<&StoredKey>,
+        bytes: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        self.synced.hints(owner, after, bytes)
+    }
+
+    /// Planted: what was listed is gone.
+    pub fn forget_hints(&mut self, listed: &[Entry]) {
+        let gone = |entry: &Entry| Change { key: entry.key.clone(), record: None, digest: 0 };
+        self.apply(&Batch { changes: listed.iter().map(gone).collect() });
+    }
+
+    /// All that is kept, with the bytes of each record.
+    pub fn all_hints(&self) -> Vec<(StoredKey, usize)> {
+        let owners = self.synced.hint_owners().expect("memory never fails");
+        let page = |owner| self.synced.hints(owner, None, usize::MAX).expect("memory never fails");
+        let entries = owners.into_iter().flat_map(page);
+        entries.map(|entry| (entry.key, entry.record.len())).collect()
     }
 
     /// Puts one batch on the platter.
@@ -86,7 +110,8 @@ impl Disk {
         let object = Object::new();
         let digest = object.digest(&key.key());
         let record = Record { mint: None, object: object.encode() }.encode();
-        self.apply(&Batch { changes: vec![Change { key: key.clone(), record, digest }] });
+        let change = Change { key: key.clone(), record: Some(record), digest };
+        self.apply(&Batch { changes: vec![change] });
     }
 }
 
@@ -101,8 +126,13 @@ impl World {
     /// A shard gives its disk a batch.
     pub fn commit(&mut self, node: usize, shard: usize, batch: u64, changes: Batch) {
         for change in &changes.changes {
-            let record = Record::decode(change.record.clone());
-            let record = record.expect("a shard writes sound records");
+            let Some(record) = change.record.clone() else {
+                self.note(format!("n{node} drops a hint of {}", change.key.key()));
+                // The next dot that is made in its place is a new actor's.
+                self.fact(Fact::NewActor { node });
+                continue;
+            };
+            let record = Record::decode(record).expect("a shard writes sound records");
             let held = held_in(&record, &change.key);
             let dot = record.mint.map(|mint| Dot { actor: mint.actor, counter: mint.counter });
             let minted = dot.filter(|dot| {
@@ -110,6 +140,10 @@ impl World {
                     && self.minted.insert((change.key.clone(), *dot))
             });
             let key = change.key.key().to_string();
+            if let Some(owner) = change.key.owner() {
+                let owner = self.number(owner).expect("hints are for members");
+                self.note(format!("n{node} for n{owner}:"));
+            }
             let what = match minted {
                 Some(dot) => format!("mints {dot} in"),
                 None => "changes".to_owned(),
@@ -117,7 +151,7 @@ impl World {
             let live: Vec<_> = held.live.iter().map(|(_, write, _)| *write).collect();
             let live = crate::history::named(&live);
             self.note(format!("n{node} {what} {key}: {live} {}", held.clock));
-            if self.plan.bug == Some(Bug::OlderValue) {
+            if self.plan.bug == Some(Bug::OlderValue) && change.key.owner().is_none() {
                 let entry = self.first_states.entry((node, change.key.clone()));
                 entry.or_insert_with(|| record.object.clone());
             }
@@ -168,7 +202,9 @@ impl World {
     /// Changes stand on a disk now.
     pub fn stored(&mut self, node: usize, changes: &Batch) {
         for change in &changes.changes {
-            let record = Record::decode(change.record.clone()).expect("it was decoded before");
+            let own = change.key.owner().is_none();
+            let Some(record) = change.record.clone().filter(|_| own) else { continue };
+            let record = Record::decode(record).expect("it was decoded before");
             let held = held_in(&record, &change.key);
             let deleted = Object::decode(record.object)
                 .is_ok_and(|object| object.tombstones() == object.siblings().len());

@@ -32,7 +32,7 @@ impl World {
             Action::Drain(node) => self.drain(node),
             Action::Start(node) => self.start(node),
             Action::CrashAll => {
-                for node in 0..self.plan.nodes {
+                for node in 0..self.nodes.len() {
                     self.crash(node);
                 }
                 self.all_down();
@@ -56,6 +56,7 @@ impl World {
             Action::Skew(node, skew_ms) => self.nodes[node].skew_ms = skew_ms,
             Action::SlowDisk(node, delay) => self.nodes[node].disk.slow = delay,
             Action::SlowNode(node, delay) => self.network.slow[node] = delay,
+            Action::Change(change) => self.change(&change),
         }
     }
 
@@ -89,7 +90,7 @@ impl World {
 
     /// The process is gone: some peers hear of it.
     fn ended(&mut self, number: usize, percent: u64) {
-        for peer in 0..self.plan.nodes {
+        for peer in 0..self.nodes.len() {
             if peer != number && self.random.chance(percent) {
                 self.tell(peer, number, false, 50 * MS);
             }
@@ -128,7 +129,7 @@ impl World {
 
     pub fn start(&mut self, number: usize) {
         let node = &mut self.nodes[number];
-        if node.up {
+        if node.up || node.gone {
             return;
         }
         if !node.clean {
@@ -172,13 +173,16 @@ impl World {
         }
     }
 
-    fn all_down(&mut self) {
-        let disks = (0..self.plan.nodes).map(|node| self.contents(node)).collect();
+    /// Whether a victim's disk has lost data.
+    pub fn has_lost_data(&self) -> bool {
         let forgot = |fact: &Fact| matches!(fact, Fact::Forgot { .. });
         // Planted reaping is no fault of a victim: nobody declared it.
-        let struck =
-            self.plan.bug != Some(Bug::EarlyReaping) && self.history.facts.iter().any(forgot);
-        let victims = usize::from(struck);
+        self.plan.bug != Some(Bug::EarlyReaping) && self.history.facts.iter().any(forgot)
+    }
+
+    fn all_down(&mut self) {
+        let disks = (0..self.nodes.len()).map(|node| self.contents(node)).collect();
+        let victims = usize::from(self.has_lost_data());
         self.fact(Fact::AllDown { time: self.now, disks, victims });
     }
 }

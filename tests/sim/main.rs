@@ -12,12 +12,14 @@ mod clients;
 mod disk;
 mod faults;
 mod history;
+mod members;
 mod network;
 mod node;
 mod plan;
 mod report;
 mod run;
 mod suite;
+mod transfers;
 mod world;
 
 use std::io::{IsTerminal, Write};

@@ -86,6 +86,9 @@ impl World {
         }
         self.nodes[node].connected[peer] = connected;
         let id = self.nodes[peer].id;
+        if connected {
+            self.transfer_input(node, ringdove::replica::transfer::Input::Connected(id));
+        }
         for shard in 0..self.plan.shards {
             let input = if connected { Input::Connected(id) } else { Input::Disconnected(id) };
             self.input(node, shard, input);
@@ -101,8 +104,8 @@ impl World {
     /// Nodes look after their connections: what is missing is made, and what is dead is noticed
     /// in the end.
     pub fn reconnect(&mut self) {
-        for node in 0..self.plan.nodes {
-            for peer in (0..self.plan.nodes).filter(|peer| *peer != node) {
+        for node in 0..self.nodes.len() {
+            for peer in (0..self.nodes.len()).filter(|peer| *peer != node) {
                 let (this, other) = (&self.nodes[node], &self.nodes[peer]);
                 if !this.up || this.paused {
                     continue;

@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
+use std::sync::Arc;
 
 use ringdove::ids::{Incarnation, NodeId};
+use ringdove::membership::{ClusterState, Topology};
 use ringdove::replica::{Input, Shard};
 
 use crate::disk::Disk;
 use crate::history::Time;
+use crate::transfers::Desk;
 use crate::world::{Event, Sender};
 
 /// Numbers for actors that a node leases at once. Few, so that running out is tried too.
@@ -15,10 +18,18 @@ const ACTORS_LEASED: u64 = 24;
 
 pub struct Node {
     pub id: NodeId,
+    /// What it knows of the cluster. Durable.
+    pub state: ClusterState,
+    pub topology: Arc<Topology>,
+    /// What its transfers have kept. Durable.
+    pub kept: Option<Vec<u8>>,
+    pub desk: Option<Desk>,
     /// Which of its processes this is; messages for earlier ones are dropped, as their
     /// connections are.
     pub process: u32,
     pub up: bool,
+    /// It was replaced, and never comes back.
+    pub gone: bool,
     pub paused: bool,
     /// What happens to it once it is resumed.
     pub held: VecDeque<Event>,
@@ -54,11 +65,16 @@ impl Place {
 }
 
 impl Node {
-    pub fn new(id: NodeId, nodes: usize, incarnation: Incarnation) -> Self {
+    pub fn new(id: NodeId, nodes: usize, incarnation: Incarnation, state: ClusterState) -> Self {
         Self {
             id,
+            topology: Arc::new(Topology::new(state.clone())),
+            state,
+            kept: None,
+            desk: None,
             process: 0,
             up: false,
+            gone: false,
             paused: false,
             held: VecDeque::new(),
             started: 0,

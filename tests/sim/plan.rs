@@ -5,6 +5,7 @@ use std::time::Duration;
 use ringdove::random::Random;
 
 use crate::history::Time;
+use crate::members::Change;
 
 pub const SECOND: Time = 1_000_000;
 pub const MS: Time = 1_000;
@@ -27,6 +28,10 @@ pub enum Bug {
     ClaimsComplete,
     /// Replicas forget records of deleted keys after a while, each on its own.
     EarlyReaping,
+    /// What is kept for a member is dropped when it is sent, delivered or not.
+    ForgottenHint,
+    /// An owner says too early that its successor has everything.
+    ReadyTooEarly,
 }
 
 impl Bug {
@@ -38,6 +43,8 @@ impl Bug {
         (Self::OlderValue, &["P7"]),
         (Self::ClaimsComplete, &["P7"]),
         (Self::EarlyReaping, &["P2"]),
+        (Self::ForgottenHint, &["P1"]),
+        (Self::ReadyTooEarly, &["P16"]),
     ];
 }
 
@@ -62,6 +69,7 @@ pub enum Fault {
     S16Restore,
     S17Clone,
     S18Clocks,
+    S19Change,
     S23Slow,
 }
 
@@ -81,6 +89,7 @@ impl Fault {
         Self::S12FailedSync,
         Self::S13Full,
         Self::S18Clocks,
+        Self::S19Change,
         Self::S23Slow,
     ];
     /// Those that destroy what was acknowledged. All of a run's strike one node, its victim.
@@ -117,6 +126,7 @@ pub enum Action {
     Skew(usize, i64),
     SlowDisk(usize, Time),
     SlowNode(usize, Time),
+    Change(Change),
 }
 
 /// A run, before it begins.
@@ -124,6 +134,8 @@ pub enum Action {
 pub struct Plan {
     pub seed: u64,
     pub nodes: usize,
+    /// Nodes that may join later.
+    pub spares: usize,
     pub shards: usize,
     pub partitions: u32,
     pub n: u8,
@@ -133,6 +145,10 @@ pub struct Plan {
     /// Least W of any write: 2 where faults destroy data.
     pub w_least: u8,
     pub siblings_refuse: usize,
+    /// Most operations let fallbacks stand in.
+    pub sloppy: bool,
+    /// Bytes a shard keeps for one member that is away.
+    pub hint_bytes: u64,
     pub max_in_flight: usize,
     pub attempt: Duration,
     /// Mean time a client thinks between operations.
@@ -155,10 +171,12 @@ impl Plan {
             _ => 3,
         };
         let faults = draw_faults(&mut random, bug);
+        let spares = if faults.contains(&Fault::S19Change) { 2 } else { 0 };
         let destructive = faults.iter().any(|fault| Fault::DESTRUCTIVE.contains(fault));
         let mut plan = Self {
             seed,
             nodes,
+            spares,
             shards: 1 + random.below(2) as usize,
             partitions: 32 << random.below(2),
             n,
@@ -167,6 +185,8 @@ impl Plan {
             keys_last_write_wins: 1 + random.below(3),
             w_least: if destructive { 2 } else { 1 },
             siblings_refuse: if random.chance(25) { 6 } else { 100 },
+            sloppy: random.chance(60) || bug == Some(Bug::ForgottenHint),
+            hint_bytes: if random.chance(15) { 2_000 } else { 1 << 20 },
             max_in_flight: if random.chance(15) { 4 } else { 256 },
             attempt: Duration::from_millis(50 + random.below(150)),
             think: 0,
@@ -268,6 +288,7 @@ impl Plan {
                 let skew = random.below(2 * hour) as i64 - hour as i64;
                 actions.push((begin, Action::Skew(node, skew)));
             }
+            Fault::S19Change => actions.push((begin, Action::Change(self.change(random, node)))),
             Fault::S23Slow => {
                 if random.chance(50) {
                     let delay = 100 * MS + random.below(900 * MS);
@@ -277,6 +298,17 @@ impl Plan {
                     during(Action::SlowNode(node, delay), Action::SlowNode(node, 0));
                 }
             }
+        }
+    }
+
+    fn change(&self, random: &mut Random, node: usize) -> Change {
+        let spare = self.nodes + random.below(self.spares as u64) as usize;
+        match random.below(10) {
+            0..4 => Change::Join(spare),
+            4..6 => Change::Leave(node),
+            // What only the one that is gone had is lost with it.
+            6..8 if self.w_least > 1 => Change::Replace(self.victim, spare),
+            _ => Change::Weight(node, 50 << random.below(3)),
         }
     }
 
@@ -333,6 +365,8 @@ fn draw_faults(random: &mut Random, bug: Option<Bug>) -> Vec<Fault> {
     // A defect shows only where its occasion arises.
     let needed = match bug {
         Some(Bug::ReusedIncarnation | Bug::ClaimsComplete) => Some(Fault::S15Wipe),
+        Some(Bug::ForgottenHint) => Some(Fault::S1Halves),
+        Some(Bug::ReadyTooEarly) => Some(Fault::S19Change),
         _ => None,
     };
     faults.extend(needed.filter(|fault| !faults.contains(fault)));

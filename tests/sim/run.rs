@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use ringdove::membership::Standing;
+
 use crate::history::{Held, History, Outcome, Time};
 use crate::plan::{MS, Plan, SECOND};
 use crate::world::{Event, World};
@@ -18,6 +20,7 @@ pub fn run(plan: Plan) -> History {
         world.boot(node);
     }
     world.after(0, Event::Reconnect);
+    world.after(0, Event::Gossip);
     world.open_sessions();
     // Where faults left little done, they come over the cluster again, in the same order.
     let mut begins = 0;
@@ -40,7 +43,7 @@ impl World {
         self.note("everything heals");
         self.clients.closed = true;
         self.network.heal();
-        for node in 0..self.plan.nodes {
+        for node in 0..self.nodes.len() {
             self.heal(node);
         }
         // Sessions finish what they have begun; connections come back.
@@ -48,14 +51,24 @@ impl World {
         self.run(limit, |world| world.clients.is_idle());
         // A drain that was under way when everything healed has ended by now.
         self.wait(3 * SECOND);
-        for node in 0..self.plan.nodes {
+        for node in 0..self.nodes.len() {
             self.heal(node);
         }
+        self.settle_members();
         self.wait(2 * SECOND);
         self.repair_victims();
+        self.drain_hints();
         self.read_everything();
         self.wait(4 * SECOND);
-        self.history.final_disks = (0..self.plan.nodes).map(|node| self.contents(node)).collect();
+        for key in self.clients.keys().to_vec() {
+            self.history.primaries.insert(key.to_string(), self.primaries(&key));
+        }
+        let disk = |node: usize| {
+            let mut disk = self.contents(node);
+            disk.retain(|key, _| self.history.primaries[key].contains(&node));
+            disk
+        };
+        self.history.final_disks = (0..self.nodes.len()).map(disk).collect();
     }
 
     fn heal(&mut self, node: usize) {
@@ -72,6 +85,45 @@ impl World {
         self.run(until, |_| false);
     }
 
+    /// Waits until everybody has what was kept for them.
+    fn drain_hints(&mut self) {
+        let limit = self.now + 20 * SECOND;
+        let keeps = |node: &crate::node::Node| !node.gone && !node.disk.all_hints().is_empty();
+        let kept = |world: &Self| world.nodes.iter().any(keeps);
+        self.wait(2 * SECOND);
+        self.run(limit, |world| !kept(world));
+        for number in 0..self.nodes.len() {
+            let left = self.nodes[number].disk.all_hints().len();
+            if left > 0 && !self.nodes[number].gone {
+                self.history.stuck.push(format!("n{number} still keeps {left} hints"));
+            }
+        }
+    }
+
+    /// Waits until all know the same members, and every slot is with whom the ring wants.
+    fn settle_members(&mut self) {
+        let limit = self.now + 60 * SECOND;
+        self.run(limit, |world| world.is_settled());
+        let present = (0..self.nodes.len()).filter(|node| self.nodes[*node].up);
+        for number in present.collect::<Vec<_>>() {
+            let topology = &self.nodes[number].topology;
+            if topology.version() != self.newest().version() {
+                self.history.stuck.push(format!("n{number} knows other members than the others"));
+            } else if topology.changing() > 0 {
+                let changing = topology.changing();
+                self.history.stuck.push(format!("{changing} slots still change hands"));
+                break;
+            }
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        let newest = self.newest();
+        let knows =
+            |node: &crate::node::Node| !node.up || node.topology.version() == newest.version();
+        newest.changing() == 0 && self.nodes.iter().all(knows)
+    }
+
     /// Stands in for anti-entropy, which does not exist yet: every key is read through each of its
     /// primaries with all the others' votes, so what a victim has lost is given back to it; then
     /// victims are declared complete, by a clean restart.
@@ -83,7 +135,7 @@ impl World {
             }
         }
         self.wait(SECOND);
-        for node in 0..self.plan.nodes {
+        for node in 0..self.nodes.len() {
             if self.nodes[node].amnesiac {
                 self.act(crate::plan::Action::Drain(node));
                 let limit = self.now + 3 * SECOND;
@@ -99,7 +151,7 @@ impl World {
     fn read_everything(&mut self) {
         for round in 0..3 {
             for key in self.clients.keys().to_vec() {
-                let via = self.random.below(self.plan.nodes as u64) as usize;
+                let via = self.serving();
                 let outcome = self.final_read(&key, via, self.plan.n, true);
                 if outcome != Outcome::Ok {
                     let line = format!("round {round}: {key} through n{via} at R=N: {outcome:?}");
@@ -110,10 +162,17 @@ impl World {
         }
     }
 
-    /// What a node's disk has of the keys it is a primary of.
+    /// Some node that serves clients.
+    fn serving(&mut self) -> usize {
+        let serves =
+            |node: &usize| self.nodes[*node].up && matches!(self.standing(*node), Standing::Member);
+        let serving: Vec<usize> = (0..self.nodes.len()).filter(serves).collect();
+        serving[self.random.below(serving.len() as u64) as usize]
+    }
+
+    /// What a node's disk has.
     pub fn contents(&self, node: usize) -> BTreeMap<String, Held> {
-        let keys = self.clients.keys().iter().filter(|key| self.primaries(key).contains(&node));
-        let held = keys.filter_map(|key| {
+        let held = self.clients.keys().iter().filter_map(|key| {
             let stored = self.stored_key(key);
             Some((key.to_string(), self.nodes[node].disk.held(&stored)?))
         });

@@ -19,22 +19,24 @@ use ringdove::causality::Dot;
 use ringdove::ids::{Incarnation, NodeId};
 use ringdove::key::Key;
 use ringdove::limits;
-use ringdove::membership::{BucketEntry, ClusterState, MemberEntry, Topology};
+use ringdove::membership::{ClusterState, Standing, Topology};
 use ringdove::random::Random;
+use ringdove::replica::transfer;
 use ringdove::replica::{Effect, Input, Notice, Origin, Settings, Shard};
 use ringdove::store::StoredKey;
 use ringdove::time::{Instant, Now, WallMs};
 use ringdove::wire::codec;
 use ringdove::wire::frame;
-use ringdove::wire::messages::{
-    Basis, BucketSettings, Conflicts, Held, HeldObject, Level, Request, Response,
-};
+use ringdove::wire::messages::{Basis, Failure, FailureCode, Held, HeldObject, Request, Response};
+use ringdove::wire::transfer::{TransferReply, TransferRequest};
 
 use crate::clients::Clients;
 use crate::history::{Fact, History, Time, WALL_EPOCH};
+use crate::members;
 use crate::network::Network;
 use crate::node::{Node, Place};
 use crate::plan::{Bug, MS, Plan};
+use crate::transfers::Local;
 
 /// Where the kind stands in a frame.
 const KIND_AT: usize = 9;
@@ -45,6 +47,9 @@ pub enum Sender {
     Client,
     /// A node's process.
     Peer(usize, u32),
+    /// This node's own transfers: a fence, a merge.
+    Fence(u64),
+    Merge(u64),
 }
 
 /// Something that will happen. Those of a node name its process, and die with it.
@@ -75,6 +80,45 @@ pub enum Event {
         process: u32,
         shard: usize,
         key: StoredKey,
+    },
+    Hints {
+        node: usize,
+        process: u32,
+        shard: usize,
+        owner: NodeId,
+        after: Option<StoredKey>,
+        bytes: usize,
+    },
+    Exchanged {
+        node: usize,
+        process: u32,
+        peer: NodeId,
+    },
+    State {
+        to: usize,
+        process: u32,
+        from: (usize, u32),
+        state: Box<ClusterState>,
+        is_answer: bool,
+    },
+    Gossip,
+    Transfer {
+        node: usize,
+        process: u32,
+        what: Local,
+    },
+    TransferAsk {
+        to: usize,
+        process: u32,
+        from: (usize, u32),
+        id: u64,
+        request: Box<TransferRequest>,
+    },
+    TransferReply {
+        to: usize,
+        process: u32,
+        id: u64,
+        reply: Option<Box<TransferReply>>,
     },
     Leased {
         node: usize,
@@ -115,9 +159,15 @@ impl Event {
     fn belongs_to(&self) -> Option<(usize, u32)> {
         match self {
             Self::Deliver { to: node, process, .. }
+            | Self::State { to: node, process, .. }
+            | Self::Transfer { node, process, .. }
+            | Self::TransferAsk { to: node, process, .. }
+            | Self::TransferReply { to: node, process, .. }
             | Self::Turn { node, process, .. }
             | Self::Wake { node, process, .. }
             | Self::Loaded { node, process, .. }
+            | Self::Hints { node, process, .. }
+            | Self::Exchanged { node, process, .. }
             | Self::Leased { node, process, .. }
             | Self::Synced { node, process }
             | Self::Peer { node, process, .. }
@@ -136,11 +186,14 @@ pub struct World {
     pub network: Network,
     pub nodes: Vec<Node>,
     numbers: BTreeMap<NodeId, usize>,
+    /// How the cluster began; partitions of keys never change.
     pub topology: Arc<Topology>,
     pub clients: Clients,
     pub history: History,
     /// The dots that were made.
     pub minted: BTreeSet<(StoredKey, Dot)>,
+    /// Slots that have changed hands: partition, slot, version.
+    pub handed: BTreeSet<(u32, usize, u32)>,
     /// Planted: the first state each node had of a key.
     pub first_states: BTreeMap<(usize, StoredKey), Bytes>,
 }
@@ -148,23 +201,33 @@ pub struct World {
 impl World {
     pub fn new(plan: Plan) -> Self {
         let mut random = Random::new(plan.seed);
-        let ids: Vec<NodeId> = (0..plan.nodes).map(|_| NodeId(random.next_u128())).collect();
-        let topology = Arc::new(Topology::new(cluster(&plan, &ids)));
-        let node = |id: &NodeId| Node::new(*id, plan.nodes, Incarnation(random.next_u64()));
-        let nodes: Vec<Node> = ids.iter().map(node).collect();
+        let all = plan.nodes + plan.spares;
+        let ids: Vec<NodeId> = (0..all).map(|_| NodeId(random.next_u128())).collect();
+        let formed = members::formed(&plan, &ids[..plan.nodes]);
+        let topology = Arc::new(Topology::new(formed.clone()));
+        let node = |(number, id): (usize, &NodeId)| {
+            let mut state = formed.clone();
+            if number >= plan.nodes {
+                state = ClusterState::new("simulated", plan.partitions);
+                state.enter(*id, members::candidate(*id, number));
+            }
+            Node::new(*id, all, Incarnation(random.next_u64()), state)
+        };
+        let nodes: Vec<Node> = ids.iter().enumerate().map(node).collect();
         let clients = Clients::new(&plan, &mut random);
         let mut world = Self {
             now: 0,
             queue: BTreeMap::new(),
             sequence: 0,
             random,
-            network: Network::new(plan.nodes),
+            network: Network::new(all),
             nodes,
             numbers: ids.into_iter().enumerate().map(|(number, id)| (id, number)).collect(),
             topology,
             clients,
             history: History::default(),
             minted: BTreeSet::new(),
+            handed: BTreeSet::new(),
             first_states: BTreeMap::new(),
             plan,
         };
@@ -176,7 +239,7 @@ impl World {
         let plan = &self.plan;
         let line = format!(
             "seed {}: {} nodes of {} shards, N={}, {} partitions, {} sessions, {}+{} keys, W>={}, \
-             faults {:?}, victim n{}, planted {:?}",
+             sloppy {}, faults {:?}, victim n{}, planted {:?}",
             plan.seed,
             plan.nodes,
             plan.shards,
@@ -186,6 +249,7 @@ impl World {
             plan.keys,
             plan.keys_last_write_wins,
             plan.w_least,
+            plan.sloppy,
             plan.faults,
             plan.victim,
             plan.bug
@@ -199,14 +263,19 @@ impl World {
             if key.bucket() == "lww" {
                 self.history.last_write_wins.push(name.clone());
             }
-            self.history.primaries.insert(name, primaries);
         }
     }
 
     pub fn primaries(&self, key: &Key) -> Vec<usize> {
         let partition = self.topology.partition(key);
-        let primaries = self.topology.primaries(partition, self.plan.n);
+        let primaries = self.newest().primaries(partition, self.plan.n);
         primaries.iter().map(|id| self.numbers[id]).collect()
+    }
+
+    /// The topology that knows most.
+    pub fn newest(&self) -> &Topology {
+        let topologies = self.nodes.iter().filter(|node| !node.gone).map(|node| &node.topology);
+        topologies.max_by_key(|topology| topology.version()).expect("there are nodes")
     }
 
     pub fn stored_key(&self, key: &Key) -> StoredKey {
@@ -274,6 +343,31 @@ impl World {
                 let result = self.nodes[node].disk.read(&key);
                 self.input(node, shard, Input::Loaded { key, result });
             }
+            Event::Hints { node, shard, owner, after, bytes, .. } => {
+                let disk = &mut self.nodes[node].disk;
+                let result = disk.hints(owner, after.as_ref(), bytes);
+                if self.plan.bug == Some(Bug::ForgottenHint) {
+                    disk.forget_hints(result.as_deref().unwrap_or_default());
+                }
+                self.input(node, shard, Input::Hints { owner, result });
+            }
+            Event::Exchanged { node, peer, .. } => {
+                for shard in 0..self.plan.shards {
+                    self.input(node, shard, Input::Exchanged(peer));
+                }
+            }
+            Event::State { to, from, state, is_answer, .. } => {
+                self.take_state(to, from, &state, is_answer);
+            }
+            Event::Gossip => self.gossip(),
+            Event::Transfer { node, what, .. } => self.transfer_local(node, what),
+            Event::TransferAsk { to, from, id, request, .. } => {
+                self.transfer_asked(to, from, id, *request);
+            }
+            Event::TransferReply { to, id, reply, .. } => {
+                let reply = reply.map(|reply| *reply);
+                self.transfer_input(to, transfer::Input::Answered { id, reply });
+            }
             Event::Leased { node, shard, .. } => {
                 let actors = self.nodes[node].lease();
                 self.input(node, shard, Input::Actors(actors));
@@ -317,15 +411,23 @@ impl World {
             let settings = settings(&self.plan, node, shard as u8);
             let actors = node.lease();
             let seed = seed.wrapping_add(shard as u64);
-            let shard = Shard::new(settings, Arc::clone(&self.topology), actors, seed);
+            let shard = Shard::new(settings, Arc::clone(&node.topology), actors, seed);
             node.shards.push(Place::new(shard));
         }
+        let found = node.disk.all_hints();
+        for (key, bytes) in found {
+            let shard = usize::from(key.partition().0) % self.plan.shards;
+            let input = Input::HintFound { key, bytes, kept: WALL_EPOCH };
+            self.nodes[number].shards[shard].inbox.push(input);
+        }
+        let node = &self.nodes[number];
         let line = format!(
             "n{number} starts: incarnation {:?}, amnesiac {}",
             node.incarnation, node.amnesiac
         );
         self.note(line);
         self.fact(Fact::NewActor { node: number });
+        self.open_desk(number);
     }
 
     pub fn input(&mut self, node: usize, shard: usize, input: Input) {
@@ -363,7 +465,7 @@ impl World {
         self.carry_out(node, shard, effects);
     }
 
-    fn carry_out(&mut self, node: usize, shard: usize, effects: Vec<Effect>) {
+    pub fn carry_out(&mut self, node: usize, shard: usize, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
                 Effect::Respond { to, response } => self.respond(node, to, &response),
@@ -382,6 +484,14 @@ impl World {
                     self.after(delay, Event::Loaded { node, process, shard, key });
                 }
                 Effect::Commit { batch, changes } => self.commit(node, shard, batch, changes),
+                Effect::ListHints { owner, after, bytes } => {
+                    let slow = self.nodes[node].disk.slow;
+                    let delay = 50 + self.random.below(2 * MS) + slow;
+                    let process = self.nodes[node].process;
+                    let event = Event::Hints { node, process, shard, owner, after, bytes };
+                    self.after(delay, event);
+                }
+                Effect::Exchange(peer) => self.exchange(node, peer),
                 Effect::LeaseActors => {
                     let delay = self.random.below(20 * MS);
                     let process = self.nodes[node].process;
@@ -440,6 +550,7 @@ impl World {
         codec::encode_response(&mut out, id, response);
         let frame = out.freeze();
         match to {
+            Sender::Fence(_) | Sender::Merge(_) => self.answer_desk(node, to, response),
             Sender::Peer(peer, process) => self.transmit(node, peer, process, frame),
             Sender::Client => {
                 let delay = self.network.to_client(&mut self.random, node);
@@ -479,6 +590,13 @@ impl World {
             Request::Write(write) => &write.key,
             Request::Control(_) => unreachable!("the simulator asks for no control messages"),
         };
+        let is_serving = matches!(self.standing(to), Standing::Member | Standing::Leaving);
+        if from == Sender::Client && !is_serving {
+            let message = "this node serves no clients";
+            let refused = Failure::not_applied(FailureCode::Draining, message);
+            self.respond(to, origin, &Response::Failed(refused));
+            return;
+        }
         let key = self.stored_key(key);
         if let Some(object) = self.first_states.get(&(to, key.clone()))
             && matches!(request, Request::Read(_))
@@ -498,6 +616,7 @@ impl World {
 fn settings(plan: &Plan, node: &Node, shard: u8) -> Settings {
     Settings {
         shard,
+        shards: plan.shards as u8,
         node: node.id,
         incarnation: node.incarnation,
         amnesiac: node.amnesiac,
@@ -511,28 +630,7 @@ fn settings(plan: &Plan, node: &Node, shard: u8) -> Settings {
         max_in_flight: plan.max_in_flight,
         breaker_failures: 5,
         breaker_open: Duration::from_millis(500),
+        hint_bytes_by_owner: plan.hint_bytes,
+        hint_bytes: 2 * plan.hint_bytes,
     }
-}
-
-fn cluster(plan: &Plan, ids: &[NodeId]) -> ClusterState {
-    let mut state = ClusterState::new("simulated", plan.partitions);
-    for (number, id) in ids.iter().enumerate() {
-        let entry = MemberEntry {
-            version: 1,
-            name: format!("n{number}"),
-            address: format!("10.0.0.{number}:7400"),
-            text_address: String::new(),
-            zone: format!("zone-{}", number % 3),
-            weight: limits::WEIGHT_NORMAL,
-            removed: false,
-        };
-        state.members.insert(*id, entry);
-    }
-    let buckets = [("sib", Conflicts::Siblings), ("lww", Conflicts::LastWriteWins)];
-    for (name, conflicts) in buckets {
-        let (r, w) = (Level::Quorum, Level::Quorum);
-        let settings = BucketSettings { n: plan.n, r, w, conflicts, ttl_ms: None };
-        state.buckets.insert(name.to_owned(), BucketEntry { version: 1, settings });
-    }
-    state
 }

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use ringdove::causality::{Actor, Dot, Hlc};
-use ringdove::ids::{Incarnation, NodeId, WriteId};
+use ringdove::ids::{Incarnation, NodeId, Partition, WriteId};
 use ringdove::key::Key;
 use ringdove::limits;
 use ringdove::random::Random;
@@ -11,6 +11,9 @@ use ringdove::wire::codec::{encode_request, encode_response};
 use ringdove::wire::frame::{self, Frame};
 use ringdove::wire::greeting::{Hello, Introduction, Refused, Role, Welcome};
 use ringdove::wire::messages::*;
+use ringdove::wire::transfer::{
+    Blob, Noted, PageBuilder, PageRequest, SlotId, SlotView, TransferReply, TransferRequest,
+};
 
 /// Draws messages. Every variant of every type comes up, and so do the edges of numbers.
 pub struct Values(pub Random);
@@ -80,7 +83,7 @@ impl Values {
     pub fn get(&mut self) -> Request {
         let (r, pr) = (self.level(), self.level());
         let (key, budget_ms, trace) = (self.key(), self.budget_ms(), self.flag());
-        Request::Get(Get { key, r, pr, budget_ms, trace })
+        Request::Get(Get { key, r, pr, budget_ms, strict: self.flag(), trace })
     }
 
     pub fn put(&mut self) -> Request {
@@ -101,19 +104,23 @@ impl Values {
             ttl_ms: self.flag().then(|| self.number()),
             w: self.level(),
             pw: self.level(),
+            strict: self.flag(),
             budget_ms: self.budget_ms(),
         })
     }
 
     pub fn read(&mut self) -> Request {
-        let (key, digest, budget_ms) = (self.key(), self.flag(), self.budget_ms());
-        Request::Read(Read { key, digest, budget_ms })
+        let (key, digest, fallback) = (self.key(), self.flag(), self.flag());
+        let (slots, budget_ms) = (self.number(), self.budget_ms());
+        Request::Read(Read { key, digest, fallback, slots, budget_ms })
     }
 
     pub fn write(&mut self) -> Request {
-        let purpose = self.one_of(&[Purpose::Replicate, Purpose::Repair, Purpose::Restore]);
+        let hint = Purpose::Hint(NodeId(self.number_u128()));
+        let (handoff, repair) = (Purpose::Handoff, Purpose::Repair);
+        let purpose = self.one_of(&[Purpose::Replicate, repair, Purpose::Restore, hint, handoff]);
         let (key, object, budget_ms) = (self.key(), self.bytes(300), self.budget_ms());
-        Request::Write(Write { key, object, purpose, budget_ms })
+        Request::Write(Write { key, object, purpose, slots: self.number(), budget_ms })
     }
 
     pub fn control(&mut self) -> Request {
@@ -127,6 +134,16 @@ impl Values {
         let (name, bytes) = (self.text(40), self.bytes(200).to_vec());
         let (partition, count) = (self.number() as u16, self.number() as u32);
         let gossip = Control::Gossip { digest: self.number(), view: bytes.clone() };
+        let (member, force) = (self.node(), self.flag());
+        let mark = force.then(|| self.number());
+        let transfer = self.transfer_request();
+        let change = self.one_of(&[
+            PlannedChange::Join,
+            PlannedChange::Leave,
+            PlannedChange::Weight(count),
+            PlannedChange::Zone(name.clone()),
+            PlannedChange::Replace { dead: NodeId(partition.into()) },
+        ]);
         Request::Control(self.one_of(&[
             gossip,
             Control::Topology,
@@ -134,9 +151,64 @@ impl Values {
             Control::CreateBucket { name: name.clone(), settings },
             Control::Status,
             Control::Explain { bucket: name.clone(), key: bytes.clone() },
-            Control::Keys { bucket: name, partition, after: bytes, count },
+            Control::Keys { bucket: name.clone(), partition, after: bytes, count },
             Control::Digest,
+            Control::SetBucket { name: name.clone(), settings },
+            Control::StageChange { member, change, force },
+            Control::CommitPlan { mark },
+            Control::AbortPlan,
+            Control::Transfer(transfer),
+            Control::Transfers,
         ]))
+    }
+
+    fn noted(&mut self) -> Noted {
+        let (partition, slot) = (Partition(self.number() as u16), self.small());
+        Noted { slot: SlotId { n: self.small(), partition, slot }, note: self.number() }
+    }
+
+    fn transfer_request(&mut self) -> TransferRequest {
+        let noted = self.noted();
+        let several: Vec<Noted> = (0..self.0.below(5)).map(|_| self.noted()).collect();
+        let (successor, owner) = (self.node(), self.node());
+        let owner = self.flag().then_some(owner);
+        let view = SlotView { id: noted.slot, version: self.number() as u32, owner, successor };
+        let page = PageRequest {
+            noted,
+            after: Blob(self.bytes(90)),
+            bytes: self.number() as u32,
+            digests: self.flag(),
+            running: self.number(),
+        };
+        self.one_of(&[
+            TransferRequest::Begin(view),
+            TransferRequest::Page(page),
+            TransferRequest::Confirm(several.clone()),
+            TransferRequest::HandOver(several),
+        ])
+    }
+
+    fn transfer_reply(&mut self) -> TransferReply {
+        let mut builder = PageBuilder::default();
+        for _ in 0..self.0.below(4) {
+            let (key, object) = (self.key(), self.bytes(100));
+            builder.push(&key, self.number_u128(), self.flag().then_some(&object[..]));
+        }
+        let (last, done, before) = (self.bytes(30), self.flag(), self.number());
+        let page = builder.finish(&last, done, before);
+        let given: Vec<bool> = (0..self.0.below(5)).map(|_| self.flag()).collect();
+        let begun = TransferReply::Begun { note: self.number(), amnesiac: self.flag() };
+        let unreadable = TransferReply::Unreadable(self.text(60));
+        self.one_of(&[
+            begun,
+            TransferReply::Page(page),
+            TransferReply::Standing(given.clone()),
+            TransferReply::Given(given),
+            TransferReply::Stale,
+            TransferReply::Gone,
+            TransferReply::Busy,
+            unreadable,
+        ])
     }
 
     fn receipt(&mut self) -> Receipt {
@@ -259,6 +331,7 @@ impl Values {
             ControlReply::Explain(self.explanation()),
             ControlReply::Keys { keys, done: self.flag() },
             ControlReply::Digest { objects: self.number(), digest: self.number_u128() },
+            ControlReply::Transfer(self.transfer_reply()),
         ];
         Response::Control(self.one_of(&choices))
     }

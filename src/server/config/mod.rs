@@ -49,6 +49,10 @@ pub struct Config {
     pub gossip: Gossip,
     /// The largest things it takes.
     pub limits: Limits,
+    /// What it keeps for members that are away.
+    pub hints: Hints,
+    /// How partitions change hands.
+    pub transfers: Transfers,
     /// What it writes about itself.
     pub log: Log,
 }
@@ -83,8 +87,8 @@ pub struct Cluster {
     /// `host:port` of the framed protocol of some members, asked in turn at start. The node's own
     /// address may be among them.
     pub seeds: Vec<String>,
-    /// A node serves only after it has met this many members, itself included, so that a new
-    /// cluster's ring is never too small for its replicas.
+    /// How many nodes begin the cluster together, so that its ring is never too small for its
+    /// replicas. Not looked at once there is a cluster.
     pub initial_members: usize,
     /// Replicas of the keys of the bucket `default`; fixed when the cluster is created.
     pub replicas: u8,
@@ -206,6 +210,29 @@ pub struct Limits {
     pub connections: usize,
 }
 
+/// `[hints]`: what this node keeps for members that are away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hints {
+    /// MiB for all of them together.
+    pub mb: u64,
+    /// MiB for one of them.
+    pub mb_by_member: u64,
+}
+
+/// `[transfers]`: how partitions change hands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Transfers {
+    /// MiB a second that are taken at most, and given at most; less while clients wait longer.
+    pub rate_mb_s: u64,
+    /// Slots that are copied to this node at once.
+    pub at_once: usize,
+    /// Seconds for which a partition's slots must not have changed before what is left of it on this
+    /// node is deleted.
+    pub cleanup_after_s: u32,
+}
+
 /// `[log]`: what this node writes about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -288,6 +315,20 @@ impl Config {
             true => vec![b"no key was configured"],
             false => self.gossip.keys.iter().map(|key| key.as_bytes()).collect(),
         }
+    }
+
+    /// The seeds that are not this node.
+    pub fn other_seeds(&self) -> impl Iterator<Item = &String> {
+        let own = [self.advertised(), &self.listen.address];
+        self.cluster.seeds.iter().filter(move |seed| !own.contains(&seed.as_str()))
+    }
+
+    /// How many nodes form the cluster together; `None` for a node that waits for the cluster of its
+    /// seeds. With seeds, one is no count to begin with: a node that is to join would make a
+    /// cluster of its own instead.
+    pub fn founders(&self) -> Option<usize> {
+        let is_alone = self.cluster.initial_members == 1 && self.other_seeds().next().is_some();
+        (!is_alone).then_some(self.cluster.initial_members)
     }
 
     /// Threads of the network runtime.
@@ -398,6 +439,18 @@ impl Default for Limits {
             siblings_refuse: limits::SIBLINGS_REFUSE,
             connections: 10_000,
         }
+    }
+}
+
+impl Default for Hints {
+    fn default() -> Self {
+        Hints { mb: 4096, mb_by_member: 2048 }
+    }
+}
+
+impl Default for Transfers {
+    fn default() -> Self {
+        Transfers { rate_mb_s: 64, at_once: 4, cleanup_after_s: 900 }
     }
 }
 

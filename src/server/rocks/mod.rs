@@ -48,11 +48,13 @@ pub use options::{Durability, RocksOptions};
 use space::Space;
 
 use super::journal::Journal;
-use crate::ids::Partition;
+use crate::ids::{NodeId, Partition};
 use crate::store::{Batch, Cached, Entry, Store, StoreError, StoredKey};
 
 /// Under this key of the meta family stands the number of the last commit, little-endian.
 const NUMBER_KEY: &[u8] = b"commit";
+/// Bytes in front of a hint's stored key.
+const OWNER_BYTES: usize = 16;
 
 /// A [`Store`] on a disk. Made by [`Disk::open`](super::disk::Disk::open).
 pub struct RocksStore {
@@ -188,15 +190,37 @@ impl RocksStore {
 
     /// Adds changes to the group that is being gathered.
     fn gather(&self, batches: &[Batch]) -> Arc<Group> {
-        let (objects, digests) = (self.family(OBJECTS), self.family(DIGESTS));
+        let [objects, digests, hints] = [OBJECTS, DIGESTS, HINTS].map(|name| self.family(name));
         let mut gathering = self.gathering();
         for change in batches.iter().flat_map(|batch| &batch.changes) {
             let key = change.key.as_bytes();
-            gathering.batch.put_cf(objects, key, &change.record);
-            gathering.batch.put_cf(digests, key, change.digest.to_le_bytes());
-            gathering.bytes += 2 * key.len() + change.record.len() + 16;
+            let record = change.record.as_deref();
+            gathering.bytes += 2 * key.len() + record.map_or(0, <[u8]>::len) + 16;
+            let batch = &mut gathering.batch;
+            match (change.key.owner(), record) {
+                (Some(owner), Some(record)) => batch.put_cf(hints, hint_key(owner, key), record),
+                (Some(owner), None) => batch.delete_cf(hints, hint_key(owner, key)),
+                (None, Some(record)) => {
+                    batch.put_cf(objects, key, record);
+                    batch.put_cf(digests, key, change.digest.to_le_bytes());
+                }
+                (None, None) => {
+                    batch.delete_cf(objects, key);
+                    batch.delete_cf(digests, key);
+                }
+            }
         }
         gathering.group.clone()
+    }
+
+    /// Commits a group, unless somebody has; returns what came of it.
+    fn see_committed(&self, group: &Group) -> Result<(), StoreError> {
+        let mut committing = self.committing();
+        if group.outcome.get().is_none() {
+            self.commit_group(&mut committing);
+        }
+        drop(committing);
+        group.outcome.get().expect("the group has been committed").clone()
     }
 
     /// Writes the group that has been gathered, and makes it as durable as is asked for.
@@ -276,14 +300,27 @@ impl Committing {
 
 impl Store for RocksStore {
     fn read(&self, key: &StoredKey) -> Result<Option<Bytes>, StoreError> {
-        let found = self.db.get_pinned_cf_opt(self.family(OBJECTS), key.as_bytes(), &self.reads);
+        let found = match key.owner() {
+            None => self.db.get_pinned_cf_opt(self.family(OBJECTS), key.as_bytes(), &self.reads),
+            Some(owner) => {
+                let key = hint_key(owner, key.as_bytes());
+                self.db.get_pinned_cf_opt(self.family(HINTS), key, &self.reads)
+            }
+        };
         let found = found.map_err(|error| read_failed(&error))?;
         Ok(found.map(|record| Bytes::copy_from_slice(&record)))
     }
 
     fn read_cached(&self, key: &StoredKey) -> Result<Cached, StoreError> {
-        let objects = self.family(OBJECTS);
-        match self.db.get_pinned_cf_opt(objects, key.as_bytes(), &self.cached_reads) {
+        let reads = &self.cached_reads;
+        let found = match key.owner() {
+            None => self.db.get_pinned_cf_opt(self.family(OBJECTS), key.as_bytes(), reads),
+            Some(owner) => {
+                let key = hint_key(owner, key.as_bytes());
+                self.db.get_pinned_cf_opt(self.family(HINTS), key, reads)
+            }
+        };
+        match found {
             Ok(found) => Ok(Cached::Known(found.map(|record| Bytes::copy_from_slice(&record)))),
             Err(error) if error.kind() == ErrorKind::Incomplete => Ok(Cached::WouldBlock),
             Err(error) => Err(read_failed(&error)),
@@ -296,12 +333,24 @@ impl Store for RocksStore {
             return Ok(());
         }
         let group = self.gather(batches);
-        let mut committing = self.committing();
-        if group.outcome.get().is_none() {
-            self.commit_group(&mut committing);
+        self.see_committed(&group)
+    }
+
+    fn clear(&self, partition: Partition) -> Result<(), StoreError> {
+        let first = partition.0.to_be_bytes().to_vec();
+        // Behind the number of the last partition stands the first letter of a bucket's name.
+        let end = match partition.0.checked_add(1) {
+            Some(next) => next.to_be_bytes().to_vec(),
+            None => vec![0xff; 3],
+        };
+        let mut gathering = self.gathering();
+        for name in [OBJECTS, DIGESTS] {
+            gathering.batch.delete_range_cf(self.family(name), &first, &end);
         }
-        drop(committing);
-        group.outcome.get().expect("the group has been committed").clone()
+        gathering.bytes += 2 * (first.len() + end.len());
+        let group = gathering.group.clone();
+        drop(gathering);
+        self.see_committed(&group)
     }
 
     fn page(
@@ -336,6 +385,56 @@ impl Store for RocksStore {
         Ok(page)
     }
 
+    fn hints(
+        &self,
+        owner: NodeId,
+        after: Option<&StoredKey>,
+        bytes: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let mut options = ReadOptions::default();
+        if let Some(next) = owner.0.checked_add(1) {
+            options.set_iterate_upper_bound(next.to_be_bytes());
+        }
+        // Delivered hints are deletions, and a queue begins with them: the read begins behind the
+        // last one delivered, which skips them.
+        let mut rows = self.db.raw_iterator_cf_opt(self.family(HINTS), options);
+        let after = after.map(|after| hint_key(owner, after.as_bytes()));
+        match &after {
+            Some(after) => rows.seek(after),
+            None => rows.seek(owner.0.to_be_bytes()),
+        }
+        if after.is_some() && rows.key() == after.as_deref() {
+            rows.next();
+        }
+        let (mut page, mut read) = (Vec::new(), 0);
+        each(&mut rows, |key, record| {
+            if read > 0 && read + record.len() > bytes {
+                return Ok(false);
+            }
+            read += record.len().max(1);
+            let key = StoredKey::from_bytes(Bytes::copy_from_slice(&key[OWNER_BYTES..]));
+            let key = key.map_err(|error| StoreError::Corrupt(format!("a hint's key: {error}")))?;
+            page.push(Entry { key: key.kept_for(owner), record: Bytes::copy_from_slice(record) });
+            Ok(read < bytes)
+        })?;
+        Ok(page)
+    }
+
+    fn hint_owners(&self) -> Result<Vec<NodeId>, StoreError> {
+        let mut rows = self.db.raw_iterator_cf(self.family(HINTS));
+        let mut owners = Vec::new();
+        rows.seek_to_first();
+        while let Some(key) = rows.key() {
+            let owner = key.first_chunk().map(|owner| u128::from_be_bytes(*owner));
+            let owner = owner.ok_or_else(|| StoreError::Corrupt("a hint's key".to_owned()))?;
+            owners.push(NodeId(owner));
+            let Some(next) = owner.checked_add(1) else { break };
+            rows.seek(next.to_be_bytes());
+        }
+        rows.status().map_err(|error| read_failed(&error))?;
+        Ok(owners)
+    }
+
     fn digest(&self) -> Result<(u64, u128), StoreError> {
         let mut options = ReadOptions::default();
         // A scan of everything must not push out what requests are read from.
@@ -355,11 +454,23 @@ impl Store for RocksStore {
         Ok((keys, sum))
     }
 
+    fn estimated_bytes(&self) -> u64 {
+        // Some of the records are not in files yet.
+        let names = ["rocksdb.estimate-live-data-size", "rocksdb.cur-size-active-mem-table"];
+        let size = |name| self.db.property_int_value_cf(self.family(OBJECTS), name).ok().flatten();
+        names.into_iter().filter_map(size).sum()
+    }
+
     fn estimated_keys(&self) -> u64 {
         let name = "rocksdb.estimate-num-keys";
         let estimate = self.db.property_int_value_cf(self.family(DIGESTS), name);
         estimate.ok().flatten().unwrap_or(0)
     }
+}
+
+/// Where a hint stands: behind its owner's id.
+fn hint_key(owner: NodeId, key: &[u8]) -> Vec<u8> {
+    [&owner.0.to_be_bytes(), key].concat()
 }
 
 /// Visits rows from where `rows` stands until `visit` has enough. An end that is due to an error

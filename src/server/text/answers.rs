@@ -90,7 +90,7 @@ fn code(failure: &Failure) -> &'static str {
         return "UNKNOWN";
     }
     match failure.code {
-        FailureCode::Unavailable => "UNAVAILABLE",
+        FailureCode::Unavailable | FailureCode::Stale => "UNAVAILABLE",
         FailureCode::Unknown => "UNKNOWN",
         FailureCode::Timeout => "TIMEOUT",
         FailureCode::Busy => "BUSY",

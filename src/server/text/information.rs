@@ -102,11 +102,11 @@ fn members(server: &Server, out: &mut String) {
     line(out, "partitions", topology.state().partitions);
     line(out, "epoch", topology.version().epoch);
     line(out, "buckets", topology.state().buckets.len());
-    line(out, "members", topology.state().active().count());
+    line(out, "members", topology.state().present().count());
     let shown = node.gossip.shown();
-    for (id, entry) in topology.state().active() {
+    for (id, entry) in topology.state().present() {
         let up = u8::from(id == node.id || node.links.is_up(id));
-        let (name, address, zone) = (&entry.name, &entry.address, &entry.zone);
+        let (name, address, zone) = (entry.name(), entry.address(), entry.zone());
         let state = node.liveness(id, &shown).state;
         let value = format_args!("node={id},address={address},zone={zone},up={up},state={state}");
         line(out, &format!("member_{name}"), value);

@@ -8,11 +8,13 @@ use super::cursors::Place;
 use super::settings::Settings;
 use crate::ids::Partition;
 use crate::limits;
+use crate::membership::{MemberEntry, Topology};
 use crate::resp::command::Scan;
 use crate::resp::{Command, Reply, glob};
 use crate::wire::messages::{
     Control, ControlReply, Explanation, Failure, NodeStatus, ReplicaView, Request, Response,
 };
+use crate::wire::transfer::{Incoming, TransferStatus};
 
 /// Partitions that one page of a `SCAN` looks at. In a bucket of few keys most are empty, and each
 /// costs a search on disk, or a round trip where this node holds no replica.
@@ -25,13 +27,17 @@ pub(super) struct Inside {
 }
 
 impl Inside {
-    /// Answers `RD.EXPLAIN`, `RD.RING`, `RD.NODES`, `RD.DIGEST` or `SCAN`.
+    /// Answers `RD.EXPLAIN`, `RD.RING`, `RD.NODES`, `RD.TRANSFERS`, `RD.DIGEST` or `SCAN`.
     pub(super) async fn run(self, command: Command) -> Reply {
         let answered = match command {
             Command::Explain { key } => self.explain(&key).await,
             Command::Ring => Ok(self.ring()),
             Command::Nodes => self.control(Control::Status).await.map(|reply| match reply {
-                ControlReply::Status(status) => nodes(&status),
+                ControlReply::Status(status) => nodes(&status, &self.server.node.topology()),
+                _ => answers::unexpected(),
+            }),
+            Command::Transfers => self.control(Control::Transfers).await.map(|reply| match reply {
+                ControlReply::Transfers(status) => transfers(&status),
                 _ => answers::unexpected(),
             }),
             Command::Digest => self.control(Control::Digest).await.map(|reply| match reply {
@@ -72,23 +78,22 @@ impl Inside {
         let n = topology
             .bucket(&self.settings.bucket)
             .map_or(limits::REPLICAS_DEFAULT, |bucket| bucket.n);
-        let ring = topology.ring(n);
-        let shares = ring.shares();
+        let shares = topology.shares(n);
         let all: u64 = shares.iter().map(|share| u64::from(share.owned)).sum();
         let members = shares.into_iter().map(|share| {
             let entry = topology.member(share.id);
-            let text = |text: Option<&String>| Reply::text(text.cloned().unwrap_or_default());
+            let text = |text: Option<&str>| Reply::text(text.unwrap_or_default().to_owned());
             let part = u64::from(share.owned) * 10_000 / all.max(1);
             Reply::map([
                 ("node", Reply::text(share.id.to_string())),
-                ("name", text(entry.map(|entry| &entry.name))),
-                ("zone", text(entry.map(|entry| &entry.zone))),
+                ("name", text(entry.map(MemberEntry::name))),
+                ("zone", text(entry.map(MemberEntry::zone))),
                 ("share", Reply::Integer(part as i64)),
             ])
         });
         let version = topology.version();
         Reply::map([
-            ("partitions", Reply::Integer(i64::from(ring.partitions()))),
+            ("partitions", Reply::Integer(i64::from(topology.partitions()))),
             ("epoch", Reply::Integer(version.epoch as i64)),
             ("hash", Reply::text(format!("{:016x}", version.hash))),
             ("members", Reply::Array(members.collect())),
@@ -112,7 +117,7 @@ impl Inside {
             },
         };
         place.before = scan.cursor;
-        let partitions = self.server.node.topology().ring(limits::REPLICAS_DEFAULT).partitions();
+        let partitions = self.server.node.topology().partitions();
         let (mut found, mut looked_at) = (Vec::new(), 0);
         for _ in 0..PARTITIONS_AT_ONCE {
             let count = scan.count - looked_at;
@@ -155,6 +160,33 @@ fn explain(explanation: &Explanation) -> Reply {
     ])
 }
 
+fn transfers(status: &TransferStatus) -> Reply {
+    let id = |id: Option<crate::ids::NodeId>| {
+        Reply::text(id.map_or_else(String::new, |id| id.to_string()))
+    };
+    let incoming = status.incoming.iter().map(|line: &Incoming| {
+        Reply::map([
+            ("from", id(line.from)),
+            ("left", Reply::Integer(line.left.into())),
+            ("done", Reply::Integer(line.done.into())),
+            ("bytes", Reply::Integer(line.bytes as i64)),
+            ("rate", Reply::Integer(line.rate as i64)),
+            ("eta_s", Reply::Integer(line.eta_s.map_or(-1, |seconds| seconds as i64))),
+            ("held_up", Reply::text(line.held_up.clone())),
+        ])
+    });
+    let outgoing = status.outgoing.iter().map(|(to, slots)| {
+        Reply::map([("to", id(Some(*to))), ("slots", Reply::Integer((*slots).into()))])
+    });
+    Reply::map([
+        ("incoming", Reply::Array(incoming.collect())),
+        ("outgoing", Reply::Array(outgoing.collect())),
+        ("rate_limit", Reply::Integer(status.rate_limit as i64)),
+        ("leftovers", Reply::Integer(status.leftovers.into())),
+        ("set_aside", Reply::Integer(status.set_aside.into())),
+    ])
+}
+
 fn replica(view: &ReplicaView) -> Reply {
     Reply::map([
         ("node", Reply::text(view.node.to_string())),
@@ -168,13 +200,15 @@ fn replica(view: &ReplicaView) -> Reply {
     ])
 }
 
-fn nodes(status: &NodeStatus) -> Reply {
+fn nodes(status: &NodeStatus, topology: &Topology) -> Reply {
+    let standing = |id| topology.member(id).map_or("", |entry| entry.standing.name()).to_owned();
     let peers = status.peers.iter().map(|peer| {
         Reply::map([
             ("node", Reply::text(peer.id.to_string())),
             ("name", Reply::text(peer.name.clone())),
             ("address", Reply::text(peer.address.clone())),
             ("zone", Reply::text(peer.zone.clone())),
+            ("standing", Reply::text(standing(peer.id))),
             ("up", Reply::Integer(i64::from(peer.up))),
             ("share", Reply::Integer(i64::from(peer.share))),
             ("state", Reply::text(peer.liveness.state.clone())),

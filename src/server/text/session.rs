@@ -248,6 +248,7 @@ impl Session {
             | Command::Explain { .. }
             | Command::Ring
             | Command::Nodes
+            | Command::Transfers
             | Command::Digest => {
                 let (server, settings) = (self.server.clone(), self.settings.clone());
                 let inside = Inside { server, settings };

@@ -58,6 +58,10 @@ impl Settings {
         ])
     }
 
+    fn is_strict(&self) -> bool {
+        self.mode == QuorumMode::Strict
+    }
+
     /// A key of the connection's bucket.
     pub(super) fn key(&self, name: &[u8]) -> Result<Key, KeyError> {
         Key::new(self.bucket.as_bytes(), name)
@@ -65,7 +69,8 @@ impl Settings {
 
     /// A read with the connection's quorums.
     pub(super) fn get(&self, key: Key) -> Get {
-        Get { key, r: self.r, pr: self.pr, budget_ms: self.budget_ms, trace: false }
+        let (strict, budget_ms) = (self.is_strict(), self.budget_ms);
+        Get { key, r: self.r, pr: self.pr, budget_ms, strict, trace: false }
     }
 
     /// A write with the connection's quorums that replaces what the node's read sees.
@@ -80,6 +85,7 @@ impl Settings {
             ttl_ms: None,
             w: self.w,
             pw: self.pw,
+            strict: self.is_strict(),
             budget_ms: self.budget_ms,
         }
     }

@@ -29,7 +29,7 @@ const FSYNCED: u8 = 1;
 const HAS_WRITE_ID: u8 = 1;
 
 /// Every failure code with its number on the wire. A number is never given twice.
-const FAILURE_CODES: [(FailureCode, u8); 17] = [
+const FAILURE_CODES: [(FailureCode, u8); 18] = [
     (FailureCode::Unavailable, 1),
     (FailureCode::Unknown, 2),
     (FailureCode::Timeout, 3),
@@ -47,6 +47,7 @@ const FAILURE_CODES: [(FailureCode, u8); 17] = [
     (FailureCode::Denied, 15),
     (FailureCode::Invalid, 16),
     (FailureCode::Internal, 17),
+    (FailureCode::Stale, 18),
 ];
 
 /// Appends `response` as one frame. One that does not fit is replaced by a failure that says so:
@@ -315,6 +316,7 @@ mod tests {
             FailureCode::Denied => 15,
             FailureCode::Invalid => 16,
             FailureCode::Internal => 17,
+            FailureCode::Stale => 18,
         };
         for (place, (code, listed)) in FAILURE_CODES.into_iter().enumerate() {
             assert_eq!(number(code), listed);

@@ -5,7 +5,7 @@ use bytes::{BufMut, BytesMut};
 use super::{Oversize, WireError, decode_whole, encode_within, put_key};
 use super::{read_context, read_key, read_object, read_options};
 use crate::codec::{CodecError, Reader, Write as _};
-use crate::ids::WriteId;
+use crate::ids::{NodeId, WriteId};
 use crate::limits;
 use crate::wire::control;
 use crate::wire::frame::{Frame, Kind};
@@ -13,8 +13,12 @@ use crate::wire::messages::{Basis, Condition, Get, Level, Purpose, Put, Read, Re
 
 /// GET: fill the trace.
 const TRACE: u8 = 1;
+/// GET: only owners count.
+const GET_STRICT: u8 = 2;
 /// READ: a digest will do.
 const DIGEST: u8 = 1;
+/// READ: what is held for others counts too.
+const FALLBACK: u8 = 2;
 
 /// PUT: the two lowest bits of the options are the basis, the next two the condition.
 const BASIS: u8 = 0b0000_0011;
@@ -22,6 +26,10 @@ const CONDITION: u8 = 0b0000_1100;
 const CONDITION_SHIFT: u32 = 2;
 const HAS_VALUE: u8 = 0b0001_0000;
 const HAS_TTL: u8 = 0b0010_0000;
+const PUT_STRICT: u8 = 0b0100_0000;
+
+/// WRITE: the purpose of a hint, which its owner follows.
+const HINT: u8 = 3;
 
 const LEVEL_DEFAULT: u8 = 0;
 /// What a count outside 1 to 13 is written as: no decoder takes it, so that it is refused rather
@@ -106,7 +114,7 @@ fn read_budget(input: &mut Reader) -> Result<u32, CodecError> {
 fn put_get(out: &mut BytesMut, get: &Get) {
     put_level(out, get.r);
     put_level(out, get.pr);
-    out.put_u8(if get.trace { TRACE } else { 0 });
+    out.put_u8(u8::from(get.trace) * TRACE + u8::from(get.strict) * GET_STRICT);
     out.put_u32_le(get.budget_ms);
     put_key(out, &get.key);
 }
@@ -114,9 +122,10 @@ fn put_get(out: &mut BytesMut, get: &Get) {
 fn read_get(input: &mut Reader) -> Result<Get, WireError> {
     let r = read_level(input)?;
     let pr = read_level(input)?;
-    let trace = read_options(input, TRACE, "options of a get")? != 0;
+    let options = read_options(input, TRACE | GET_STRICT, "options of a get")?;
+    let (trace, strict) = (options & TRACE != 0, options & GET_STRICT != 0);
     let budget_ms = read_budget(input)?;
-    Ok(Get { key: read_key(input)?, r, pr, budget_ms, trace })
+    Ok(Get { key: read_key(input)?, r, pr, budget_ms, strict, trace })
 }
 
 fn put_put(out: &mut BytesMut, put: &Put) {
@@ -134,7 +143,8 @@ fn put_put(out: &mut BytesMut, put: &Put) {
     let ttl = if put.ttl_ms.is_some() { HAS_TTL } else { 0 };
     out.put_u128_le(put.write_id.0);
     out.put_u8(put.attempt);
-    out.put_u8(basis | condition << CONDITION_SHIFT | value | ttl);
+    let strict = if put.strict { PUT_STRICT } else { 0 };
+    out.put_u8(basis | condition << CONDITION_SHIFT | value | ttl | strict);
     put_level(out, put.w);
     put_level(out, put.pw);
     out.put_u32_le(put.budget_ms);
@@ -153,7 +163,9 @@ fn put_put(out: &mut BytesMut, put: &Put) {
 fn read_put(input: &mut Reader) -> Result<Put, WireError> {
     let write_id = WriteId(input.u128("write id")?);
     let attempt = input.u8("attempt")?;
-    let options = read_options(input, BASIS | CONDITION | HAS_VALUE | HAS_TTL, "options of a put")?;
+    let known = BASIS | CONDITION | HAS_VALUE | HAS_TTL | PUT_STRICT;
+    let options = read_options(input, known, "options of a put")?;
+    let strict = options & PUT_STRICT != 0;
     let w = read_level(input)?;
     let pw = read_level(input)?;
     let budget_ms = read_budget(input)?;
@@ -177,19 +189,22 @@ fn read_put(input: &mut Reader) -> Result<Put, WireError> {
     let value = (options & HAS_VALUE != 0)
         .then(|| input.bytes(limits::VALUE_BYTES_HARD, "value"))
         .transpose()?;
-    Ok(Put { key, write_id, attempt, basis, condition, value, ttl_ms, w, pw, budget_ms })
+    Ok(Put { key, write_id, attempt, basis, condition, value, ttl_ms, w, pw, strict, budget_ms })
 }
 
 fn put_read(out: &mut BytesMut, read: &Read) {
-    out.put_u8(if read.digest { DIGEST } else { 0 });
+    out.put_u8(u8::from(read.digest) * DIGEST + u8::from(read.fallback) * FALLBACK);
+    out.put_u64_le(read.slots);
     out.put_u32_le(read.budget_ms);
     put_key(out, &read.key);
 }
 
 fn read_read(input: &mut Reader) -> Result<Read, WireError> {
-    let digest = read_options(input, DIGEST, "options of a read")? != 0;
+    let options = read_options(input, DIGEST | FALLBACK, "options of a read")?;
+    let (digest, fallback) = (options & DIGEST != 0, options & FALLBACK != 0);
+    let slots = input.u64("slots")?;
     let budget_ms = read_budget(input)?;
-    Ok(Read { key: read_key(input)?, digest, budget_ms })
+    Ok(Read { key: read_key(input)?, digest, fallback, slots, budget_ms })
 }
 
 fn put_write(out: &mut BytesMut, write: &Write) {
@@ -197,7 +212,13 @@ fn put_write(out: &mut BytesMut, write: &Write) {
         Purpose::Replicate => 0,
         Purpose::Repair => 1,
         Purpose::Restore => 2,
+        Purpose::Hint(_) => HINT,
+        Purpose::Handoff => 4,
     });
+    if let Purpose::Hint(NodeId(owner)) = write.purpose {
+        out.put_u128_le(owner);
+    }
+    out.put_u64_le(write.slots);
     out.put_u32_le(write.budget_ms);
     put_key(out, &write.key);
     out.put_bytes_with_length(&write.object);
@@ -208,8 +229,11 @@ fn read_write(input: &mut Reader) -> Result<Write, WireError> {
         0 => Purpose::Replicate,
         1 => Purpose::Repair,
         2 => Purpose::Restore,
+        HINT => Purpose::Hint(NodeId(input.u128("owner of a hint")?)),
+        4 => Purpose::Handoff,
         _ => return Err(CodecError::Invalid("purpose").into()),
     };
+    let slots = input.u64("slots")?;
     let budget_ms = read_budget(input)?;
-    Ok(Write { key: read_key(input)?, object: read_object(input)?, purpose, budget_ms })
+    Ok(Write { key: read_key(input)?, object: read_object(input)?, purpose, slots, budget_ms })
 }

@@ -14,11 +14,10 @@ pub fn check(history: &History) -> Vec<Violation> {
         match fact {
             Fact::NewActor { node } => *actors.entry(*node).or_default() += 1,
             Fact::Staged { node, key, held, .. } => {
-                let primaries = history.primaries.get(key).map_or(&[][..], Vec::as_slice);
-                // Each primary may have coordinated up to the cap before it heard of the others.
-                let siblings = history.siblings_refuse * primaries.len().max(1);
-                let entries: usize =
-                    primaries.iter().map(|node| actors.get(node).copied().unwrap_or(0)).sum();
+                // Each node may have coordinated, as a primary or in the place of one, up to the cap
+                // before it heard of the others.
+                let siblings = history.siblings_refuse * actors.len().max(1);
+                let entries: usize = actors.values().sum();
                 // A further run of an actor stands behind a dot that was not shown to a writer,
                 // and joins the run before it when that dot arrives.
                 let known: BTreeSet<_> = held.clock.iter().map(|(actor, _)| actor).collect();

@@ -14,6 +14,7 @@ pub mod dots;
 pub mod durable;
 pub mod false_siblings;
 pub mod freshness;
+pub mod handed_over;
 pub mod kept_siblings;
 pub mod last_write_wins;
 pub mod phantoms;
@@ -61,6 +62,7 @@ pub fn check(history: &History) -> Vec<Violation> {
     found.extend(dots::check(history));
     found.extend(causal_context::check(history));
     found.extend(durable::check(history, &relations));
+    found.extend(handed_over::check(history, &relations));
     found.extend(bounded::check(history));
     found.extend(last_write_wins::check(history));
     found

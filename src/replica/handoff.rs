@@ -1,0 +1,299 @@
+//! Giving members what was kept for them, once they are back.
+//!
+//! ```text
+//!   kept for M, and M answers ──▶ list a page ──▶ send, up to a window ──▶ M has it durably
+//!        ▲                            ▲                                         │
+//!        │  something was kept        └── the page is sent ◀────────────────────┤
+//!        └───────── meanwhile                                                   ▼
+//!                                                       drop the hint, if it still is what was sent
+//! ```
+//!
+//! Hints go out in the order of their keys. What is delivered is dropped, so the disk itself is
+//! the cursor: after a restart of either side it goes on where it was. The window grows by one
+//! with each page of quick answers and is halved when the receiver is busy or slow, or when this
+//! node's own clients wait longer than they are used to (the Dynamo paper, section 6.5).
+//!
+//! A hint for somebody who is in no slot of the key any more goes to all who are, one after the
+//! other.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::core::{Core, OpId};
+use super::keys::Step;
+use crate::causality::Object;
+use crate::ids::NodeId;
+use crate::store::record::Record;
+use crate::store::{Entry, StoreError, StoredKey};
+use crate::time::Instant;
+use crate::wire::messages::{Failure, FailureCode, Purpose, Request, Response, Write};
+
+/// The operation number of everything that is sent from here; those of clients begin above it.
+pub(super) const OPERATION: OpId = 0;
+
+const PAGE_BYTES: usize = 256 << 10;
+const WINDOW_LEAST: usize = 4;
+const WINDOW_FIRST: usize = 32;
+const WINDOW_MOST: usize = 256;
+/// An answer later than this is a slow one.
+const SLOW: Duration = Duration::from_millis(100);
+/// How long to leave a member alone after it was busy, gone or full.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long a receiver has for one hint.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// All that is being delivered.
+#[derive(Debug, Default)]
+pub(super) struct Handoff {
+    replays: BTreeMap<NodeId, Replay>,
+    /// By the number of the request.
+    in_flight: BTreeMap<u64, Sent>,
+    timer_at: Option<Instant>,
+}
+
+/// What is being delivered for one member.
+#[derive(Debug)]
+struct Replay {
+    listing: bool,
+    /// The last key of the last page.
+    after: Option<StoredKey>,
+    /// Listed and not sent yet.
+    page: VecDeque<Entry>,
+    in_flight: usize,
+    window: usize,
+    paused_until: Instant,
+}
+
+/// A hint on its way.
+#[derive(Debug)]
+struct Sent {
+    /// Its key, with its owner.
+    key: StoredKey,
+    to: NodeId,
+    /// Others who must have it too, before it may be dropped.
+    then: Vec<NodeId>,
+    object: bytes::Bytes,
+    digest: u128,
+    at: Instant,
+}
+
+impl Handoff {
+    /// Goes on with everything that can go on. Called at the end of each turn.
+    pub(super) fn turn(&mut self, core: &mut Core) {
+        let owners: Vec<NodeId> = core.hints.owners().collect();
+        self.replays.retain(|owner, replay| replay.in_flight > 0 || owners.contains(owner));
+        for owner in owners {
+            self.pump(core, owner);
+        }
+        self.arm(core);
+    }
+
+    /// Wakes up when a pause ends, or when something may have been lost.
+    fn arm(&mut self, core: &mut Core) {
+        let now = core.now.instant;
+        if self.replays.is_empty() || self.timer_at.is_some_and(|at| at > now) {
+            return;
+        }
+        self.timer_at = Some(now + PAUSE);
+        core.attempt_timer(OPERATION, PAUSE);
+    }
+
+    /// A while has passed: what was sent long ago is taken for lost.
+    pub(super) fn tick(&mut self, core: &mut Core) {
+        self.timer_at = None;
+        let now = core.now.instant;
+        let late = |(id, sent): (&u64, &Sent)| (now - sent.at > ANSWER_WITHIN).then_some(*id);
+        let late: Vec<u64> = self.in_flight.iter().filter_map(late).collect();
+        for id in late {
+            self.forget(core, id, PAUSE);
+        }
+    }
+
+    fn pump(&mut self, core: &mut Core, owner: NodeId) {
+        let now = core.now.instant;
+        // Whoever is a member and away is waited for; for everybody else the others take it.
+        if core.topology.is_present(owner) && !core.usable(owner) {
+            return;
+        }
+        let replay = self.replays.entry(owner).or_insert(Replay {
+            listing: false,
+            after: None,
+            page: VecDeque::new(),
+            in_flight: 0,
+            window: WINDOW_FIRST,
+            paused_until: now,
+        });
+        if replay.paused_until > now {
+            return;
+        }
+        let window = match core.strain.is_high() {
+            true => WINDOW_LEAST,
+            false => replay.window,
+        };
+        while replay.in_flight < window
+            && let Some(entry) = replay.page.pop_front()
+        {
+            if let Some(id) = send(core, owner, entry, &mut self.in_flight) {
+                self.in_flight.get_mut(&id).expect("it was just put in").at = now;
+                replay.in_flight += 1;
+            }
+        }
+        if replay.page.is_empty()
+            && !replay.listing
+            && (replay.after.is_some() || replay.in_flight == 0)
+        {
+            replay.listing = true;
+            let after = replay.after.clone();
+            core.effects.push(super::Effect::ListHints { owner, after, bytes: PAGE_BYTES });
+        }
+    }
+
+    /// A page of hints has been read.
+    pub(super) fn listed(
+        &mut self,
+        core: &mut Core,
+        owner: NodeId,
+        result: Result<Vec<Entry>, StoreError>,
+    ) {
+        let Some(replay) = self.replays.get_mut(&owner) else { return };
+        replay.listing = false;
+        let entries = match result {
+            Ok(entries) => entries,
+            Err(error) => {
+                let (key, why) = (format!("hints for {owner}"), error.to_string());
+                core.notice(super::Notice::Corrupt { key, why });
+                replay.paused_until = core.now.instant + PAUSE * 10;
+                return;
+            }
+        };
+        replay.after = entries.last().map(|entry| entry.key.clone());
+        if entries.is_empty() {
+            // The end. What was kept meanwhile, or could not be given, is for the next round.
+            replay.paused_until = core.now.instant + PAUSE;
+        }
+        replay.page.extend(entries.into_iter().filter(|entry| core.is_mine(&entry.key)));
+    }
+
+    /// A receiver has answered.
+    pub(super) fn answered(&mut self, core: &mut Core, id: u64, response: &Response) {
+        let Some(sent) = self.in_flight.remove(&id) else { return };
+        let now = core.now.instant;
+        let owner = sent.key.owner().expect("hints have owners");
+        let Some(replay) = self.replays.get_mut(&owner) else { return };
+        replay.in_flight = replay.in_flight.saturating_sub(1);
+        match response {
+            Response::Stored(_) => {
+                let slow = now - sent.at > SLOW;
+                replay.window = match slow {
+                    true => (replay.window / 2).max(WINDOW_LEAST),
+                    false => (replay.window + 1).min(WINDOW_MOST),
+                };
+                if sent.then.is_empty() {
+                    let step = Step::Delivered { digest: sent.digest };
+                    core.steps.push_back((sent.key, step));
+                } else {
+                    replay.in_flight += 1;
+                    self.pass_on(core, sent);
+                }
+            }
+            Response::Failed(Failure { code: FailureCode::Stale, .. }) => {
+                core.exchange(sent.to);
+                replay.paused_until = now + PAUSE;
+            }
+            // Its copy of this key is damaged, and will be restored by whoever reads it: then.
+            Response::Failed(Failure { code: FailureCode::Corrupt, .. }) => {}
+            _ => {
+                replay.window = (replay.window / 2).max(WINDOW_LEAST);
+                replay.paused_until = now + PAUSE;
+            }
+        }
+    }
+
+    /// One of several has it: the next.
+    fn pass_on(&mut self, core: &mut Core, mut sent: Sent) {
+        sent.to = sent.then.remove(0);
+        let write = write(&sent);
+        let id = core.send(OPERATION, sent.to, false, write);
+        sent.at = core.now.instant;
+        self.in_flight.insert(id, sent);
+    }
+
+    /// The connection to `node` is gone, and what was on its way with it.
+    pub(super) fn lost(&mut self, core: &Core, node: NodeId) {
+        let to = |(id, sent): (&u64, &Sent)| (sent.to == node).then_some(*id);
+        let lost: Vec<u64> = self.in_flight.iter().filter_map(to).collect();
+        for id in lost {
+            self.forget(core, id, PAUSE);
+        }
+    }
+
+    fn forget(&mut self, core: &Core, id: u64, pause: Duration) {
+        let Some(sent) = self.in_flight.remove(&id) else { return };
+        let owner = sent.key.owner().expect("hints have owners");
+        if let Some(replay) = self.replays.get_mut(&owner) {
+            replay.in_flight = replay.in_flight.saturating_sub(1);
+            (replay.page, replay.after) = (VecDeque::new(), None);
+            replay.paused_until = core.now.instant + pause;
+        }
+    }
+}
+
+fn write(sent: &Sent) -> Request {
+    Request::Write(Write {
+        key: sent.key.key(),
+        object: sent.object.clone(),
+        purpose: Purpose::Handoff,
+        slots: 0,
+        budget_ms: ANSWER_WITHIN.as_millis() as u32,
+    })
+}
+
+/// Sends one hint to whom it belongs; returns the request's number.
+fn send(
+    core: &mut Core,
+    owner: NodeId,
+    entry: Entry,
+    in_flight: &mut BTreeMap<u64, Sent>,
+) -> Option<u64> {
+    let name = entry.key.key();
+    let record = Record::decode(entry.record).map_err(|error| error.to_string());
+    let object = record.and_then(|record| {
+        Object::decode(record.object.clone()).map_err(|error| error.to_string())?;
+        Ok(record.object)
+    });
+    let object = match object {
+        Ok(object) => object,
+        Err(why) => {
+            core.notice(super::Notice::Corrupt { key: format!("{name} kept for {owner}"), why });
+            return None;
+        }
+    };
+    let n = core.bucket(&name)?.n;
+    let participants = core.participants(&name, n);
+    let mut targets = match participants.contains(&owner) {
+        true => vec![owner],
+        false => participants,
+    };
+    let digest = crate::causality::digest_of(&name, &object);
+    let me = core.settings.node;
+    if targets.contains(&me) {
+        let own = core.stored_key(&name);
+        targets.retain(|target| *target != me);
+        let decoded = Object::decode(object.clone()).expect("it was decoded above");
+        if targets.is_empty() {
+            let step = Step::Take { object: decoded, hint: entry.key, digest };
+            core.steps.push_back((own, step));
+            return None;
+        }
+        core.steps.push_back((own, Step::Mend { object: decoded, purpose: Purpose::Handoff }));
+    }
+    if targets.is_empty() || !targets.iter().all(|target| core.usable(*target)) {
+        return None;
+    }
+    let to = targets.remove(0);
+    let at = core.now.instant;
+    let sent = Sent { key: entry.key, to, then: targets, object, digest, at };
+    let id = core.send(OPERATION, to, false, write(&sent));
+    in_flight.insert(id, sent);
+    Some(id)
+}

@@ -1,0 +1,353 @@
+//! Sending an object to everybody in a key's slots, and seeing to it that it is kept for those
+//! who are away.
+//!
+//! ```text
+//!   slot 0   owner A                A has it                     the slot is covered
+//!   slot 1   owner B successor E    B and E have it              the slot is covered
+//!   slot 2   owner C                C is away: D keeps it for C  a fallback stands in
+//! ```
+//!
+//! A strict write counts covered slots; a sloppy one also counts each fallback once, on whose disk
+//! it stands for somebody else. Who has not confirmed when the operation ends has it kept for it
+//! here, on the coordinator: that counts for nobody, and costs nobody's patience.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::core::{Core, Event, OpId, participants};
+use super::keys::Step;
+use super::quorum::{Tally, Verdict};
+use crate::causality::Object;
+use crate::ids::NodeId;
+use crate::key::Key;
+use crate::membership::Slot;
+use crate::time::Instant;
+use crate::wire::messages::{FailureCode, Purpose, Request, Response, Write};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ack {
+    Awaited,
+    Stored { fsynced: bool },
+    Refused,
+}
+
+impl Ack {
+    fn is_stored(self) -> bool {
+        matches!(self, Self::Stored { .. })
+    }
+}
+
+/// What a write needs before it is acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Needs {
+    /// Replicas of the bucket.
+    pub(super) n: u8,
+    /// Confirmations.
+    pub(super) all: usize,
+    /// Of those, slots covered by those who are in them.
+    pub(super) slots: usize,
+    /// Fallbacks do not count.
+    pub(super) strict: bool,
+}
+
+/// Somebody who keeps the object for a member that is away.
+#[derive(Debug)]
+struct StandIn {
+    node: NodeId,
+    owner: NodeId,
+    ack: Ack,
+}
+
+/// An object on its way.
+#[derive(Debug)]
+pub(super) struct Replication {
+    key: Key,
+    object: Bytes,
+    needs: Needs,
+    deadline: Instant,
+    slots: Vec<Slot>,
+    /// Everybody in a slot.
+    members: BTreeMap<NodeId, Ack>,
+    stand_ins: Vec<StandIn>,
+}
+
+impl Replication {
+    /// Sends `object`, which this node has staged under its own name or, if it stands in, under
+    /// that of `kept_for`.
+    pub(super) fn begin(
+        core: &mut Core,
+        op: OpId,
+        (key, object): (Key, Bytes),
+        needs: Needs,
+        deadline: Instant,
+        kept_for: Option<NodeId>,
+    ) -> Self {
+        let slots = core.slots(&key, needs.n).to_vec();
+        let members = participants(&slots).into_iter().map(|node| (node, Ack::Awaited)).collect();
+        let mut stand_ins = Vec::new();
+        if let Some(owner) = kept_for {
+            stand_ins.push(StandIn { node: core.settings.node, owner, ack: Ack::Awaited });
+        }
+        let mut this = Self { key, object, needs, deadline, slots, members, stand_ins };
+        this.send(core, op);
+        let away: Vec<NodeId> = this.awaited().filter(|node| !core.usable(*node)).collect();
+        for owner in away {
+            this.stand_in(core, op, owner);
+        }
+        this
+    }
+
+    /// Sends it to everyone in a slot who has not confirmed and can be reached.
+    fn send(&mut self, core: &mut Core, op: OpId) {
+        let slots = core.fingerprint(&self.key, self.needs.n);
+        let targets: Vec<NodeId> = self.awaited().collect();
+        for node in targets {
+            if node != core.settings.node && core.usable(node) {
+                let purpose = Purpose::Replicate;
+                core.send(op, node, false, self.write(core, purpose, slots));
+            }
+        }
+    }
+
+    fn write(&self, core: &Core, purpose: Purpose, slots: u64) -> Request {
+        let (key, object) = (self.key.clone(), self.object.clone());
+        let budget_ms = core.budget_ms(self.deadline);
+        Request::Write(Write { key, object, purpose, slots, budget_ms })
+    }
+
+    /// Has it kept for `owner` by the next fallback that has nothing of this key to keep yet, or
+    /// else here.
+    fn stand_in(&mut self, core: &mut Core, op: OpId, owner: NodeId) {
+        let stands = |s: &StandIn| s.owner == owner && s.ack != Ack::Refused;
+        if self.stand_ins.iter().any(stands) {
+            return;
+        }
+        let me = core.settings.node;
+        let fallbacks = match self.needs.strict {
+            true => Vec::new(),
+            false => core.fallbacks(&self.key, self.needs.n),
+        };
+        let is_new = |node: &NodeId| self.stand_ins.iter().all(|s| s.node != *node) && *node != me;
+        match fallbacks.into_iter().find(is_new) {
+            Some(node) => {
+                core.send(op, node, false, self.write(core, Purpose::Hint(owner), 0));
+                self.stand_ins.push(StandIn { node, owner, ack: Ack::Awaited });
+            }
+            None => {
+                self.keep(core, Some(op), owner);
+                self.stand_ins.push(StandIn { node: me, owner, ack: Ack::Awaited });
+            }
+        }
+    }
+
+    /// Has it kept for `owner` on this node.
+    fn keep(&self, core: &mut Core, op: Option<OpId>, owner: NodeId) {
+        let object = Object::decode(self.object.clone()).expect("this node has encoded it");
+        let key = core.stored_key(&self.key).kept_for(owner);
+        core.steps.push_back((key, Step::Keep { object, op }));
+    }
+
+    pub(super) fn event(&mut self, core: &mut Core, op: OpId, event: Event) {
+        let me = core.settings.node;
+        let fsynced = core.settings.fsync;
+        match event {
+            Event::Committed(Ok(())) => self.confirm(me, Ack::Stored { fsynced }),
+            Event::Committed(Err(_)) => self.confirm(me, Ack::Refused),
+            Event::Kept { owner, kept } => {
+                let ack = if kept { Ack::Stored { fsynced } } else { Ack::Refused };
+                let mine = |s: &&mut StandIn| s.node == me && s.owner == owner;
+                if let Some(stand_in) = self.stand_ins.iter_mut().find(mine) {
+                    stand_in.ack = ack;
+                }
+            }
+            Event::Answer { from, response: Response::Stored(stored) } => {
+                self.confirm(from, Ack::Stored { fsynced: stored.fsynced });
+            }
+            Event::Answer { from, response: Response::Failed(failure) } => match failure.code {
+                FailureCode::Busy | FailureCode::Timeout if self.members.contains_key(&from) => {}
+                FailureCode::Stale => core.exchange(from),
+                _ => {
+                    self.confirm(from, Ack::Refused);
+                    self.replace(core, op, from);
+                }
+            },
+            Event::Lost(node) => {
+                let stand_ins = self.stand_ins.iter_mut().filter(|s| s.node == node);
+                for stand_in in stand_ins.filter(|s| s.ack == Ack::Awaited) {
+                    stand_in.ack = Ack::Refused;
+                }
+                self.replace(core, op, node);
+            }
+            Event::Refreshed => self.refresh(core, op),
+            // A late answer to the reading half.
+            _ => {}
+        }
+    }
+
+    fn confirm(&mut self, from: NodeId, ack: Ack) {
+        if let Some(held) = self.members.get_mut(&from) {
+            if *held == Ack::Awaited {
+                *held = ack;
+            }
+            return;
+        }
+        // A fallback keeps for one; this node, if it stands in, confirms what it staged first.
+        let awaited = |s: &&mut StandIn| s.node == from && s.ack == Ack::Awaited;
+        if let Some(stand_in) = self.stand_ins.iter_mut().find(awaited) {
+            stand_in.ack = ack;
+        }
+    }
+
+    /// `node` will not confirm: somebody else stands in for whom it was to be.
+    fn replace(&mut self, core: &mut Core, op: OpId, node: NodeId) {
+        let mut owners: Vec<NodeId> = self
+            .stand_ins
+            .iter()
+            .filter(|s| s.node == node && s.ack == Ack::Refused)
+            .map(|s| s.owner)
+            .collect();
+        if self.members.get(&node).is_some_and(|ack| !ack.is_stored()) {
+            owners.push(node);
+        }
+        for owner in owners {
+            self.stand_in(core, op, owner);
+        }
+    }
+
+    /// Some are silent: their breakers hear of it, and it is sent again. Where the write is still
+    /// waiting, somebody stands in.
+    pub(super) fn send_again(&mut self, core: &mut Core, op: OpId) {
+        let me = core.settings.node;
+        let silent: Vec<NodeId> = self.awaited().filter(|node| *node != me).collect();
+        core.counters.resent_writes += silent.len() as u64;
+        let waiting = self.verdict() == Verdict::Pending;
+        for node in silent {
+            core.slow(node);
+            if waiting || !core.usable(node) {
+                self.stand_in(core, op, node);
+            }
+        }
+        let late = self.stand_ins.iter_mut().filter(|s| s.ack == Ack::Awaited && s.node != me);
+        let late: Vec<NodeId> = late
+            .map(|stand_in| {
+                stand_in.ack = Ack::Refused;
+                stand_in.node
+            })
+            .collect();
+        for node in late {
+            core.slow(node);
+            self.replace(core, op, node);
+        }
+        self.send(core, op);
+    }
+
+    /// States have been exchanged: goes by the slots of now. Whoever has confirmed has it.
+    fn refresh(&mut self, core: &mut Core, op: OpId) {
+        self.slots = core.slots(&self.key, self.needs.n).to_vec();
+        let members = participants(&self.slots);
+        self.members.retain(|node, _| members.contains(node));
+        for node in members {
+            self.members.entry(node).or_insert(Ack::Awaited);
+        }
+        self.send(core, op);
+    }
+
+    /// The operation ends: for whoever has not confirmed, and for whom nobody stands in, it is
+    /// kept here.
+    pub(super) fn finish(&self, core: &mut Core) {
+        let covered =
+            |node: &NodeId| self.stand_ins.iter().any(|s| s.owner == *node && s.ack.is_stored());
+        for (node, ack) in &self.members {
+            if !ack.is_stored() && *node != core.settings.node && !covered(node) {
+                self.keep(core, None, *node);
+            }
+        }
+    }
+
+    fn awaited(&self) -> impl Iterator<Item = NodeId> {
+        self.members.iter().filter(|(_, ack)| **ack == Ack::Awaited).map(|(node, _)| *node)
+    }
+
+    /// Whether anybody still owes an answer who can give one.
+    pub(super) fn is_open(&self, core: &Core) -> bool {
+        let stands_for =
+            |node: NodeId| self.stand_ins.iter().any(|s| s.owner == node && s.ack.is_stored());
+        self.awaited().any(|node| core.usable(node) && !stands_for(node))
+            || self.stand_ins.iter().any(|s| s.ack == Ack::Awaited)
+    }
+
+    /// The slots covered by those who are in them; and how many may still be.
+    fn covered_slots(&self) -> Tally {
+        let mut tally = Tally::default();
+        for slot in &self.slots {
+            let acks: Vec<Ack> =
+                participants(std::slice::from_ref(slot)).iter().map(|m| self.members[m]).collect();
+            if acks.iter().all(|ack| ack.is_stored()) {
+                tally.confirmed += 1;
+            } else if !acks.contains(&Ack::Refused) {
+                tally.open += 1;
+            }
+        }
+        tally
+    }
+
+    /// Fallbacks that have it, and that may still; each counts once, and none who is in a slot.
+    fn fallbacks(&self, of: impl Fn(Ack) -> bool) -> Vec<NodeId> {
+        let counts = |s: &&StandIn| of(s.ack) && !self.members.contains_key(&s.node);
+        let mut nodes: Vec<NodeId> = self.stand_ins.iter().filter(counts).map(|s| s.node).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes
+    }
+
+    pub(super) fn verdict(&self) -> Verdict {
+        let slots = self.covered_slots();
+        if self.needs.strict {
+            return slots.verdict(self.needs.all.max(self.needs.slots));
+        }
+        let mut all = slots;
+        all.confirmed += self.fallbacks(Ack::is_stored).len();
+        all.open += self.fallbacks(|ack| ack == Ack::Awaited).len();
+        match (slots.verdict(self.needs.slots), all.verdict(self.needs.all)) {
+            (Verdict::Won, Verdict::Won) => Verdict::Won,
+            (Verdict::Lost, _) | (_, Verdict::Lost) => Verdict::Lost,
+            _ => Verdict::Pending,
+        }
+    }
+
+    /// How many confirmations count.
+    pub(super) fn count(&self) -> usize {
+        let fallbacks = if self.needs.strict { 0 } else { self.fallbacks(Ack::is_stored).len() };
+        self.covered_slots().confirmed + fallbacks
+    }
+
+    /// Who has it: the owner (or only successor) of each covered slot, then fallbacks; and how many
+    /// of the latter there are.
+    pub(super) fn confirmed(&self) -> (Vec<NodeId>, usize) {
+        let mut nodes: Vec<NodeId> = Vec::with_capacity(self.slots.len());
+        for slot in &self.slots {
+            let in_it = participants(std::slice::from_ref(slot));
+            if in_it.iter().all(|node| self.members[node].is_stored()) {
+                nodes.extend(in_it.first());
+            }
+        }
+        let fallbacks = match self.needs.strict {
+            true => Vec::new(),
+            false => self.fallbacks(Ack::is_stored),
+        };
+        nodes.extend(&fallbacks);
+        (nodes, fallbacks.len())
+    }
+
+    /// Of those who have it, how many have it synced.
+    pub(super) fn fsynced(&self) -> u8 {
+        let (nodes, _) = self.confirmed();
+        let synced = Ack::Stored { fsynced: true };
+        let members = nodes.iter().filter(|node| self.members.get(node) == Some(&synced)).count();
+        let kept =
+            |node: &&NodeId| self.stand_ins.iter().any(|s| s.node == **node && s.ack == synced);
+        let fallbacks = nodes.iter().filter(|node| !self.members.contains_key(node));
+        (members + fallbacks.filter(kept).count()) as u8
+    }
+}
