@@ -4,12 +4,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 
+use super::bucket::{Expiry, OnConflict, parse_expiry};
 use super::exit;
 use super::output::Form;
 use super::quantity::{parse_address, parse_level, parse_span, parse_timeout};
-use crate::client::{Conflicts, Context, Level, WriteId};
+use crate::client::{Context, Level, WriteId};
 use crate::limits;
 
 const FIRST_STEPS: &str = "\
@@ -441,35 +442,6 @@ pub(super) enum BucketCommand {
         /// Its name
         name: String,
     },
-}
-
-/// When values of a bucket expire, as it is typed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Expiry(pub(super) Option<Duration>);
-
-fn parse_expiry(text: &str) -> Result<Expiry, String> {
-    match text {
-        "never" => Ok(Expiry(None)),
-        span => parse_span(span).map(|span| Expiry(Some(span))),
-    }
-}
-
-/// [`Conflicts`], as it is typed.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum OnConflict {
-    /// Keep them all, until a writer who saw all replaces them
-    Siblings,
-    /// Last write wins: keep the one with the latest timestamp
-    Lww,
-}
-
-impl From<OnConflict> for Conflicts {
-    fn from(typed: OnConflict) -> Self {
-        match typed {
-            OnConflict::Siblings => Self::Siblings,
-            OnConflict::Lww => Self::LastWriteWins,
-        }
-    }
 }
 
 const MEMBER_EXAMPLES: &str = "\

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use super::args::{Asked, Bucket, BucketCommand, Expiry};
+use super::args::{Asked, Bucket, BucketCommand};
 use super::cluster::connect;
 use super::exit::{Ending, Exit, Failure};
 use super::output::{Form, table};
-use super::quantity::{exact_span, level};
+use super::quantity::{exact_span, level, parse_span};
 use crate::client::{BucketSettings, Client, Conflicts};
 
 pub(super) async fn run(asked: &Asked<Bucket>) -> Ending {
@@ -103,5 +104,34 @@ fn conflicts(settings: &BucketSettings) -> &'static str {
     match settings.conflicts {
         Conflicts::Siblings => "siblings",
         Conflicts::LastWriteWins => "lww",
+    }
+}
+
+/// When values of a bucket expire, as it is typed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Expiry(pub(super) Option<Duration>);
+
+pub(super) fn parse_expiry(text: &str) -> Result<Expiry, String> {
+    match text {
+        "never" => Ok(Expiry(None)),
+        span => parse_span(span).map(|span| Expiry(Some(span))),
+    }
+}
+
+/// [`Conflicts`], as it is typed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum OnConflict {
+    /// Keep them all, until a writer who saw all replaces them
+    Siblings,
+    /// Last write wins: keep the one with the latest timestamp
+    Lww,
+}
+
+impl From<OnConflict> for Conflicts {
+    fn from(typed: OnConflict) -> Self {
+        match typed {
+            OnConflict::Siblings => Self::Siblings,
+            OnConflict::Lww => Self::LastWriteWins,
+        }
     }
 }

@@ -214,7 +214,9 @@ impl Core {
         let Some(n) = self.bucket(&name).map(|bucket| bucket.n) else { return false };
         match purpose {
             Purpose::Hint(_) => true,
-            Purpose::Replicate if slots != 0 => self.fingerprint(&name, n) == slots,
+            Purpose::Replicate | Purpose::Handoff if slots != 0 => {
+                self.fingerprint(&name, n) == slots
+            }
             // Whoever is in a slot takes it, whatever the others are.
             _ => self.participants(&name, n).contains(&self.settings.node),
         }

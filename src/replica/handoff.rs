@@ -19,10 +19,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::core::{Core, OpId};
+use super::core::{Core, OpId, participants};
 use super::keys::Step;
 use crate::causality::Object;
 use crate::ids::NodeId;
+use crate::membership::Slot;
 use crate::store::record::Record;
 use crate::store::{Entry, StoreError, StoredKey};
 use crate::time::Instant;
@@ -73,6 +74,8 @@ struct Sent {
     /// Others who must have it too, before it may be dropped.
     then: Vec<NodeId>,
     object: bytes::Bytes,
+    /// The slots this went by; a receiver that goes by others refuses.
+    slots: u64,
     digest: u128,
     at: Instant,
 }
@@ -243,7 +246,7 @@ fn write(sent: &Sent) -> Request {
         key: sent.key.key(),
         object: sent.object.clone(),
         purpose: Purpose::Handoff,
-        slots: 0,
+        slots: sent.slots,
         budget_ms: ANSWER_WITHIN.as_millis() as u32,
     })
 }
@@ -269,11 +272,14 @@ fn send(
         }
     };
     let n = core.bucket(&name)?.n;
-    let participants = core.participants(&name, n);
-    let mut targets = match participants.contains(&owner) {
-        true => vec![owner],
-        false => participants,
+    let slots = core.slots(&name, n);
+    // Its successor too: who has the owner's slot next must have all that was meant for it.
+    let stands = |slot: &&Slot| slot.owner == Some(owner) || slot.successor == Some(owner);
+    let mut targets = match slots.iter().find(stands) {
+        Some(slot) => participants(std::slice::from_ref(slot)),
+        None => participants(slots),
     };
+    let slots = core.fingerprint(&name, n);
     let digest = crate::causality::digest_of(&name, &object);
     let me = core.settings.node;
     if targets.contains(&me) {
@@ -292,7 +298,7 @@ fn send(
     }
     let to = targets.remove(0);
     let at = core.now.instant;
-    let sent = Sent { key: entry.key, to, then: targets, object, digest, at };
+    let sent = Sent { key: entry.key, to, then: targets, object, slots, digest, at };
     let id = core.send(OPERATION, to, false, write(&sent));
     in_flight.insert(id, sent);
     Some(id)

@@ -159,11 +159,6 @@ pub enum Input {
     Connected(NodeId),
     /// The connection to the peer is gone, and with it whatever was under way on it.
     Disconnected(NodeId),
-    /// The cluster takes the peer to be up.
-    Up(NodeId),
-    /// The cluster takes the peer to be down, whatever its connection looks like: what was under
-    /// way to it counts as lost. Where data lives is not changed by it.
-    Down(NodeId),
     /// [`Effect::ListHints`] is done.
     Hints {
         /// Whom they are kept for.
@@ -190,6 +185,11 @@ pub enum Input {
     },
     /// [`Effect::Exchange`] is done, or has failed. What it brought came before this.
     Exchanged(NodeId),
+    /// The cluster takes the peer to be up.
+    Up(NodeId),
+    /// The cluster takes the peer to be down, whatever its connection looks like: what was under
+    /// way to it counts as lost. Where data lives is not changed by it.
+    Down(NodeId),
     /// Take no new work from clients.
     Drain,
 }

@@ -1,5 +1,5 @@
-//! Who is answering me, now, and how fast: a circuit breaker and two latencies for each peer, and
-//! what the cluster says of it.
+//! Who is answering me, now, and how fast: a circuit breaker and two latencies for each peer, and what
+//! the cluster says of it.
 //!
 //! ```text
 //!            failures in a row                      time is up
@@ -10,9 +10,9 @@
 //! ```
 //!
 //! While a breaker is open the peer is asked nothing; half-open, one question goes out as a probe,
-//! and the next only after as long again. A peer without a connection counts as open, and so does
-//! one that owes answers to more requests than it may, and one that failure detection takes to be
-//! down: a process that hangs keeps its connections. Nobody is ever *removed* from anything
+//! and the next only after as long again. A peer without a connection counts as open, and so do one
+//! that the cluster takes to be down (a process that hangs keeps its connections) and one that
+//! owes answers to more requests than it may. Nobody is ever *removed* from anything
 //! here: this decides whom to ask first, never where data lives.
 
 use std::collections::BTreeMap;

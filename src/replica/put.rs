@@ -482,7 +482,8 @@ impl PutOp {
 fn check_reachable(core: &Core, key: &Key, needs: Needs) -> Result<(), Failure> {
     let slots = core.slots(key, needs.n);
     let reachable = |slot: &&Slot| {
-        participants(std::slice::from_ref(slot)).iter().all(|node| core.usable(*node))
+        slot.owner.is_some()
+            && participants(std::slice::from_ref(slot)).iter().all(|node| core.usable(*node))
     };
     let covered = slots.iter().filter(reachable).count();
     if covered >= needs.all {

@@ -280,7 +280,8 @@ impl Replication {
     /// The slots covered by those who are in them; and how many may still be.
     fn covered_slots(&self) -> Tally {
         let mut tally = Tally::default();
-        for slot in &self.slots {
+        // A slot without an owner counts for nothing: who takes it copies from the other owners.
+        for slot in self.slots.iter().filter(|slot| slot.owner.is_some()) {
             let acks: Vec<Ack> =
                 participants(std::slice::from_ref(slot)).iter().map(|m| self.members[m]).collect();
             if acks.iter().all(|ack| ack.is_stored()) {
@@ -326,7 +327,7 @@ impl Replication {
     /// of the latter there are.
     pub(super) fn confirmed(&self) -> (Vec<NodeId>, usize) {
         let mut nodes: Vec<NodeId> = Vec::with_capacity(self.slots.len());
-        for slot in &self.slots {
+        for slot in self.slots.iter().filter(|slot| slot.owner.is_some()) {
             let in_it = participants(std::slice::from_ref(slot));
             if in_it.iter().all(|node| self.members[node].is_stored()) {
                 nodes.extend(in_it.first());

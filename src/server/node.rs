@@ -49,10 +49,10 @@ pub struct Node {
     pub cluster: Cluster,
     /// Its connections to the other members.
     pub links: Arc<Links>,
-    /// Its part in finding out who is up.
-    pub gossip: Gossip,
     /// What moves to and from it.
     pub transfers: Arc<TransferDesk>,
+    /// Its part in finding out who is up.
+    pub gossip: Gossip,
     /// Its records.
     pub store: Arc<RocksStore>,
     /// The mail of its shards.
@@ -252,24 +252,27 @@ impl Node {
                 let count = (count as usize).min(limits::PAGE_KEYS);
                 self.keys(&bucket, Partition(partition), &after, count)
             }
-            Control::Gossip { digest, view } => {
-                Ok(ControlReply::Gossip(self.gossip.compare(digest, view).await))
-            }
             Control::Hints => Ok(ControlReply::Hints(self.hints())),
             Control::Transfer(request) => {
                 Ok(ControlReply::Transfer(self.transfers.asked(from, request).await))
             }
             Control::Transfers => Ok(ControlReply::Transfers(self.transfers.status())),
-            Control::Digest => {
-                let store = self.store.clone();
-                let scan = tokio::task::spawn_blocking(move || store.digest()).await;
-                let failed = |why: String| Failure::not_applied(FailureCode::Internal, why);
-                let (objects, digest) = scan
-                    .map_err(|error| failed(error.to_string()))?
-                    .map_err(|error| failed(error.to_string()))?;
-                Ok(ControlReply::Digest { objects, digest })
+            Control::Gossip { digest, view } => {
+                Ok(ControlReply::Gossip(self.gossip.compare(digest, view).await))
             }
+            Control::Digest => self.digest().await,
         }
+    }
+
+    /// A scan of all digests.
+    async fn digest(&self) -> Result<ControlReply, Failure> {
+        let store = self.store.clone();
+        let failed = |why: String| Failure::not_applied(FailureCode::Internal, why);
+        let scan = tokio::task::spawn_blocking(move || store.digest()).await;
+        let (objects, digest) = scan
+            .map_err(|error| failed(error.to_string()))?
+            .map_err(|error| failed(error.to_string()))?;
+        Ok(ControlReply::Digest { objects, digest })
     }
 
     async fn explain(&self, key: &Key, control: Control) -> Result<ControlReply, Failure> {
@@ -383,14 +386,9 @@ impl Node {
         change: impl FnOnce(&mut ClusterState) -> Result<T, ClusterError>,
     ) -> Result<T, ClusterError> {
         let answer = self.cluster.change(change).await?;
-        self.follow_members();
-        Ok(answer)
-    }
-
-    /// Goes by the members of the cluster state as it is now.
-    fn follow_members(&self) {
         self.links.keep(|| self.cluster.others());
         self.gossip.cluster_changed();
+        Ok(answer)
     }
 
     /// Merges what another node knows.
@@ -400,7 +398,8 @@ impl Node {
     pub async fn merge(&self, theirs: ClusterState) -> Result<(), ClusterError> {
         let standing = self.cluster.standing();
         self.cluster.merge(&theirs).await?;
-        self.follow_members();
+        self.links.keep(|| self.cluster.others());
+        self.gossip.cluster_changed();
         if self.cluster.standing() != standing {
             self.report_standing();
         }

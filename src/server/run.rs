@@ -254,9 +254,6 @@ async fn assemble(
     let connect_timeout = Duration::from_millis(u64::from(config.requests.connect_ms));
     let (connected, connections) = tokio::sync::mpsc::unbounded_channel();
     let links = Links::new(myself, connect_timeout, mailboxes.clone(), connected);
-    let (gossip, gossip_task, news) =
-        gossip::prepare(&config, socket, clock, disk.mark.clone(), mailboxes.clone(), entropy()?)
-            .await?;
     let transfers = TransferDesk::open(
         &config.node.data_dir,
         transfer_settings(&config, mark.member, &disk.verdict),
@@ -265,6 +262,9 @@ async fn assemble(
         entropy()?,
     )?;
     cluster.prepare_with(&transfers);
+    let (gossip, gossip_task, news) =
+        gossip::prepare(&config, socket, clock, disk.mark.clone(), mailboxes.clone(), entropy()?)
+            .await?;
     let node = Node {
         id: mark.member,
         incarnation: mark.incarnation,
@@ -272,8 +272,8 @@ async fn assemble(
         clock,
         cluster,
         links,
-        gossip,
         transfers,
+        gossip,
         store: disk.store.clone(),
         gauges: mailboxes.iter().map(|_| Arc::new(Mutex::default())).collect(),
         mailboxes,
@@ -405,8 +405,8 @@ async fn exchange_on_connect(node: Arc<Node>, mut connections: Connections) {
     while let Some(peer) = connections.recv().await {
         let before = node.topology().version();
         node.exchange_with(peer).await;
-        gossip::compare_with(&node, peer).await;
         node.transfers.connected(peer).await;
+        gossip::compare_with(&node, peer).await;
         if node.topology().version() != before {
             node.exchange_with_all().await;
         }

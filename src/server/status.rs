@@ -76,23 +76,6 @@ impl Node {
         }
     }
 
-    /// What failure detection says about a member.
-    #[must_use]
-    pub fn liveness(&self, id: NodeId, shown: &Shown) -> Liveness {
-        let now = self.clock.instant();
-        let ago = |then: Instant| (now - then).as_millis() as u64;
-        match shown.rows.iter().find(|row| row.node == id) {
-            Some(row) => Liveness {
-                state: row.state.to_string(),
-                since_ms: ago(row.since),
-                suspected_by: row.suspected_by.clone(),
-                refuted_ms: row.refuted.map(ago),
-                flaps: row.flaps,
-            },
-            None => Liveness { state: State::Unknown.to_string(), ..Liveness::default() },
-        }
-    }
-
     /// What this node keeps for members that are away.
     #[must_use]
     pub fn hints(&self) -> Vec<HintStatus> {
@@ -113,6 +96,23 @@ impl Node {
             dirty_partitions: tally.dirty_partitions,
         };
         by_owner.into_iter().map(status).collect()
+    }
+
+    /// What failure detection says about a member.
+    #[must_use]
+    pub fn liveness(&self, id: NodeId, shown: &Shown) -> Liveness {
+        let now = self.clock.instant();
+        let ago = |then: Instant| (now - then).as_millis() as u64;
+        match shown.rows.iter().find(|row| row.node == id) {
+            Some(row) => Liveness {
+                state: row.state.to_string(),
+                since_ms: ago(row.since),
+                suspected_by: row.suspected_by.clone(),
+                refuted_ms: row.refuted.map(ago),
+                flaps: row.flaps,
+            },
+            None => Liveness { state: State::Unknown.to_string(), ..Liveness::default() },
+        }
     }
 
     /// `draining`, `forming`, `candidate`, `leaving`, `removed` or `serving`.

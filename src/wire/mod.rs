@@ -20,6 +20,7 @@ pub mod control;
 pub mod frame;
 pub mod greeting;
 pub mod messages;
+mod report;
 mod settings;
 pub mod transfer;
 

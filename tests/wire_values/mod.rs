@@ -133,7 +133,6 @@ impl Values {
         };
         let (name, bytes) = (self.text(40), self.bytes(200).to_vec());
         let (partition, count) = (self.number() as u16, self.number() as u32);
-        let gossip = Control::Gossip { digest: self.number(), view: bytes.clone() };
         let (member, force) = (self.node(), self.flag());
         let mark = force.then(|| self.number());
         let transfer = self.transfer_request();
@@ -144,6 +143,7 @@ impl Values {
             PlannedChange::Zone(name.clone()),
             PlannedChange::Replace { dead: NodeId(partition.into()) },
         ]);
+        let gossip = Control::Gossip { digest: self.number(), view: bytes.clone() };
         Request::Control(self.one_of(&[
             gossip,
             Control::Topology,

@@ -121,6 +121,8 @@ pub(super) struct World {
     acknowledged: BTreeMap<Key, BTreeSet<u32>>,
     planted: Planted,
     quiet: bool,
+    /// Takes an operator's change, and does not die before it has.
+    spared: Option<NodeId>,
     pub(super) found: Option<String>,
     pub(super) restarts: u32,
     pub(super) checked: u64,
@@ -177,6 +179,7 @@ impl World {
             acknowledged: BTreeMap::new(),
             planted,
             quiet: false,
+            spared: None,
             found: None,
             restarts: 0,
             checked: 0,
@@ -290,6 +293,8 @@ impl World {
         let id = up.unwrap().id;
         let mut state = self.nodes[&id].topology.state().clone();
         change(&mut state);
+        // An operator is told when a change did not get through, and makes it again.
+        self.spared = Some(id);
         self.hear(id, &state);
     }
 
@@ -408,7 +413,9 @@ impl World {
 
     fn installed(&mut self, id: NodeId, later: Vec<Effect>) {
         // The process may end before, between and after.
-        let dies = if self.quiet { 100 } else { self.random.below(100) };
+        let is_spared = self.quiet || self.spared == Some(id);
+        let dies = if is_spared { 100 } else { self.random.below(100) };
+        self.spared = self.spared.filter(|spared| *spared != id);
         let node = self.nodes.get_mut(&id).unwrap();
         let Some((topology, order)) = node.installing.take() else { return };
         if dies > 0 {
@@ -644,7 +651,8 @@ impl World {
             Event::Fault => {
                 let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
                 let id = ids[self.random.below(ids.len() as u64) as usize];
-                if self.nodes[&id].up && self.random.chance(40) {
+                let is_spared = self.spared == Some(id);
+                if self.nodes[&id].up && !is_spared && self.random.chance(40) {
                     self.kill(id);
                     let after = Duration::from_millis(10 + self.random.below(1500));
                     self.at(after, Event::At(id, u64::MAX, Local::Second));

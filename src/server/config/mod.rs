@@ -291,6 +291,20 @@ impl Config {
         if self.listen.advertise.is_empty() { &self.listen.address } else { &self.listen.advertise }
     }
 
+    /// The seeds that are not this node.
+    pub fn other_seeds(&self) -> impl Iterator<Item = &String> {
+        let own = [self.advertised(), &self.listen.address];
+        self.cluster.seeds.iter().filter(move |seed| !own.contains(&seed.as_str()))
+    }
+
+    /// How many nodes form the cluster together; `None` for a node that waits for the cluster of its
+    /// seeds. With seeds, one is no count to begin with: a node that is to join would make a
+    /// cluster of its own instead.
+    pub fn founders(&self) -> Option<usize> {
+        let is_alone = self.cluster.initial_members == 1 && self.other_seeds().next().is_some();
+        (!is_alone).then_some(self.cluster.initial_members)
+    }
+
     /// How failure detection is set. A probe's answer may take half the interval at most, since
     /// the other half is for those who are asked to help.
     pub fn swim(&self) -> swim::Settings {
@@ -315,20 +329,6 @@ impl Config {
             true => vec![b"no key was configured"],
             false => self.gossip.keys.iter().map(|key| key.as_bytes()).collect(),
         }
-    }
-
-    /// The seeds that are not this node.
-    pub fn other_seeds(&self) -> impl Iterator<Item = &String> {
-        let own = [self.advertised(), &self.listen.address];
-        self.cluster.seeds.iter().filter(move |seed| !own.contains(&seed.as_str()))
-    }
-
-    /// How many nodes form the cluster together; `None` for a node that waits for the cluster of its
-    /// seeds. With seeds, one is no count to begin with: a node that is to join would make a
-    /// cluster of its own instead.
-    pub fn founders(&self) -> Option<usize> {
-        let is_alone = self.cluster.initial_members == 1 && self.other_seeds().next().is_some();
-        (!is_alone).then_some(self.cluster.initial_members)
     }
 
     /// Threads of the network runtime.
