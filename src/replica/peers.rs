@@ -99,7 +99,7 @@ impl Peers {
 
     pub(super) fn up(&mut self, node: NodeId) {
         let peer = self.peers.entry(node).or_default();
-        *peer = Peer { connected: peer.connected, ..Peer::default() };
+        (peer.down, peer.failures, peer.open_until, peer.unanswered) = (false, 0, None, 0);
     }
 
     pub(super) fn down(&mut self, node: NodeId) {

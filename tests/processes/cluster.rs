@@ -48,7 +48,7 @@ impl Cluster {
     /// Writes the configurations; `extra` goes into each.
     pub fn prepare(count: usize, extra: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let ports: Vec<[u16; 3]> = (0..count).map(|_| free_ports()).collect();
+        let ports = free_ports(count);
         let seeds: Vec<String> =
             ports.iter().map(|[frames, ..]| format!("\"127.0.0.1:{frames}\"")).collect();
         let seeds = seeds.join(", ");
@@ -70,7 +70,7 @@ impl Cluster {
             self.nodes.iter().map(|node| format!("\"{}\"", node.frames)).collect();
         let index = self.nodes.len();
         let directory = self.directory.path();
-        let ports = free_ports();
+        let ports = free_ports(1)[0];
         let mut node = Node::prepare(directory, index, &ports, &seeds.join(", "), 1, extra);
         node.start();
         self.nodes.push(node);
@@ -302,8 +302,11 @@ impl Drop for Cluster {
     }
 }
 
-/// Three ports nobody listens on now.
-fn free_ports() -> [u16; 3] {
-    let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
+/// Three ports for each of `count` nodes that nobody listens on now; all are held until the last is
+/// chosen, or else two nodes may be given the same.
+fn free_ports(count: usize) -> Vec<[u16; 3]> {
+    let three = |_| [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let held: Vec<[TcpListener; 3]> = (0..count).map(three).collect();
+    let ports = |listener: &TcpListener| listener.local_addr().unwrap().port();
+    held.iter().map(|listeners| listeners.each_ref().map(ports)).collect()
 }

@@ -87,7 +87,7 @@ async fn a_hung_node_is_down_while_its_connections_stand_and_returns_by_itself()
     for index in 0..50 {
         let key = Key::new(b"default", format!("key-{index}").as_bytes()).unwrap();
         let (r, pr) = (Level::Default, Level::Default);
-        let get = Request::Get(Get { key, r, pr, budget_ms: 2000, strict: true, trace: false });
+        let get = Request::Get(Get { key, r, pr, budget_ms: 2000, strict: false, trace: false });
         let began = Instant::now();
         let answer = direct::request(&cluster.nodes[0].frames, &get, PATIENCE).await.unwrap();
         assert!(matches!(answer, Response::Got(_)), "{answer:?}");
@@ -95,7 +95,11 @@ async fn a_hung_node_is_down_while_its_connections_stand_and_returns_by_itself()
     }
     cluster.nodes[1].signal("-CONT");
     wait_for_all(&cluster, "alive").await;
-    assert!(cluster.nodes[1].counter("gossip_renewals").await >= 1);
+    let began = Instant::now();
+    while cluster.nodes[1].counter("gossip_renewals").await == 0 {
+        assert!(began.elapsed() < PATIENCE, "it came back under its old generation");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
