@@ -7,8 +7,10 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use super::exit;
+use super::hints::Hints;
 use super::output::Form;
 use super::quantity::{parse_address, parse_level, parse_span, parse_timeout};
+use super::wait::Wait;
 use crate::client::{Conflicts, Context, Level, WriteId};
 use crate::limits;
 
@@ -51,6 +53,8 @@ pub(super) enum Command {
     Commit(Asked<Commit>),
     Abort(Asked<Abort>),
     Digest(Asked<Digest>),
+    Hints(Asked<Hints>),
+    Wait(Wait),
     Shell(Shell),
     Completions(Completions),
 }

@@ -24,8 +24,9 @@ use super::args::{
 use super::cluster::{Door, connect};
 use super::data::{self, key_of, named};
 use super::exit::{Ending, Exit, Failure};
+use super::hints::Hints;
 use super::output::{self, Form};
-use super::{bucket, digest, explain, member, ring, status};
+use super::{bucket, digest, explain, hints, member, ring, status};
 use crate::client::{Client, Context};
 use crate::key::{self, Key, KeyError};
 
@@ -53,6 +54,7 @@ enum Word {
     Commit(Said<Commit>),
     Abort(Said<Abort>),
     Digest(Said<Digest>),
+    Hints(Said<Hints>),
     /// Go to another bucket
     Use {
         /// Its name
@@ -171,6 +173,7 @@ impl Session {
             }
             Word::Abort(said) => drop(member::abort(&self.client, said.form()).await?),
             Word::Digest(said) => drop(digest::digest(&self.client, time, said.form()).await?),
+            Word::Hints(said) => drop(hints::hints(&self.client, said.form()).await?),
             Word::Use { bucket } => {
                 if !key::is_bucket_name(bucket.as_bytes()) {
                     return Err(KeyError::BucketName.into());

@@ -31,6 +31,7 @@ mod reply;
 pub mod rocks;
 mod run;
 mod slots;
+mod survey;
 mod text;
 mod window;
 

@@ -1,6 +1,5 @@
 //! The node as its sessions see it: somewhere to ask.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,12 +19,11 @@ use crate::key::Key;
 use crate::limits;
 use crate::membership::{ClusterState, Standing, Topology};
 use crate::random::Random;
-use crate::replica::{Counters, HintTally};
+use crate::replica::Counters;
 use crate::store::{Store, StoredKey};
 use crate::wire::greeting::Introduction;
 use crate::wire::messages::{
-    Control, ControlReply, Failure, FailureCode, HintStatus, NodeStatus, PeerStatus, Request,
-    Response,
+    Control, ControlReply, Failure, FailureCode, NodeStatus, PeerStatus, Request, Response,
 };
 
 /// How long one member may take over a question that is not about a key.
@@ -243,6 +241,7 @@ impl Node {
                 self.keys(&bucket, Partition(partition), &after, count)
             }
             Control::Hints => Ok(ControlReply::Hints(self.hints())),
+            Control::Survey => Ok(ControlReply::Survey(self.survey().await)),
             Control::Digest => {
                 let store = self.store.clone();
                 let scan = tokio::task::spawn_blocking(move || store.digest()).await;
@@ -491,7 +490,7 @@ impl Node {
 
     // ---- how it is -----------------------------------------------------------------------
 
-    fn status(&self) -> NodeStatus {
+    pub(super) fn status(&self) -> NodeStatus {
         let topology = self.topology();
         let n = topology.bucket("default").map_or(limits::REPLICAS_DEFAULT, |bucket| bucket.n);
         let shares = topology.shares(n);
@@ -518,9 +517,14 @@ impl Node {
         ] {
             counters.push((name.to_owned(), count.load(Ordering::Relaxed)));
         }
+        let hints = self.hints();
         let mut gauges = vec![
             ("in_flight", self.in_flight() as u64),
             ("slots_changing", topology.changing() as u64),
+            ("hints_keys", hints.iter().map(|hint| hint.count).sum()),
+            ("hints_bytes", hints.iter().map(|hint| hint.bytes).sum()),
+            ("hints_oldest_ms", hints.iter().map(|hint| hint.oldest_ms).max().unwrap_or(0)),
+            ("hints_marked_partitions", hints.iter().map(|hint| hint.dirty_partitions).sum()),
             ("disk_used_bytes", self.store.estimated_bytes()),
         ];
         // A disk that cannot be asked is not known to be full.
@@ -543,28 +547,6 @@ impl Node {
             peers: peers.collect(),
             counters,
         }
-    }
-
-    /// What this node keeps for members that are away.
-    #[must_use]
-    pub fn hints(&self) -> Vec<HintStatus> {
-        let (topology, now) = (self.topology(), self.clock.now().wall);
-        let mut by_owner: BTreeMap<NodeId, HintTally> = BTreeMap::new();
-        for gauge in &self.gauges {
-            for (owner, tally) in &gauge.lock().expect("no holder of the lock panics").hints {
-                by_owner.entry(*owner).or_default().add(tally);
-            }
-        }
-        let status = |(owner, tally): (NodeId, HintTally)| HintStatus {
-            owner,
-            name: topology.member(owner).map_or(String::new(), |member| member.name().to_owned()),
-            count: tally.count,
-            bytes: tally.bytes,
-            oldest_ms: now.0.saturating_sub(tally.since.0),
-            rate: tally.rate,
-            dirty_partitions: tally.dirty_partitions,
-        };
-        by_owner.into_iter().map(status).collect()
     }
 
     /// `draining`, `forming`, `candidate`, `leaving`, `removed` or `serving`.

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use super::settings::{BucketSettings, Conflicts, PlannedChange};
+pub use super::survey::{Goals, MemberReport, MemberState, Open};
 
 use crate::causality::{Dot, Hlc};
 use crate::ids::{NodeId, WriteId};
@@ -463,6 +464,8 @@ pub enum Control {
     },
     /// Forgets everything that is planned.
     AbortPlan,
+    /// What every member says of itself: the node that is asked asks them all.
+    Survey,
 }
 
 /// The answer to a [`Control`].
@@ -492,6 +495,8 @@ pub enum ControlReply {
     },
     /// To [`Control::Hints`]: what is kept, by member.
     Hints(Vec<HintStatus>),
+    /// To [`Control::Survey`].
+    Survey(Vec<MemberReport>),
 }
 
 /// How a node is, and how it sees the others.
@@ -547,11 +552,13 @@ pub struct HintStatus {
     pub count: u64,
     /// Bytes of their records.
     pub bytes: u64,
-    /// Milliseconds since the first of those that are there was kept.
+    /// Milliseconds since there was nothing kept for it: nothing that is there is older. 0 where
+    /// nothing is.
     pub oldest_ms: u64,
     /// Hints that this node delivers in a second now; 0 while the member is away.
     pub rate: u64,
-    /// Partitions of which hints had to be let go for want of room.
+    /// Partitions of which hints had to be let go for want of room: there the member may be behind
+    /// though nothing is kept for it.
     pub dirty_partitions: u64,
 }
 

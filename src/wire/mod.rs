@@ -20,6 +20,7 @@ pub mod frame;
 pub mod greeting;
 pub mod messages;
 mod settings;
+mod survey;
 
 use crate::codec::CodecError;
 use crate::key::KeyError;

@@ -11,6 +11,7 @@ mod kill;
 mod life;
 mod load;
 mod members;
+mod operator;
 mod rejoin;
 
 use tokio::sync::{Mutex, MutexGuard};

@@ -151,6 +151,8 @@ impl Values {
             Control::StageChange { member, change, force },
             Control::CommitPlan { mark },
             Control::AbortPlan,
+            Control::Hints,
+            Control::Survey,
         ]))
     }
 
