@@ -97,6 +97,10 @@ pub const TEXT_COMMAND_BYTES: usize = FRAME_PAYLOAD_BYTES;
 /// Commands of one text connection that may be under way at once.
 pub const TEXT_PIPELINE: usize = 1024;
 
+/// Largest gossip packet. It must travel in one piece everywhere: 1,500 bytes of an Ethernet, less
+/// the headers of IPv6, UDP and a tunnel.
+pub const GOSSIP_PACKET_BYTES: usize = 1400;
+
 /// Longest budget a request may ask for. Nobody waits longer, and a longer one would keep
 /// bookkeeping for clients long gone.
 pub const BUDGET_MS_MAX: u32 = 120_000;

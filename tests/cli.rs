@@ -74,7 +74,7 @@ fn help_teaches_by_examples_and_lists_the_exit_codes() {
 #[test]
 fn a_refused_connection_ends_with_7_and_names_what_to_do() {
     let nobody = nobody();
-    let asking: [&[&str]; 10] = [
+    let asking: [&[&str]; 11] = [
         &["get", "k"],
         &["put", "k", "v"],
         &["del", "k", "--direct"],
@@ -82,6 +82,7 @@ fn a_refused_connection_ends_with_7_and_names_what_to_do() {
         &["ring"],
         &["explain", "k"],
         &["bucket", "list"],
+        &["transfers"],
         &["digest"],
         &["hints"],
         &["wait", "--healthy", "--timeout", "100ms"],

@@ -126,6 +126,31 @@ fn a_password_does_not_reach_a_log_line() {
 }
 
 #[test]
+fn keys_of_gossip_are_two_at_most_long_enough_and_not_in_a_log_line() {
+    let config = read("[gossip]\nkeys = [\"swordfish swordfish\"]\n", &[]).unwrap();
+    assert_eq!(config.gossip_secrets(), [b"swordfish swordfish"]);
+    assert!(!format!("{config:?}").contains("swordfish"));
+    for bad in ["[\"too short\"]", "\"not a list, however long\"", "[1]"] {
+        assert!(read("", &[&format!("gossip.keys={bad}")]).is_err(), "{bad}");
+    }
+    let three = "gossip.keys=[\"aaaaaaaaaaaaaaaa\", \"bbbbbbbbbbbbbbbb\", \"cccccccccccccccc\"]";
+    assert!(read("", &[three]).is_err());
+}
+
+#[test]
+fn without_a_key_others_than_this_machine_are_heard_only_on_a_trusted_network() {
+    assert_eq!(Config::default().gossip_secrets().len(), 1);
+    assert!(read("", &["listen.address=10.0.0.1:7400"]).is_err());
+    assert!(read("", &["listen.address=10.0.0.1:7400", "listen.insecure=true"]).is_ok());
+}
+
+#[test]
+fn a_probe_leaves_half_its_interval_to_those_who_help() {
+    let config = read("[gossip]\nprobe_interval_ms = 400\n", &[]).unwrap();
+    assert_eq!(config.swim().probe_timeout.as_millis(), 200);
+}
+
+#[test]
 fn others_dial_the_advertised_address_or_else_the_one_listened_on() {
     assert_eq!(Config::default().advertised(), "127.0.0.1:7400");
     let config = read(

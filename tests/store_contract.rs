@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 
 use bytes::Bytes;
-use ringdove::ids::Partition;
+use ringdove::ids::{NodeId, Partition};
 use ringdove::key::Key;
 use ringdove::random::Random;
 use ringdove::server::disk::Disk;
@@ -65,6 +65,7 @@ contract! {
     a_page_is_in_order_bounded_and_behind_its_start,
     partitions_do_not_mix,
     the_digest_counts_current_records_only,
+    a_cleared_partition_is_empty_and_its_neighbours_and_hints_are_not,
     large_values_and_every_byte_in_a_key_are_kept,
     a_random_history_reads_like_a_sorted_map,
     threads_that_commit_together_lose_nothing,
@@ -150,6 +151,28 @@ fn partitions_do_not_mix(store: &dyn Store) {
         assert_eq!(store.page(Partition(p), None, 10), Ok(expected));
     }
     assert_eq!(store.page(Partition(2), None, 10), Ok(vec![]));
+}
+
+fn a_cleared_partition_is_empty_and_its_neighbours_and_hints_are_not(store: &dyn Store) {
+    let numbers = [0, 6, 7, 8, u16::MAX - 1, u16::MAX];
+    let keys = |number| [key(number, b"\0"), key(number, &[0xff; 300])];
+    let all = numbers.iter().flat_map(|number| keys(*number));
+    put(store, all.map(|key| change(&key, b"record", 1 << key.partition().0.min(100))).collect());
+    let kept = key(7, b"kept").kept_for(NodeId(9));
+    put(store, vec![change(&kept, b"hint", 0)]);
+    for cleared in [7, u16::MAX] {
+        store.clear(Partition(cleared)).unwrap();
+        store.clear(Partition(cleared)).unwrap();
+        assert_eq!(store.page(Partition(cleared), None, 9).unwrap(), []);
+        assert_eq!(store.read(&keys(cleared)[1]), Ok(None));
+    }
+    for left in [0, 6, 8, u16::MAX - 1] {
+        assert_eq!(store.page(Partition(left), None, 9).unwrap().len(), 2, "{left}");
+    }
+    assert_eq!(store.digest().unwrap().0, 8, "the digests are gone with the records");
+    assert_eq!(store.hints(NodeId(9), None, 1000).unwrap().len(), 1);
+    put(store, vec![change(&keys(7)[0], b"later", 1)]);
+    assert_eq!(store.page(Partition(7), None, 9).unwrap().len(), 1, "what comes later stays");
 }
 
 fn the_digest_counts_current_records_only(store: &dyn Store) {

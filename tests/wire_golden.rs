@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use bytes::{Bytes, BytesMut};
 use ringdove::causality::{Actor, Dot, Hlc};
-use ringdove::ids::{Incarnation, NodeId, WriteId};
+use ringdove::ids::{Incarnation, NodeId, Partition, WriteId};
 use ringdove::key::Key;
 use ringdove::limits;
 use ringdove::time::WallMs;
@@ -18,6 +18,9 @@ use ringdove::wire::codec::{decode_request, decode_response, encode_request, enc
 use ringdove::wire::frame::{self, FORWARDED, Frame, Kind};
 use ringdove::wire::greeting::{self, Hello, Introduction, Refused, Role, Welcome};
 use ringdove::wire::messages::*;
+use ringdove::wire::transfer::{
+    Blob, Noted, Page, PageBuilder, PageRequest, SlotId, SlotView, TransferReply, TransferRequest,
+};
 
 const NODE: NodeId = NodeId(0xa1a2_a3a4_a5a6_a7a8_a9aa_abac_adae_afb0);
 const INCARNATION: Incarnation = Incarnation(0xc1c2_c3c4_c5c6_c7c8);
@@ -54,6 +57,15 @@ fn receipt() -> Receipt {
         micros: 1500,
         topology: TOPOLOGY,
     }
+}
+
+fn page() -> Page {
+    let mut builder = PageBuilder::default();
+    builder.push(&key(), 0x55, Some(b"object"));
+    builder.push(&Key::new(b"carts", b"bob").unwrap(), 0x66, None);
+    let mut page = builder.finish(b"carts\0bob", true, 7);
+    page.wait_ms = 20;
+    page
 }
 
 fn put() -> Put {
@@ -154,6 +166,18 @@ fn requests() -> Vec<Golden> {
     let read = Read { key: key(), digest: true, fallback: false, slots, budget_ms: 900 };
     let strict = Get { strict: true, trace: false, ..get.clone() };
     let after = b"alice".to_vec();
+    let id = SlotId { n: 3, partition: Partition(77), slot: 1 };
+    let view = SlotView { id, version: 2, owner: Some(NODE), successor: NodeId(5) };
+    let noted = Noted { slot: id, note: 0x0102_0304_0506_0708 };
+    let page = PageRequest {
+        noted,
+        after: Blob(key().joined().clone()),
+        bytes: 1 << 20,
+        digests: false,
+        running: 7,
+    };
+    let transfer =
+        |name, says, asked| request(name, says, 0, Request::Control(Control::Transfer(asked)));
     let keys = Control::Keys { bucket: "carts".to_owned(), partition: 77, after, count: 100 };
     vec![
         request("get", "GET carts/alice, R quorum, traced", 0, Request::Get(get.clone())),
@@ -191,6 +215,13 @@ fn requests() -> Vec<Golden> {
         ),
         request("control_topology", "CONTROL Topology", 0, Request::Control(Control::Topology)),
         request("control_keys", "CONTROL Keys", 0, Request::Control(keys)),
+        transfer("control_transfer_begin", "CONTROL Transfer Begin", TransferRequest::Begin(view)),
+        transfer("control_transfer_page", "CONTROL Transfer Page", TransferRequest::Page(page)),
+        transfer(
+            "control_transfer_hand_over",
+            "CONTROL Transfer HandOver",
+            TransferRequest::HandOver(vec![noted]),
+        ),
     ]
 }
 
@@ -236,6 +267,11 @@ fn answers() -> Vec<Golden> {
         ),
         answer("held_digest", "HELD: a digest", held(HeldObject::Digest(0x55), false)),
         answer("stored", "STORED and synced", Response::Stored(Stored { fsynced: true })),
+        answer(
+            "control_reply_transfer_page",
+            "CONTROL_REPLY Transfer Page: one object, and one that is only named",
+            Response::Control(ControlReply::Transfer(TransferReply::Page(page()))),
+        ),
         answer("control_reply_ok", "CONTROL_REPLY Ok", Response::Control(ControlReply::Ok)),
         answer(
             "failed_unknown",

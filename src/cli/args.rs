@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
+use super::digest::Digest;
 use super::exit;
 use super::hints::Hints;
 use super::output::Form;
@@ -52,6 +53,7 @@ pub(super) enum Command {
     Plan(Asked<Plan>),
     Commit(Asked<Commit>),
     Abort(Asked<Abort>),
+    Transfers(Asked<Transfers>),
     Digest(Asked<Digest>),
     Hints(Asked<Hints>),
     Wait(Wait),
@@ -322,12 +324,23 @@ Columns:
   KEYS    on its disk, estimated
   SHARE   its part of all replicas of the default bucket
   RING    the cluster state it goes by; the same everywhere, except just
-          after a change";
+          after a change
+
+With --from, what one node's failure detection says:
+  STATE   alive, suspect (it was probed in vain and may object), down, or
+          unknown when nothing was heard of it since the node started
+  FOR     how long it has been so
+  LINK    whether there is a connection to it
+  FLAPS   how many times it was taken to be down since the node started";
 
 /// Show the nodes, up or down as each sees the others
 #[derive(Clone, Debug, Args)]
 #[command(after_help = STATUS_LEGEND)]
-pub(super) struct Status {}
+pub(super) struct Status {
+    /// Show the members as this one sees them: a name, an address, or the start of an id
+    #[arg(long, value_name = "NODE")]
+    pub(super) from: Option<String>,
+}
 
 /// Show the members, and how the ring's partitions are spread over them
 #[derive(Clone, Debug, Args)]
@@ -547,16 +560,19 @@ fn parse_mark(text: &str) -> Result<u64, String> {
 #[derive(Clone, Debug, Args)]
 pub(super) struct Abort {}
 
-const DIGEST_LEGEND: &str = "\
-Exit code 0 when all stores are equal, 1 when they differ, 3 when a node does
-not answer. Where some bucket has fewer replicas than there are nodes, not
-every node holds every key; that stores differ says nothing then, and ends
-with 6.";
+const TRANSFERS_LEGEND: &str = "\
+LEFT and DONE count slots: a partition has as many as the bucket has replicas.
+Where a slot has no owner any more, because it was removed, the data comes from
+all the others. Exit code 0, or 3 when a node does not answer.
 
-/// Compare what the nodes have on their disks, by a digest over all objects
+Examples:
+  ringdove transfers
+  ringdove transfers --json | jq .slots_changing";
+
+/// Show what moves between the nodes after a change of the members
 #[derive(Clone, Debug, Args)]
-#[command(after_help = DIGEST_LEGEND)]
-pub(super) struct Digest {}
+#[command(after_help = TRANSFERS_LEGEND)]
+pub(super) struct Transfers {}
 
 /// Talk to the cluster at a prompt, with history and completion
 #[derive(Debug, Args)]

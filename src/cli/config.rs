@@ -50,6 +50,9 @@ fn show(checked: &Checked) -> Ending {
         Ok(config) => config,
         Err(error) => return Err(refused(&error)),
     };
+    for key in &mut config.gossip.keys {
+        key.0 = HIDDEN.to_owned();
+    }
     if !config.listen.password.is_empty() {
         config.listen.password.0 = HIDDEN.to_owned();
     }

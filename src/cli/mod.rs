@@ -30,6 +30,8 @@ mod ring;
 mod serve;
 mod shell;
 mod status;
+mod transfers;
+mod view;
 mod wait;
 
 use std::process::ExitCode;
@@ -76,6 +78,7 @@ fn run(runtime: &tokio::runtime::Runtime, command: Command) -> Ending {
         Command::Plan(asked) => runtime.block_on(member::run_plan(&asked)),
         Command::Commit(asked) => runtime.block_on(member::run_commit(&asked)),
         Command::Abort(asked) => runtime.block_on(member::run_abort(&asked)),
+        Command::Transfers(asked) => runtime.block_on(transfers::run(&asked)),
         Command::Digest(asked) => runtime.block_on(digest::run(&asked)),
         Command::Hints(asked) => runtime.block_on(hints::run(&asked)),
         Command::Wait(asked) => runtime.block_on(wait::run(&asked)),
@@ -121,6 +124,7 @@ fn form_of(command: &Command) -> Form {
         Command::Plan(asked) => asked.form(),
         Command::Commit(asked) => asked.form(),
         Command::Abort(asked) => asked.form(),
+        Command::Transfers(asked) => asked.form(),
         Command::Digest(asked) => asked.form(),
         Command::Hints(asked) => asked.form(),
         Command::Wait(asked) => asked.form(),

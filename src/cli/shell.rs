@@ -18,15 +18,16 @@ use rustyline::{Editor, Helper};
 use tokio::runtime::Runtime;
 
 use super::args::{
-    self, Abort, Bucket, Cluster, Commit, Del, Digest, Explain, Get, Member, Plan, Put, Ring,
-    Status,
+    self, Abort, Bucket, Cluster, Commit, Del, Explain, Get, Member, Plan, Put, Ring, Status,
+    Transfers,
 };
 use super::cluster::{Door, connect};
 use super::data::{self, key_of, named};
+use super::digest::Digest;
 use super::exit::{Ending, Exit, Failure};
 use super::hints::Hints;
 use super::output::{self, Form};
-use super::{bucket, digest, explain, hints, member, ring, status};
+use super::{bucket, digest, explain, hints, member, ring, status, transfers};
 use crate::client::{Client, Context};
 use crate::key::{self, Key, KeyError};
 
@@ -53,6 +54,7 @@ enum Word {
     Plan(Said<Plan>),
     Commit(Said<Commit>),
     Abort(Said<Abort>),
+    Transfers(Said<Transfers>),
     Digest(Said<Digest>),
     Hints(Said<Hints>),
     /// Go to another bucket
@@ -157,7 +159,9 @@ impl Session {
                 let key = named(&said.question.key, bucket)?;
                 explain::explain(&self.client, &key, said.form()).await?;
             }
-            Word::Status(said) => drop(status::status(&self.client, time, said.form()).await?),
+            Word::Status(said) => {
+                status::status(&self.client, &said.question, time, said.form()).await?;
+            }
             Word::Ring(said) => {
                 ring::ring(&self.client, &said.question, &self.bucket, said.form()).await?;
             }
@@ -172,6 +176,9 @@ impl Session {
                 member::commit(&self.client, &said.question, said.form()).await?;
             }
             Word::Abort(said) => drop(member::abort(&self.client, said.form()).await?),
+            Word::Transfers(said) => {
+                transfers::transfers(&self.client, time, said.form()).await?;
+            }
             Word::Digest(said) => drop(digest::digest(&self.client, time, said.form()).await?),
             Word::Hints(said) => drop(hints::hints(&self.client, said.form()).await?),
             Word::Use { bucket } => {

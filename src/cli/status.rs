@@ -1,4 +1,5 @@
-//! `status`: every node, as it sees itself and as the others see it.
+//! `status`: every node, as it sees itself and as the others see it; or with `--from` the view of
+//! one.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -10,6 +11,7 @@ use super::cluster::{ask_all, connect};
 use super::exit::{Ending, Exit};
 use super::output::{Form, table};
 use super::quantity::{counted, percent, rough_span};
+use super::view;
 use crate::client::{self, Client, NodeStatus, Topology, TopologyVersion, direct};
 use crate::ids::NodeId;
 use crate::limits;
@@ -23,17 +25,27 @@ struct Row {
     /// The nodes that are connected to it, and those that are not, itself among them.
     up_for: Vec<String>,
     down_for: Vec<String>,
+    /// Who probed it in vain, as long as it has not objected.
+    suspected_by: BTreeSet<String>,
     owned: u64,
 }
 
 pub(super) async fn run(asked: &Asked<Status>) -> Ending {
     let client = connect(&asked.cluster).await?;
-    status(&client, asked.cluster.timeout, asked.form()).await
+    status(&client, &asked.question, asked.cluster.timeout, asked.form()).await
 }
 
 /// Asks every member, and shows what they say. The time is for all of it.
-pub(super) async fn status(client: &Client, time: std::time::Duration, form: Form) -> Ending {
+pub(super) async fn status(
+    client: &Client,
+    question: &Status,
+    time: std::time::Duration,
+    form: Form,
+) -> Ending {
     let topology = client.refresh().await?;
+    if let Some(from) = &question.from {
+        return view::show(&topology, from, time, form).await;
+    }
     let answers = ask_all(&topology, |address| async move { direct::status(&address, time).await });
     let rows = rows(&topology, answers.await);
     form.answer(&text(&topology, &rows), || document(&topology, &rows))?;
@@ -59,9 +71,12 @@ fn rows(
     };
     let views: Vec<_> =
         answers.iter().map(|(id, ..)| (viewers(*id, true), viewers(*id, false))).collect();
-    let row = |((id, entry, answer), (up_for, down_for))| {
+    let suspicions: Vec<_> =
+        answers.iter().map(|(id, ..)| view::accusers(topology, *id, &answers)).collect();
+    let views = views.into_iter().zip(suspicions);
+    let row = |((id, entry, answer), ((up_for, down_for), suspected_by))| {
         let owned = owned(id);
-        Row { id, entry, answer, up_for, down_for, owned }
+        Row { id, entry, answer, up_for, down_for, suspected_by, owned }
     };
     answers.into_iter().zip(views).map(row).collect()
 }
@@ -114,6 +129,10 @@ fn text(topology: &Topology, rows: &[Row]) -> String {
         if !row.down_for.is_empty() {
             let _ = writeln!(text, "{name} is down for {}", row.down_for.join(", "));
         }
+        if !row.suspected_by.is_empty() {
+            let by: Vec<&str> = row.suspected_by.iter().map(String::as_str).collect();
+            let _ = writeln!(text, "{name} is suspected by {}", by.join(", "));
+        }
     }
     let up = rows.iter().filter(|row| row.answer.is_ok()).count();
     let rings = if rings(rows).len() > 1 { "they go by DIFFERENT rings" } else { "one ring" };
@@ -150,6 +169,7 @@ fn document(topology: &Topology, rows: &[Row]) -> Value {
             "error": row.answer.as_ref().err().map(ToString::to_string),
             "up_for": row.up_for,
             "down_for": row.down_for,
+            "suspected_by": row.suspected_by,
             "share": if all == 0 { 0.0 } else { row.owned as f64 / all as f64 },
             "keys": status.map(|status| status.keys),
             "uptime_ms": status.map(|status| status.uptime_ms),

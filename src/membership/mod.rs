@@ -22,6 +22,8 @@
 //! same result. From then on the members change by plans ([`ClusterState::stage`], [`preview`],
 //! [`ClusterState::commit_plan`]), and ownership by [`ClusterState::hand_over`] only
 //! (docs/adr/0009-slots.md).
+//!
+//! [`swim`] says who is up (feature `swim`). It decides nothing about the above.
 
 mod buckets;
 mod changes;
@@ -32,6 +34,8 @@ mod register;
 mod slots;
 mod staging;
 mod state;
+#[cfg(feature = "swim")]
+pub mod swim;
 mod topology;
 
 #[cfg(test)]

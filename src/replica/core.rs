@@ -399,6 +399,11 @@ impl Core {
         self.waiting.entry(batch).or_default().push(waiter);
     }
 
+    /// The last batch that is not committed, that of this turn included.
+    pub(super) fn last_batch(&self) -> Option<u64> {
+        self.waiting.last_key_value().map(|(batch, _)| *batch)
+    }
+
     /// Ends the turn: what was staged becomes a commit.
     pub(super) fn flush(&mut self) {
         if self.staged.is_empty() {

@@ -12,7 +12,7 @@ use super::Origin;
 use super::core::OpId;
 use crate::causality::Object;
 use crate::codec::CodecError;
-use crate::ids::NodeId;
+use crate::ids::{NodeId, Partition};
 use crate::store::record::{Mint, Record};
 use crate::store::{Change, StoredKey};
 use crate::wire::messages::Purpose;
@@ -145,6 +145,11 @@ impl Keys {
         if keys.last() != Some(key) {
             keys.push(key.clone());
         }
+    }
+
+    /// Whether any own record of `partition` is here or on its way.
+    pub(super) fn is_busy_with(&self, partition: Partition) -> bool {
+        self.places.keys().any(|key| key.owner().is_none() && key.partition() == partition)
     }
 
     /// `batch` has been committed, or has not: from now on, records without a later change are

@@ -37,6 +37,7 @@ mod ballot;
 mod core;
 mod counters;
 mod explain;
+mod fence;
 mod forward;
 mod get;
 mod handoff;
@@ -50,6 +51,7 @@ mod records;
 mod replication;
 mod shard;
 mod strain;
+pub mod transfer;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -66,6 +68,7 @@ use crate::membership::Topology;
 use crate::store::{Batch, Entry, StoreError, StoredKey};
 use crate::time::{Instant, WallMs};
 use crate::wire::messages::{Request, Response};
+use crate::wire::transfer::SlotView;
 
 /// What a shard is told once, when it is made.
 #[derive(Clone, Debug)]
@@ -172,8 +175,21 @@ pub enum Input {
         /// When it was kept, as far as that is known.
         kept: WallMs,
     },
+    /// A successor is to copy this slot: answer with [`Response::Stored`] once everything that was
+    /// staged is committed; with a failure if this shard does not go by such slots.
+    Fence {
+        /// Who waits for the answer.
+        from: Origin,
+        /// The slot.
+        view: SlotView,
+    },
     /// [`Effect::Exchange`] is done, or has failed. What it brought came before this.
     Exchanged(NodeId),
+    /// The cluster takes the peer to be up.
+    Up(NodeId),
+    /// The cluster takes the peer to be down, whatever its connection looks like: what was under
+    /// way to it counts as lost. Where data lives is not changed by it.
+    Down(NodeId),
     /// Take no new work from clients.
     Drain,
 }

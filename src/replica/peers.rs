@@ -1,4 +1,5 @@
-//! Who is answering me, now, and how fast: a circuit breaker and two latencies for each peer.
+//! Who is answering me, now, and how fast: a circuit breaker and two latencies for each peer, and what
+//! the cluster says of it.
 //!
 //! ```text
 //!            failures in a row                      time is up
@@ -9,8 +10,9 @@
 //! ```
 //!
 //! While a breaker is open the peer is asked nothing; half-open, one question goes out as a probe,
-//! and the next only after as long again. A peer without a connection counts as open, and so does
-//! one that owes answers to more requests than it may. Nobody is ever *removed* from anything
+//! and the next only after as long again. A peer without a connection counts as open, and so do one
+//! that the cluster takes to be down (a process that hangs keeps its connections) and one that
+//! owes answers to more requests than it may. Nobody is ever *removed* from anything
 //! here: this decides whom to ask first, never where data lives.
 
 use std::collections::BTreeMap;
@@ -40,6 +42,8 @@ pub(super) struct Peers {
 #[derive(Debug, Default)]
 struct Peer {
     connected: bool,
+    /// Failure detection says so. A peer it has not spoken of is not down.
+    down: bool,
     failures: u32,
     /// While the breaker is open: until when.
     open_until: Option<Instant>,
@@ -93,10 +97,20 @@ impl Peers {
         self.peers.entry(node).or_default().connected = false;
     }
 
+    pub(super) fn up(&mut self, node: NodeId) {
+        let peer = self.peers.entry(node).or_default();
+        *peer = Peer { connected: peer.connected, ..Peer::default() };
+    }
+
+    pub(super) fn down(&mut self, node: NodeId) {
+        self.peers.entry(node).or_default().down = true;
+    }
+
     /// Whether it makes sense to ask `node` now.
     pub(super) fn usable(&self, node: NodeId, now: Instant) -> bool {
         let Some(peer) = self.peers.get(&node) else { return false };
         peer.connected
+            && !peer.down
             && peer.open_until.is_none_or(|until| until <= now)
             && (peer.unanswered < MOST_UNANSWERED || peer.open_until.is_some())
     }
@@ -179,6 +193,21 @@ mod tests {
         assert!(!peers.usable(PEER, Instant(150)), "a failed probe opens it again");
         peers.answered(PEER);
         assert!(peers.usable(PEER, Instant(150)));
+    }
+
+    #[test]
+    fn a_peer_that_is_down_is_not_usable_until_it_is_up_whatever_its_connection() {
+        let mut peers = Peers::new(2, Duration::from_micros(100));
+        peers.connected(PEER);
+        peers.down(PEER);
+        assert!(!peers.usable(PEER, Instant(0)));
+        peers.connected(PEER);
+        assert!(!peers.usable(PEER, Instant(0)), "a hanging process takes connections");
+        peers.up(PEER);
+        assert!(peers.usable(PEER, Instant(0)));
+        peers.disconnected(PEER);
+        peers.up(PEER);
+        assert!(!peers.usable(PEER, Instant(0)), "up, and not connected");
     }
 
     #[test]

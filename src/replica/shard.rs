@@ -89,6 +89,7 @@ impl Shard {
                 }
             }
             Input::Loaded { key, result } => self.loaded(&key, result),
+            Input::Fence { from, view } => self.fence(from, view),
             Input::Committed { batch, result } => {
                 self.core.committed(batch, &result);
                 self.keys.settled(batch);
@@ -111,13 +112,23 @@ impl Shard {
             Input::Connected(node) => self.core.peers.connected(node),
             Input::Disconnected(node) => {
                 self.core.peers.disconnected(node);
-                self.core.exchanging.remove(&node);
-                self.handoff.lost(&self.core, node);
-                self.tell_all(|| Event::Lost(node));
+                self.lost(node);
+            }
+            Input::Up(node) => self.core.peers.up(node),
+            Input::Down(node) => {
+                self.core.peers.down(node);
+                self.lost(node);
             }
             Input::Drain => self.draining = true,
         }
         self.run(effects);
+    }
+
+    /// Whatever was under way to `node` will not be answered.
+    fn lost(&mut self, node: NodeId) {
+        self.core.exchanging.remove(&node);
+        self.handoff.lost(&self.core, node);
+        self.tell_all(|| Event::Lost(node));
     }
 
     /// Fires the timers that are due.
@@ -163,6 +174,12 @@ impl Shard {
     #[must_use]
     pub fn hints(&self) -> BTreeMap<NodeId, HintTally> {
         self.core.hints.tallies(self.core.now.wall)
+    }
+
+    /// The recent 99th percentile of what this node's clients wait for.
+    #[must_use]
+    pub fn p99(&self) -> Duration {
+        self.core.strain.p99()
     }
 
     /// Operations whose clients wait.

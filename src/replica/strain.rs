@@ -33,6 +33,11 @@ impl Strain {
         self.usual = self.p99.min(self.usual + (self.usual / 65_536).max(1));
     }
 
+    /// The recent 99th percentile.
+    pub(super) fn p99(&self) -> Duration {
+        Duration::from_micros(self.p99)
+    }
+
     /// Whether background work should hold back.
     pub(super) fn is_high(&self) -> bool {
         self.p99 > NEVER_BELOW_MICROS && self.p99 > 2 * self.usual

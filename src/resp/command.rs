@@ -116,6 +116,8 @@ pub enum Command {
     Ring,
     /// `RD.NODES`.
     Nodes,
+    /// `RD.TRANSFERS`.
+    Transfers,
     /// `RD.DIGEST`.
     Digest,
     /// `RD.HINTS`.

@@ -151,6 +151,10 @@ pub(super) fn nodes(_: &[Bytes]) -> Parsed {
     Ok(Command::Nodes)
 }
 
+pub(super) fn transfers(_: &[Bytes]) -> Parsed {
+    Ok(Command::Transfers)
+}
+
 pub(super) fn digest(_: &[Bytes]) -> Parsed {
     Ok(Command::Digest)
 }

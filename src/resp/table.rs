@@ -195,6 +195,9 @@ rows! {
         "RD.NODES"     1 ADMIN     NONE   extensions::nodes
             ""
             "The members as this node sees them."
+        "RD.TRANSFERS" 1 ADMIN     NONE   extensions::transfers
+            ""
+            "What moves to this node, how fast, and who holds it up."
         "RD.DIGEST"    1 ADMIN     NONE   extensions::digest
             ""
             "Number and digest of the objects on this node's disk."

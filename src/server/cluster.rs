@@ -3,7 +3,7 @@
 //! There is one way in which it changes, [`Cluster::change`], and one order of things:
 //!
 //! ```text
-//!   change the state ──▶ on disk ──▶ taken by all shards ──▶ published: told to others
+//!   change the state ──▶ prepared by transfers ──▶ on disk ──▶ taken by all shards ──▶ published
 //! ```
 //!
 //! So nobody hears of a change that this node could forget, or that one of its shards does not go
@@ -13,12 +13,13 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
 use super::mailbox::{Mail, Mailbox};
+use super::transfers::TransferDesk;
 use crate::ids::NodeId;
 use crate::membership::{
     BucketError, ClusterState, MemberEntry, PlanError, Standing, StateError, Topology,
@@ -33,6 +34,8 @@ pub struct Cluster {
     me: NodeId,
     initial_members: Option<usize>,
     mailboxes: Vec<Arc<Mailbox>>,
+    /// Hears of each change before anything else goes by it.
+    transfers: OnceLock<Arc<TransferDesk>>,
     /// Held by the change under way.
     turn: tokio::sync::Mutex<()>,
     topology: ArcSwap<Topology>,
@@ -82,6 +85,9 @@ pub enum ClusterError {
     /// A change of the members cannot be made so.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The state has changed since it was decided to change it so.
+    #[error("the cluster state has changed meanwhile")]
+    Overtaken,
 }
 
 impl Cluster {
@@ -120,7 +126,13 @@ impl Cluster {
         persist(&path, &state)?;
         let topology = ArcSwap::from_pointee(Topology::new(state));
         let turn = tokio::sync::Mutex::default();
-        Ok(Self { path, me, initial_members, mailboxes, turn, topology })
+        let transfers = OnceLock::new();
+        Ok(Self { path, me, initial_members, mailboxes, transfers, turn, topology })
+    }
+
+    /// Has `transfers` prepare every change from now on.
+    pub fn prepare_with(&self, transfers: &Arc<TransferDesk>) {
+        let _ = self.transfers.set(transfers.clone());
     }
 
     /// The rings and buckets in force.
@@ -178,13 +190,16 @@ impl Cluster {
         if state == *before.state() {
             return Ok(answer);
         }
-        let path = self.path.clone();
-        // The disk, and the ring of a large cluster, take long enough to hold up others.
-        let computed = tokio::task::spawn_blocking(move || {
-            persist(&path, &state)?;
-            Ok::<_, ClusterError>(Arc::new(Topology::after(&before, state)))
-        });
-        let topology = computed.await.expect("neither the disk nor the ring panics")?;
+        // The ring of a large cluster, and the disk, take long enough to hold up others.
+        let compute = move || Arc::new(Topology::after(&before, state));
+        let computed = tokio::task::spawn_blocking(compute).await;
+        let topology = computed.expect("computing a topology does not panic");
+        if let Some(transfers) = self.transfers.get() {
+            transfers.prepare(&topology).await?;
+        }
+        let (path, installed) = (self.path.clone(), topology.clone());
+        let written = tokio::task::spawn_blocking(move || persist(&path, installed.state())).await;
+        written.expect("writing a file does not panic")?;
         self.give_to_shards(&topology).await;
         self.topology.store(topology);
         Ok(answer)

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -17,7 +18,7 @@ use super::mailbox::{Ask, Mail, Mailbox};
 use super::mark::Mark;
 use super::outbox::Outbox;
 use super::reply::ReplyTo;
-use crate::ids::NodeId;
+use crate::ids::{NodeId, Partition};
 use crate::limits;
 use crate::replica::{Counters, Effect, HintTally, Input, Notice, Origin, Shard};
 use crate::store::{Cached, Store, StoreError, StoredKey};
@@ -33,6 +34,8 @@ pub struct Gauge {
     pub in_flight: usize,
     /// What it keeps for members that are away.
     pub hints: BTreeMap<NodeId, HintTally>,
+    /// The recent 99th percentile of what clients wait for.
+    pub p99: Duration,
 }
 
 /// What a driver works with.
@@ -100,6 +103,13 @@ impl Driver {
                         self.shard.handle(now, input, &mut turn.effects);
                         turn.taken.push(taken);
                     }
+                    Mail::Fence(view, reply) => {
+                        let from = origin(reply, &mut turn);
+                        self.shard.handle(now, Input::Fence { from, view }, &mut turn.effects);
+                    }
+                    Mail::Clear(partition, found) => {
+                        let _ = found.send(self.clear(partition));
+                    }
                     Mail::Stop => {
                         self.shard.let_go(now, &mut turn.effects);
                         stopping = true;
@@ -120,6 +130,7 @@ impl Driver {
                 counters: self.shard.counters(),
                 in_flight: self.shard.in_flight(),
                 hints: self.shard.hints(),
+                p99: self.shard.p99(),
             };
             *self.gauge.lock().expect("no holder of the lock panics") = gauge;
         }
@@ -184,6 +195,29 @@ impl Driver {
         self.shard.handle(self.clock.now(), input, &mut turn.effects);
     }
 
+    /// Deletes a partition that this node has no part in. Waits for the disk: until it is done
+    /// nothing of the partition can be staged.
+    fn clear(&mut self, partition: Partition) -> Option<bool> {
+        if !self.shard.has_no_part_in(partition) {
+            return None;
+        }
+        let page = self.store.page(partition, None, 1);
+        let cleared = match page.map(|page| page.is_empty()) {
+            Ok(true) => return Some(false),
+            // What cannot be read can be deleted.
+            Ok(false) | Err(StoreError::Corrupt(_)) => self.store.clear(partition),
+            Err(error) => Err(error),
+        };
+        match cleared {
+            Ok(()) => Some(true),
+            Err(StoreError::Fatal(why)) => committer::die(&why),
+            Err(error) => {
+                tracing::warn!(%partition, %error, "a partition could not be deleted");
+                None
+            }
+        }
+    }
+
     /// Leases numbers for actors. Waits for the disk, once in a million new keys.
     fn lease(&mut self) {
         let count = u32::try_from(limits::ACTORS_LEASED).expect("the lease fits 32 bits");
@@ -195,14 +229,19 @@ impl Driver {
 }
 
 fn admit(ask: Ask, turn: &mut Turn) -> Input {
-    turn.last_origin += 1;
-    turn.waiting.insert(turn.last_origin, ask.reply);
     Input::Request {
-        from: Origin(turn.last_origin),
+        from: origin(ask.reply, turn),
         received: ask.received,
         forwarded: ask.forwarded,
         request: ask.request,
     }
+}
+
+/// A number for whoever waits.
+fn origin(reply: ReplyTo, turn: &mut Turn) -> Origin {
+    turn.last_origin += 1;
+    turn.waiting.insert(turn.last_origin, reply);
+    Origin(turn.last_origin)
 }
 
 fn report(notice: &Notice) {

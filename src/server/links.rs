@@ -138,15 +138,24 @@ impl Links {
     /// Asks `node` something that is not a shard's; `None` when there is no connection or no
     /// answer in time.
     pub async fn ask(&self, node: NodeId, control: Control, within: Duration) -> Option<Response> {
+        self.request(node, &Request::Control(control), within).await
+    }
+
+    /// As [`Links::ask`], for any request.
+    pub async fn request(
+        &self,
+        node: NodeId,
+        request: &Request,
+        within: Duration,
+    ) -> Option<Response> {
         let link = self.links.load().get(&node)?.clone();
         let outbox = link.outbox.load_full()?;
         let sequence = link.last_id.fetch_add(1, Ordering::Relaxed) & ((1 << 56) - 1);
         let id = (CONTROL_SHARD << 56) | sequence;
         let (sender, receiver) = oneshot::channel();
         link.pending().insert(id, sender);
-        let request = Request::Control(control);
         let mut encoded = true;
-        outbox.send(|buffer| encoded = codec::encode_request(buffer, id, 0, &request).is_ok());
+        outbox.send(|buffer| encoded = codec::encode_request(buffer, id, 0, request).is_ok());
         let answer = match encoded {
             true => tokio::time::timeout(within, receiver).await.ok().and_then(Result::ok),
             false => None,

@@ -10,9 +10,11 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::reply::ReplyTo;
+use crate::ids::Partition;
 use crate::membership::Topology;
 use crate::replica::Input;
 use crate::wire::messages::Request;
+use crate::wire::transfer::SlotView;
 
 /// Something for a shard.
 #[derive(Debug)]
@@ -24,6 +26,11 @@ pub enum Mail {
     /// The cluster state has changed. The sender is told, by being dropped, at the end of the turn
     /// that takes this: from then on nothing goes by what was before.
     Topology(Arc<Topology>, oneshot::Sender<()>),
+    /// A successor is to copy this slot: answer when everything taken before is committed.
+    Fence(SlotView, ReplyTo),
+    /// Delete all records of this partition, if the node has no part in it. Says whether there were
+    /// any, or nothing if it could not be done.
+    Clear(Partition, oneshot::Sender<Option<bool>>),
     /// Finish this turn and end.
     Stop,
 }

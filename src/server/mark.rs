@@ -17,7 +17,8 @@
 //!   incarnation     8
 //!   leased          8   no actor counter at or above this was ever handed out
 //!   commit          8   number of the last commit at the last clean stop
-//!   zeros          60
+//!   generation      4   of gossip: no life of this member began under a higher one
+//!   zeros          56
 //! ```
 //!
 //! What always holds: each method has made its change durable when it returns; after a write
@@ -89,6 +90,8 @@ pub struct MarkState {
     pub leased: u64,
     /// The number of the last commit, as of the last clean stop.
     pub commit: u64,
+    /// The generation of this member's last life as gossip counts them; 0 before the first.
+    pub generation: u32,
 }
 
 /// The open mark. Shared by threads.
@@ -117,8 +120,8 @@ impl Mark {
         incarnation: Incarnation,
     ) -> Result<Self, MarkError> {
         let path = directory.join(FILE);
-        let (clean, repairing, leased, commit) = (false, false, 0, 0);
-        let state = MarkState { member, incarnation, clean, repairing, leased, commit };
+        let (clean, repairing, leased, commit, generation) = (false, false, 0, 0, 0);
+        let state = MarkState { member, incarnation, clean, repairing, leased, commit, generation };
         match Slots::create(&path, MAGIC, 0, &encode(&state)) {
             Ok(slots) => Ok(Self::over(path, slots, 0, state)),
             Err(source) => Err(MarkError::Io { path, source }),
@@ -181,6 +184,27 @@ impl Mark {
         self.change(|state| state.incarnation = incarnation)
     }
 
+    /// Begins the next life, as gossip counts them; no other was ever given its number.
+    ///
+    /// # Errors
+    /// [`MarkError::Io`]; nobody has heard of the number.
+    pub fn begin_generation(&self) -> Result<u32, MarkError> {
+        let mut generation = 0;
+        self.change(|state| {
+            state.generation = state.generation.saturating_add(1);
+            generation = state.generation;
+        })?;
+        Ok(generation)
+    }
+
+    /// Goes on under this generation, or stays at a higher one.
+    ///
+    /// # Errors
+    /// [`MarkError::Io`].
+    pub fn renew_generation(&self, generation: u32) -> Result<(), MarkError> {
+        self.change(|state| state.generation = state.generation.max(generation))
+    }
+
     /// Says whether lost writes are still being fetched back.
     ///
     /// # Errors
@@ -228,6 +252,7 @@ fn encode(state: &MarkState) -> Payload {
     payload[24..32].copy_from_slice(&state.incarnation.0.to_le_bytes());
     payload[32..40].copy_from_slice(&state.leased.to_le_bytes());
     payload[40..48].copy_from_slice(&state.commit.to_le_bytes());
+    payload[48..52].copy_from_slice(&state.generation.to_le_bytes());
     payload
 }
 
@@ -241,6 +266,7 @@ fn decode(payload: &Payload) -> MarkState {
         repairing: payload[1] & REPAIRING != 0,
         leased: number(32),
         commit: number(40),
+        generation: u32::from_le_bytes(payload[48..52].try_into().expect("4 bytes")),
     }
 }
 
@@ -266,6 +292,9 @@ mod tests {
         mark.lease(10).unwrap();
         mark.renew_incarnation(Incarnation(2)).unwrap();
         mark.set_repairing(true).unwrap();
+        assert_eq!(mark.begin_generation().unwrap(), 1);
+        mark.renew_generation(5).unwrap();
+        mark.renew_generation(3).unwrap();
         mark.set_clean(77).unwrap();
         let expected = MarkState {
             member: NodeId(0xabc),
@@ -274,6 +303,7 @@ mod tests {
             repairing: true,
             leased: 10,
             commit: 77,
+            generation: 5,
         };
         assert_eq!(reopened(directory.path()).state(), expected);
     }

@@ -9,6 +9,7 @@
 //!                                             │   │  └──▶ links ──▶ the other members
 //!                                     loader ◀┘   └▶ committer
 //!                                        └──▶ rocks, journal, mark ◀──┘
+//!   UDP ──▶ gossip ──▶ membership::swim      who is up, told to the shards
 //! ```
 
 pub mod config;
@@ -20,6 +21,7 @@ mod committer;
 pub mod disk;
 mod driver;
 mod frames;
+mod gossip;
 pub mod journal;
 mod links;
 mod loader;
@@ -31,8 +33,10 @@ mod reply;
 pub mod rocks;
 mod run;
 mod slots;
+mod status;
 mod survey;
 mod text;
+mod transfers;
 mod window;
 
 pub use run::run;

@@ -1,6 +1,6 @@
 //! The node as its sessions see it: somewhere to ask.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,10 +10,12 @@ use super::clock::Clock;
 use super::cluster::{Cluster, ClusterError};
 use super::config::Config;
 use super::driver::Gauge;
+use super::gossip::Gossip;
 use super::links::Links;
 use super::mailbox::{Ask, Mailbox};
 use super::reply::ReplyTo;
 use super::rocks::RocksStore;
+use super::transfers::TransferDesk;
 use crate::ids::{Incarnation, NodeId, Partition, WriteId};
 use crate::key::Key;
 use crate::limits;
@@ -22,9 +24,7 @@ use crate::random::Random;
 use crate::replica::Counters;
 use crate::store::{Store, StoredKey};
 use crate::wire::greeting::Introduction;
-use crate::wire::messages::{
-    Control, ControlReply, Failure, FailureCode, NodeStatus, PeerStatus, Request, Response,
-};
+use crate::wire::messages::{Control, ControlReply, Failure, FailureCode, Request, Response};
 
 /// How long one member may take over a question that is not about a key.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -49,6 +49,10 @@ pub struct Node {
     pub cluster: Cluster,
     /// Its connections to the other members.
     pub links: Arc<Links>,
+    /// What moves to and from it.
+    pub transfers: Arc<TransferDesk>,
+    /// Its part in finding out who is up.
+    pub gossip: Gossip,
     /// Its records.
     pub store: Arc<RocksStore>,
     /// The mail of its shards.
@@ -171,6 +175,14 @@ impl Node {
         sum
     }
 
+    /// The recent 99th percentile of what clients wait for: the slowest shard's.
+    #[must_use]
+    pub fn p99(&self) -> Duration {
+        let p99 =
+            |gauge: &Arc<Mutex<Gauge>>| gauge.lock().expect("no holder of the lock panics").p99;
+        self.gauges.iter().map(p99).max().unwrap_or_default()
+    }
+
     /// Operations under way in all shards.
     #[must_use]
     pub fn in_flight(&self) -> usize {
@@ -241,17 +253,26 @@ impl Node {
                 self.keys(&bucket, Partition(partition), &after, count)
             }
             Control::Hints => Ok(ControlReply::Hints(self.hints())),
-            Control::Survey => Ok(ControlReply::Survey(self.survey().await)),
-            Control::Digest => {
-                let store = self.store.clone();
-                let scan = tokio::task::spawn_blocking(move || store.digest()).await;
-                let failed = |why: String| Failure::not_applied(FailureCode::Internal, why);
-                let (objects, digest) = scan
-                    .map_err(|error| failed(error.to_string()))?
-                    .map_err(|error| failed(error.to_string()))?;
-                Ok(ControlReply::Digest { objects, digest })
+            Control::Transfer(request) => {
+                Ok(ControlReply::Transfer(self.transfers.asked(from, request).await))
             }
+            Control::Transfers => Ok(ControlReply::Transfers(self.transfers.status())),
+            Control::Gossip { digest, view } => {
+                Ok(ControlReply::Gossip(self.gossip.compare(digest, view).await))
+            }
+            Control::Survey => Ok(ControlReply::Survey(self.survey().await)),
+            Control::Digest => self.digest().await,
         }
+    }
+
+    async fn digest(&self) -> Result<ControlReply, Failure> {
+        let store = self.store.clone();
+        let scan = tokio::task::spawn_blocking(move || store.digest()).await;
+        let failed = |why: String| Failure::not_applied(FailureCode::Internal, why);
+        let (objects, digest) = scan
+            .map_err(|error| failed(error.to_string()))?
+            .map_err(|error| failed(error.to_string()))?;
+        Ok(ControlReply::Digest { objects, digest })
     }
 
     async fn explain(&self, key: &Key, control: Control) -> Result<ControlReply, Failure> {
@@ -366,6 +387,7 @@ impl Node {
     ) -> Result<T, ClusterError> {
         let answer = self.cluster.change(change).await?;
         self.links.keep(|| self.cluster.others());
+        self.gossip.cluster_changed();
         Ok(answer)
     }
 
@@ -377,6 +399,7 @@ impl Node {
         let standing = self.cluster.standing();
         self.cluster.merge(&theirs).await?;
         self.links.keep(|| self.cluster.others());
+        self.gossip.cluster_changed();
         if self.cluster.standing() != standing {
             self.report_standing();
         }
@@ -486,79 +509,6 @@ impl Node {
             }
         })
         .await;
-    }
-
-    // ---- how it is -----------------------------------------------------------------------
-
-    pub(super) fn status(&self) -> NodeStatus {
-        let topology = self.topology();
-        let n = topology.bucket("default").map_or(limits::REPLICAS_DEFAULT, |bucket| bucket.n);
-        let shares = topology.shares(n);
-        let share = |id: NodeId| shares.iter().find(|share| share.id == id);
-        let slots: u64 = shares.iter().map(|share| u64::from(share.owned)).sum();
-        let peers = topology.state().present().map(|(id, entry)| PeerStatus {
-            id,
-            name: entry.name().to_owned(),
-            address: entry.address().to_owned(),
-            zone: entry.zone().to_owned(),
-            up: id == self.id || self.links.is_up(id),
-            share: share(id)
-                .map_or(0, |share| (u64::from(share.owned) * 10_000 / slots.max(1)) as u32),
-        });
-        let rows = self.counters().rows();
-        let mut counters: Vec<(String, u64)> =
-            rows.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
-        let traffic = &self.traffic;
-        for (name, count) in [
-            ("frame_connections", &traffic.frame_connections),
-            ("text_connections", &traffic.text_connections),
-            ("malformed_connections", &traffic.malformed_connections),
-            ("refused_connections", &traffic.refused_connections),
-        ] {
-            counters.push((name.to_owned(), count.load(Ordering::Relaxed)));
-        }
-        let hints = self.hints();
-        let mut gauges = vec![
-            ("in_flight", self.in_flight() as u64),
-            ("slots_changing", topology.changing() as u64),
-            ("hints_keys", hints.iter().map(|hint| hint.count).sum()),
-            ("hints_bytes", hints.iter().map(|hint| hint.bytes).sum()),
-            ("hints_oldest_ms", hints.iter().map(|hint| hint.oldest_ms).max().unwrap_or(0)),
-            ("hints_marked_partitions", hints.iter().map(|hint| hint.dirty_partitions).sum()),
-            ("disk_used_bytes", self.store.estimated_bytes()),
-        ];
-        // A disk that cannot be asked is not known to be full.
-        let space = rustix::fs::statvfs(&self.config.node.data_dir);
-        gauges.extend(
-            space
-                .ok()
-                .map(|space| ("disk_free_bytes", space.f_bavail.saturating_mul(space.f_frsize))),
-        );
-        counters.extend(gauges.into_iter().map(|(name, value)| (name.to_owned(), value)));
-        NodeStatus {
-            id: self.id,
-            name: self.config.node.name.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime_ms: self.clock.instant().0 / 1000,
-            state: self.state().to_owned(),
-            topology: topology.version(),
-            keys: self.store.estimated_keys(),
-            amnesiac: self.amnesiac,
-            peers: peers.collect(),
-            counters,
-        }
-    }
-
-    /// `draining`, `forming`, `candidate`, `leaving`, `removed` or `serving`.
-    #[must_use]
-    pub fn state(&self) -> &'static str {
-        match self.cluster.standing() {
-            Standing::Removed => "removed",
-            _ if *self.draining.borrow() => "draining",
-            _ if !self.cluster.is_formed() => "forming",
-            Standing::Member => "serving",
-            other => other.name(),
-        }
     }
 }
 

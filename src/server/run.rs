@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::admin;
@@ -18,17 +18,19 @@ use super::committer::Committer;
 use super::config::{Config, Durability as ConfiguredDurability};
 use super::disk::{Disk, Verdict};
 use super::driver::Driver;
+use super::gossip::{self, GossipTask, News};
 use super::links::{DialError, Links, Myself};
 use super::loader::Loader;
 use super::mailbox::{Mail, Mailbox};
 use super::node::{Node, Traffic};
 use super::rocks::{Durability, RocksOptions};
+use super::transfers::TransferDesk;
 use super::{frames, text};
 use crate::ids::NodeId;
 use crate::limits;
 use crate::membership::{ClusterState, Contact, MemberEntry, Standing};
 use crate::random::Random;
-use crate::replica::{Input, Settings, Shard};
+use crate::replica::{Input, Settings, Shard, transfer};
 use crate::store::Store;
 use crate::store::record::Record;
 use crate::time::WallMs;
@@ -76,6 +78,7 @@ type Connections = tokio::sync::mpsc::UnboundedReceiver<NodeId>;
 /// The ports of a node, bound and not yet served.
 struct Ports {
     frames: TcpListener,
+    gossip: UdpSocket,
     text: Option<TcpListener>,
     admin: Option<TcpListener>,
 }
@@ -83,10 +86,12 @@ struct Ports {
 impl Running {
     async fn start(config: Config) -> Result<Self> {
         // The ports first: a second start of the same node must not get as far as its data.
-        let ports = Ports::bind(&config).await?;
+        let Ports { frames, gossip, text, admin } = Ports::bind(&config).await?;
         let (disk, pid_file) = open_disk(&config).await?;
         let clock = Clock::start();
-        let (node, connections) = assemble(config, &disk, clock)?;
+        let is_v4 = gossip.local_addr()?.is_ipv4();
+        let Assembled { node, connections, gossip, news } =
+            assemble(config, &disk, clock, gossip).await?;
         let store: Arc<dyn Store> = disk.store.clone();
         let (exchanges, wanted) = tokio::sync::mpsc::unbounded_channel();
         report_hints(store.as_ref(), &node.mailboxes)?;
@@ -113,7 +118,18 @@ impl Running {
             shards.push(driver.start());
         }
         node.links.keep(|| node.cluster.others());
-        ports.serve(&node);
+        tokio::spawn(frames::serve(node.clone(), frames));
+        if let Some(listener) = text {
+            tokio::spawn(text::serve(node.clone(), listener));
+        }
+        if let Some(listener) = admin {
+            tokio::spawn(admin::serve(node.clone(), listener));
+        }
+        node.transfers.start(&node);
+        tokio::spawn(gossip.run());
+        tokio::spawn(gossip::follow_cluster(node.clone(), is_v4));
+        tokio::spawn(gossip::follow_news(node.clone(), news, entropy()?));
+        tokio::spawn(gossip::compare_now_and_then(node.clone(), entropy()?));
         tokio::spawn(exchange_on_connect(node.clone(), connections));
         tokio::spawn(exchange_now_and_then(node.clone()));
         tokio::spawn(exchange_when_stale(node.clone(), wanted));
@@ -152,6 +168,7 @@ impl Running {
                 break;
             }
         }
+        node.gossip.leave().await;
         for mailbox in &node.mailboxes {
             mailbox.post([Mail::Stop]);
         }
@@ -187,21 +204,13 @@ impl Running {
 
 impl Ports {
     async fn bind(config: &Config) -> Result<Self> {
+        let frames = bind(&config.listen.address, "listen.address").await?;
         Ok(Self {
-            frames: bind(&config.listen.address, "listen.address").await?,
+            gossip: gossip::bind(frames.local_addr()?).await?,
+            frames,
             text: bind_unless_empty(&config.listen.text, "listen.text").await?,
             admin: bind_unless_empty(&config.listen.admin, "listen.admin").await?,
         })
-    }
-
-    fn serve(self, node: &Arc<Node>) {
-        tokio::spawn(frames::serve(node.clone(), self.frames));
-        if let Some(listener) = self.text {
-            tokio::spawn(text::serve(node.clone(), listener));
-        }
-        if let Some(listener) = self.admin {
-            tokio::spawn(admin::serve(node.clone(), listener));
-        }
     }
 }
 
@@ -216,8 +225,20 @@ async fn open_disk(config: &Config) -> Result<(Disk, PathBuf)> {
     Ok((disk, pid_file))
 }
 
-/// The node, with nothing running yet.
-fn assemble(config: Config, disk: &Disk, clock: Clock) -> Result<(Arc<Node>, Connections)> {
+/// A node with nothing running yet, and what its tasks begin with.
+struct Assembled {
+    node: Arc<Node>,
+    connections: Connections,
+    gossip: GossipTask,
+    news: News,
+}
+
+async fn assemble(
+    config: Config,
+    disk: &Disk,
+    clock: Clock,
+    socket: UdpSocket,
+) -> Result<Assembled> {
     let mark = disk.mark.state();
     let amnesiac = report_verdict(&disk.verdict);
     let mailbox = |_| Arc::new(Mailbox::new(config.requests.queue));
@@ -233,6 +254,17 @@ fn assemble(config: Config, disk: &Disk, clock: Clock) -> Result<(Arc<Node>, Con
     let connect_timeout = Duration::from_millis(u64::from(config.requests.connect_ms));
     let (connected, connections) = tokio::sync::mpsc::unbounded_channel();
     let links = Links::new(myself, connect_timeout, mailboxes.clone(), connected);
+    let transfers = TransferDesk::open(
+        &config.node.data_dir,
+        transfer_settings(&config, mark.member, &disk.verdict),
+        cluster.topology(),
+        clock,
+        entropy()?,
+    )?;
+    cluster.prepare_with(&transfers);
+    let (gossip, gossip_task, news) =
+        gossip::prepare(&config, socket, clock, disk.mark.clone(), mailboxes.clone(), entropy()?)
+            .await?;
     let node = Node {
         id: mark.member,
         incarnation: mark.incarnation,
@@ -240,6 +272,8 @@ fn assemble(config: Config, disk: &Disk, clock: Clock) -> Result<(Arc<Node>, Con
         clock,
         cluster,
         links,
+        transfers,
+        gossip,
         store: disk.store.clone(),
         gauges: mailboxes.iter().map(|_| Arc::new(Mutex::default())).collect(),
         mailboxes,
@@ -248,7 +282,7 @@ fn assemble(config: Config, disk: &Disk, clock: Clock) -> Result<(Arc<Node>, Con
         random: Mutex::new(Random::new(entropy()?)),
         config,
     };
-    Ok((Arc::new(node), connections))
+    Ok(Assembled { node: Arc::new(node), connections, gossip: gossip_task, news })
 }
 
 fn install_log(config: &Config) {
@@ -353,11 +387,26 @@ fn shard_settings(node: &Node, index: usize) -> Settings {
     }
 }
 
+fn transfer_settings(config: &Config, node: NodeId, verdict: &Verdict) -> transfer::Settings {
+    let transfers = &config.transfers;
+    let is_synced = config.storage.durability == ConfiguredDurability::Fsync;
+    transfer::Settings {
+        node,
+        amnesiac: matches!(verdict, Verdict::Amnesiac { .. }),
+        resume: is_synced || matches!(verdict, Verdict::Complete { clean: true }),
+        at_once: transfers.at_once,
+        rate: transfers.rate_mb_s << 20,
+        cleanup_after: Duration::from_secs(transfers.cleanup_after_s.into()),
+    }
+}
+
 /// Exchanges cluster states with every member whose connection has come up.
 async fn exchange_on_connect(node: Arc<Node>, mut connections: Connections) {
     while let Some(peer) = connections.recv().await {
         let before = node.topology().version();
         node.exchange_with(peer).await;
+        node.transfers.connected(peer).await;
+        gossip::compare_with(&node, peer).await;
         if node.topology().version() != before {
             node.exchange_with_all().await;
         }

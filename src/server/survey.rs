@@ -1,14 +1,12 @@
-//! What this node keeps for others, and asking all members how they are: the one place that does,
-//! for `ringdove hints` and `wait` and for their counterparts of the text protocol.
+//! Asking all members how they are: the one place that does, for `ringdove hints` and `wait` and
+//! for their counterparts of the text protocol.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
 use super::node::Node;
 use crate::ids::NodeId;
-use crate::replica::HintTally;
 use crate::wire::messages::{
     Control, ControlReply, HintStatus, MemberReport, MemberState, NodeStatus, Response,
 };
@@ -17,28 +15,6 @@ use crate::wire::messages::{
 const ANSWER_WITHIN: Duration = Duration::from_millis(700);
 
 impl Node {
-    /// What this node keeps for members that are away.
-    #[must_use]
-    pub fn hints(&self) -> Vec<HintStatus> {
-        let (topology, now) = (self.topology(), self.clock.now().wall);
-        let mut by_owner: BTreeMap<NodeId, HintTally> = BTreeMap::new();
-        for gauge in &self.gauges {
-            for (owner, tally) in &gauge.lock().expect("no holder of the lock panics").hints {
-                by_owner.entry(*owner).or_default().add(tally);
-            }
-        }
-        let status = |(owner, tally): (NodeId, HintTally)| HintStatus {
-            owner,
-            name: topology.member(owner).map_or(String::new(), |member| member.name().to_owned()),
-            count: tally.count,
-            bytes: tally.bytes,
-            oldest_ms: if tally.count == 0 { 0 } else { now.0.saturating_sub(tally.since.0) },
-            rate: tally.rate,
-            dirty_partitions: tally.dirty_partitions,
-        };
-        by_owner.into_iter().map(status).collect()
-    }
-
     /// What every member says of itself, in the order of their names.
     pub async fn survey(&self) -> Vec<MemberReport> {
         let topology = self.topology();

@@ -62,6 +62,11 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    fn clear(&self, partition: Partition) -> Result<(), StoreError> {
+        self.rows().retain(|key, _| key.owner().is_some() || key.partition() != partition);
+        Ok(())
+    }
+
     fn page(
         &self,
         partition: Partition,

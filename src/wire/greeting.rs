@@ -57,7 +57,9 @@ impl Role {
     #[must_use]
     pub fn may_send(self, request: &Request, flags: u16) -> bool {
         let for_peers = match request {
-            Request::Read(_) | Request::Write(_) | Request::Control(Control::Exchange(_)) => true,
+            Request::Read(_)
+            | Request::Write(_)
+            | Request::Control(Control::Exchange(_) | Control::Transfer(_)) => true,
             Request::Get(_) | Request::Put(_) | Request::Control(_) => flags & FORWARDED != 0,
         };
         self == Self::Peer || !for_peers

@@ -7,6 +7,7 @@
 //!   greeting   the first two frames of a connection, and the last
 //!   codec      requests and answers, from and to the values in `messages`
 //!   control    the payloads that are not hot: serde and bincode
+//!   transfer   what moves when a partition changes hands, and its pages
 //! ```
 //!
 //! What always holds: every length and count is compared with its bound before anything is
@@ -19,8 +20,10 @@ pub mod control;
 pub mod frame;
 pub mod greeting;
 pub mod messages;
+mod report;
 mod settings;
 mod survey;
+pub mod transfer;
 
 use crate::codec::CodecError;
 use crate::key::KeyError;

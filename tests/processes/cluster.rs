@@ -30,7 +30,12 @@ pub struct Node {
 impl Cluster {
     /// Starts `count` nodes that form one cluster, and waits until all serve.
     pub fn start(count: usize) -> Self {
-        let mut cluster = Self::prepare(count, "");
+        Self::start_with(count, "")
+    }
+
+    /// As [`Cluster::start`]; `extra` goes into each configuration.
+    pub fn start_with(count: usize, extra: &str) -> Self {
+        let mut cluster = Self::prepare(count, extra);
         for node in &mut cluster.nodes {
             node.start();
         }
@@ -56,11 +61,17 @@ impl Cluster {
 
     /// Starts one more node, which has the others for its seeds and has never met them.
     pub fn start_newcomer(&mut self) -> usize {
+        self.start_newcomer_with("")
+    }
+
+    /// As [`Cluster::start_newcomer`]; `extra` goes into its configuration.
+    pub fn start_newcomer_with(&mut self, extra: &str) -> usize {
         let seeds: Vec<String> =
             self.nodes.iter().map(|node| format!("\"{}\"", node.frames)).collect();
         let index = self.nodes.len();
-        let mut node =
-            Node::prepare(self.directory.path(), index, &free_ports(), &seeds.join(", "), 1, "");
+        let directory = self.directory.path();
+        let ports = free_ports();
+        let mut node = Node::prepare(directory, index, &ports, &seeds.join(", "), 1, extra);
         node.start();
         self.nodes.push(node);
         index

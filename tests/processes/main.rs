@@ -5,6 +5,7 @@
 
 mod cluster;
 mod failover;
+mod gossip;
 mod hostile;
 mod hung;
 mod kill;
@@ -13,6 +14,7 @@ mod load;
 mod members;
 mod operator;
 mod rejoin;
+mod transfer;
 
 use tokio::sync::{Mutex, MutexGuard};
 

@@ -111,6 +111,8 @@ pub enum Fact {
     /// Slots of a partition changed hands: what the owners' disks have of each of its keys, as far as
     /// clients use them. `victims` have lost data of their own.
     Handed { time: Time, what: String, owners: BTreeMap<String, Vec<Held>>, victims: usize },
+    /// What was left of a partition was deleted where nobody looks for it.
+    Cleared { node: usize, keys: Vec<String> },
     /// An actor may have been replaced by a new one: a restart, a failed commit, lost memory.
     NewActor { node: usize },
 }

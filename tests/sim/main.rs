@@ -19,6 +19,7 @@ mod plan;
 mod report;
 mod run;
 mod suite;
+mod transfers;
 mod world;
 
 use std::io::{IsTerminal, Write};

@@ -77,9 +77,9 @@ impl World {
     pub fn install(&mut self, node: usize, state: ClusterState) {
         let topology = Arc::new(Topology::after(&self.nodes[node].topology, state.clone()));
         self.note(format!("n{node} knows {:?}", topology.version()));
+        let later = self.transfer_topology(node, &topology);
         let before = std::mem::replace(&mut self.nodes[node].topology, topology.clone());
         self.nodes[node].state = state;
-        self.look_at_slots(&before, &topology);
         for shard in 0..self.nodes[node].shards.len() {
             let now = self.now_at(node);
             let mut effects = Vec::new();
@@ -88,6 +88,8 @@ impl World {
             place.shard.flush(&mut effects);
             self.carry_out(node, shard, effects);
         }
+        self.look_at_slots(&before, &topology);
+        self.transfer_effects(node, later);
     }
 
     /// Notes what the owners of a partition have when one of its slots has changed hands.
@@ -181,7 +183,9 @@ impl World {
         let start = self.random.below(count as u64) as usize;
         let able = (0..count).map(|turn| (start + turn) % count).find(|number| {
             let node = &self.nodes[*number];
-            node.up && !node.paused && self.standing(*number) == Standing::Member
+            let is_dead = matches!(change, Change::Replace(dead, _) if dead == number);
+            let stands = self.standing(*number) == Standing::Member;
+            node.up && !node.paused && stands && !is_dead
         });
         let Some(via) = able else { return };
         let mut state = self.nodes[via].state.clone();

@@ -86,6 +86,9 @@ impl World {
         }
         self.nodes[node].connected[peer] = connected;
         let id = self.nodes[peer].id;
+        if connected {
+            self.transfer_input(node, ringdove::replica::transfer::Input::Connected(id));
+        }
         for shard in 0..self.plan.shards {
             let input = if connected { Input::Connected(id) } else { Input::Disconnected(id) };
             self.input(node, shard, input);

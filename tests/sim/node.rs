@@ -10,6 +10,7 @@ use ringdove::replica::{Input, Shard};
 
 use crate::disk::Disk;
 use crate::history::Time;
+use crate::transfers::Desk;
 use crate::world::{Event, Sender};
 
 /// Numbers for actors that a node leases at once. Few, so that running out is tried too.
@@ -20,6 +21,9 @@ pub struct Node {
     /// What it knows of the cluster. Durable.
     pub state: ClusterState,
     pub topology: Arc<Topology>,
+    /// What its transfers have kept. Durable.
+    pub kept: Option<Vec<u8>>,
+    pub desk: Option<Desk>,
     /// Which of its processes this is; messages for earlier ones are dropped, as their
     /// connections are.
     pub process: u32,
@@ -66,6 +70,8 @@ impl Node {
             id,
             topology: Arc::new(Topology::new(state.clone())),
             state,
+            kept: None,
+            desk: None,
             process: 0,
             up: false,
             gone: false,

@@ -30,6 +30,8 @@ pub enum Bug {
     EarlyReaping,
     /// What is kept for a member is dropped when it is sent, delivered or not.
     ForgottenHint,
+    /// An owner says too early that its successor has everything.
+    ReadyTooEarly,
 }
 
 impl Bug {
@@ -42,6 +44,7 @@ impl Bug {
         (Self::ClaimsComplete, &["P7"]),
         (Self::EarlyReaping, &["P2"]),
         (Self::ForgottenHint, &["P1"]),
+        (Self::ReadyTooEarly, &["P16"]),
     ];
 }
 
@@ -304,7 +307,7 @@ impl Plan {
             0..4 => Change::Join(spare),
             4..6 => Change::Leave(node),
             // What only the one that is gone had is lost with it.
-            6..8 if self.w_least > 9 => Change::Replace(self.victim, spare),
+            6..8 if self.w_least > 1 => Change::Replace(self.victim, spare),
             _ => Change::Weight(node, 50 << random.below(3)),
         }
     }
@@ -363,6 +366,7 @@ fn draw_faults(random: &mut Random, bug: Option<Bug>) -> Vec<Fault> {
     let needed = match bug {
         Some(Bug::ReusedIncarnation | Bug::ClaimsComplete) => Some(Fault::S15Wipe),
         Some(Bug::ForgottenHint) => Some(Fault::S1Halves),
+        Some(Bug::ReadyTooEarly) => Some(Fault::S19Change),
         _ => None,
     };
     faults.extend(needed.filter(|fault| !faults.contains(fault)));

@@ -88,18 +88,19 @@ impl World {
     /// Waits until everybody has what was kept for them.
     fn drain_hints(&mut self) {
         let limit = self.now + 20 * SECOND;
-        let kept = |world: &Self| world.nodes.iter().any(|node| !node.disk.all_hints().is_empty());
+        let keeps = |node: &crate::node::Node| !node.gone && !node.disk.all_hints().is_empty();
+        let kept = |world: &Self| world.nodes.iter().any(keeps);
         self.wait(2 * SECOND);
         self.run(limit, |world| !kept(world));
         for number in 0..self.nodes.len() {
             let left = self.nodes[number].disk.all_hints().len();
-            if left > 0 {
+            if left > 0 && !self.nodes[number].gone {
                 self.history.stuck.push(format!("n{number} still keeps {left} hints"));
             }
         }
     }
 
-    /// Waits until all know the same members.
+    /// Waits until all know the same members, and every slot is with whom the ring wants.
     fn settle_members(&mut self) {
         let limit = self.now + 60 * SECOND;
         self.run(limit, |world| world.is_settled());
@@ -108,6 +109,10 @@ impl World {
             let topology = &self.nodes[number].topology;
             if topology.version() != self.newest().version() {
                 self.history.stuck.push(format!("n{number} knows other members than the others"));
+            } else if topology.changing() > 0 {
+                let changing = topology.changing();
+                self.history.stuck.push(format!("{changing} slots still change hands"));
+                break;
             }
         }
     }
@@ -116,7 +121,7 @@ impl World {
         let newest = self.newest();
         let knows =
             |node: &crate::node::Node| !node.up || node.topology.version() == newest.version();
-        self.nodes.iter().all(knows)
+        newest.changing() == 0 && self.nodes.iter().all(knows)
     }
 
     /// Stands in for anti-entropy, which does not exist yet: every key is read through each of its

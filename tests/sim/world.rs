@@ -21,12 +21,14 @@ use ringdove::key::Key;
 use ringdove::limits;
 use ringdove::membership::{ClusterState, Standing, Topology};
 use ringdove::random::Random;
+use ringdove::replica::transfer;
 use ringdove::replica::{Effect, Input, Notice, Origin, Settings, Shard};
 use ringdove::store::StoredKey;
 use ringdove::time::{Instant, Now, WallMs};
 use ringdove::wire::codec;
 use ringdove::wire::frame;
 use ringdove::wire::messages::{Basis, Failure, FailureCode, Held, HeldObject, Request, Response};
+use ringdove::wire::transfer::{TransferReply, TransferRequest};
 
 use crate::clients::Clients;
 use crate::history::{Fact, History, Time, WALL_EPOCH};
@@ -34,6 +36,7 @@ use crate::members;
 use crate::network::Network;
 use crate::node::{Node, Place};
 use crate::plan::{Bug, MS, Plan};
+use crate::transfers::Local;
 
 /// Where the kind stands in a frame.
 const KIND_AT: usize = 9;
@@ -44,6 +47,9 @@ pub enum Sender {
     Client,
     /// A node's process.
     Peer(usize, u32),
+    /// This node's own transfers: a fence, a merge.
+    Fence(u64),
+    Merge(u64),
 }
 
 /// Something that will happen. Those of a node name its process, and die with it.
@@ -96,6 +102,24 @@ pub enum Event {
         is_answer: bool,
     },
     Gossip,
+    Transfer {
+        node: usize,
+        process: u32,
+        what: Local,
+    },
+    TransferAsk {
+        to: usize,
+        process: u32,
+        from: (usize, u32),
+        id: u64,
+        request: Box<TransferRequest>,
+    },
+    TransferReply {
+        to: usize,
+        process: u32,
+        id: u64,
+        reply: Option<Box<TransferReply>>,
+    },
     Leased {
         node: usize,
         process: u32,
@@ -136,6 +160,9 @@ impl Event {
         match self {
             Self::Deliver { to: node, process, .. }
             | Self::State { to: node, process, .. }
+            | Self::Transfer { node, process, .. }
+            | Self::TransferAsk { to: node, process, .. }
+            | Self::TransferReply { to: node, process, .. }
             | Self::Turn { node, process, .. }
             | Self::Wake { node, process, .. }
             | Self::Loaded { node, process, .. }
@@ -247,7 +274,7 @@ impl World {
 
     /// The topology that knows most.
     pub fn newest(&self) -> &Topology {
-        let topologies = self.nodes.iter().map(|node| &node.topology);
+        let topologies = self.nodes.iter().filter(|node| !node.gone).map(|node| &node.topology);
         topologies.max_by_key(|topology| topology.version()).expect("there are nodes")
     }
 
@@ -333,6 +360,14 @@ impl World {
                 self.take_state(to, from, &state, is_answer);
             }
             Event::Gossip => self.gossip(),
+            Event::Transfer { node, what, .. } => self.transfer_local(node, what),
+            Event::TransferAsk { to, from, id, request, .. } => {
+                self.transfer_asked(to, from, id, *request);
+            }
+            Event::TransferReply { to, id, reply, .. } => {
+                let reply = reply.map(|reply| *reply);
+                self.transfer_input(to, transfer::Input::Answered { id, reply });
+            }
             Event::Leased { node, shard, .. } => {
                 let actors = self.nodes[node].lease();
                 self.input(node, shard, Input::Actors(actors));
@@ -392,6 +427,7 @@ impl World {
         );
         self.note(line);
         self.fact(Fact::NewActor { node: number });
+        self.open_desk(number);
     }
 
     pub fn input(&mut self, node: usize, shard: usize, input: Input) {
@@ -514,6 +550,7 @@ impl World {
         codec::encode_response(&mut out, id, response);
         let frame = out.freeze();
         match to {
+            Sender::Fence(_) | Sender::Merge(_) => self.answer_desk(node, to, response),
             Sender::Peer(peer, process) => self.transmit(node, peer, process, frame),
             Sender::Client => {
                 let delay = self.network.to_client(&mut self.random, node);

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use ringdove::causality::{Actor, Dot, Hlc};
-use ringdove::ids::{Incarnation, NodeId, WriteId};
+use ringdove::ids::{Incarnation, NodeId, Partition, WriteId};
 use ringdove::key::Key;
 use ringdove::limits;
 use ringdove::random::Random;
@@ -11,6 +11,9 @@ use ringdove::wire::codec::{encode_request, encode_response};
 use ringdove::wire::frame::{self, Frame};
 use ringdove::wire::greeting::{Hello, Introduction, Refused, Role, Welcome};
 use ringdove::wire::messages::*;
+use ringdove::wire::transfer::{
+    Blob, Noted, PageBuilder, PageRequest, SlotId, SlotView, TransferReply, TransferRequest,
+};
 
 /// Draws messages. Every variant of every type comes up, and so do the edges of numbers.
 pub struct Values(pub Random);
@@ -132,6 +135,7 @@ impl Values {
         let (partition, count) = (self.number() as u16, self.number() as u32);
         let (member, force) = (self.node(), self.flag());
         let mark = force.then(|| self.number());
+        let transfer = self.transfer_request();
         let change = self.one_of(&[
             PlannedChange::Join,
             PlannedChange::Leave,
@@ -139,7 +143,9 @@ impl Values {
             PlannedChange::Zone(name.clone()),
             PlannedChange::Replace { dead: NodeId(partition.into()) },
         ]);
+        let gossip = Control::Gossip { digest: self.number(), view: bytes.clone() };
         Request::Control(self.one_of(&[
+            gossip,
             Control::Topology,
             Control::Exchange(bytes.clone()),
             Control::CreateBucket { name: name.clone(), settings },
@@ -152,8 +158,59 @@ impl Values {
             Control::CommitPlan { mark },
             Control::AbortPlan,
             Control::Hints,
+            Control::Transfer(transfer),
+            Control::Transfers,
             Control::Survey,
         ]))
+    }
+
+    fn noted(&mut self) -> Noted {
+        let (partition, slot) = (Partition(self.number() as u16), self.small());
+        Noted { slot: SlotId { n: self.small(), partition, slot }, note: self.number() }
+    }
+
+    fn transfer_request(&mut self) -> TransferRequest {
+        let noted = self.noted();
+        let several: Vec<Noted> = (0..self.0.below(5)).map(|_| self.noted()).collect();
+        let (successor, owner) = (self.node(), self.node());
+        let owner = self.flag().then_some(owner);
+        let view = SlotView { id: noted.slot, version: self.number() as u32, owner, successor };
+        let page = PageRequest {
+            noted,
+            after: Blob(self.bytes(90)),
+            bytes: self.number() as u32,
+            digests: self.flag(),
+            running: self.number(),
+        };
+        self.one_of(&[
+            TransferRequest::Begin(view),
+            TransferRequest::Page(page),
+            TransferRequest::Confirm(several.clone()),
+            TransferRequest::HandOver(several),
+        ])
+    }
+
+    fn transfer_reply(&mut self) -> TransferReply {
+        let mut builder = PageBuilder::default();
+        for _ in 0..self.0.below(4) {
+            let (key, object) = (self.key(), self.bytes(100));
+            builder.push(&key, self.number_u128(), self.flag().then_some(&object[..]));
+        }
+        let (last, done, before) = (self.bytes(30), self.flag(), self.number());
+        let page = builder.finish(&last, done, before);
+        let given: Vec<bool> = (0..self.0.below(5)).map(|_| self.flag()).collect();
+        let begun = TransferReply::Begun { note: self.number(), amnesiac: self.flag() };
+        let unreadable = TransferReply::Unreadable(self.text(60));
+        self.one_of(&[
+            begun,
+            TransferReply::Page(page),
+            TransferReply::Standing(given.clone()),
+            TransferReply::Given(given),
+            TransferReply::Stale,
+            TransferReply::Gone,
+            TransferReply::Busy,
+            unreadable,
+        ])
     }
 
     fn receipt(&mut self) -> Receipt {
@@ -229,6 +286,13 @@ impl Values {
                     address: self.text(40),
                     zone: self.text(40),
                     up: self.flag(),
+                    liveness: Liveness {
+                        state: self.text(10),
+                        since_ms: self.number(),
+                        suspected_by: (0..self.0.below(3)).map(|_| self.node()).collect(),
+                        refuted_ms: self.flag().then(|| self.number()),
+                        flaps: self.number() as u32,
+                    },
                     share: self.number() as u32,
                 })
                 .collect(),
@@ -264,10 +328,12 @@ impl Values {
         let choices = [
             ControlReply::Topology(bytes),
             ControlReply::Ok,
+            ControlReply::Gossip(self.bytes(200).to_vec()),
             ControlReply::Status(self.status()),
             ControlReply::Explain(self.explanation()),
             ControlReply::Keys { keys, done: self.flag() },
             ControlReply::Digest { objects: self.number(), digest: self.number_u128() },
+            ControlReply::Transfer(self.transfer_reply()),
         ];
         Response::Control(self.one_of(&choices))
     }

@@ -25,9 +25,11 @@ pub mod settings;
 pub use error::{ConfigError, Problem};
 
 use crate::limits;
+use crate::membership::swim;
 use serde::{Deserialize, Serialize};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Everything an operator may decide about one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,10 +45,14 @@ pub struct Config {
     pub storage: Storage,
     /// How long requests may take and how many may be under way.
     pub requests: Requests,
+    /// How it finds out who is up.
+    pub gossip: Gossip,
     /// The largest things it takes.
     pub limits: Limits,
     /// What it keeps for members that are away.
     pub hints: Hints,
+    /// How partitions change hands.
+    pub transfers: Transfers,
     /// What it writes about itself.
     pub log: Log,
 }
@@ -163,6 +169,31 @@ pub struct Requests {
     pub drain_ms: u32,
 }
 
+/// `[gossip]`: how this node finds out who is up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Gossip {
+    /// Secrets of the cluster. The first seals, all open; none means one that follows from the
+    /// cluster's name. See [`Config::gossip_secrets`].
+    pub keys: Vec<Password>,
+    /// Milliseconds between two probes.
+    pub probe_interval_ms: u32,
+    /// Milliseconds an answer may take before others are asked to probe as well.
+    pub probe_timeout_ms: u32,
+    /// How many others.
+    pub indirect_probes: usize,
+    /// Milliseconds a suspect has to object, in a cluster of up to ten.
+    pub suspicion_ms: u32,
+    /// Milliseconds between two rounds of news.
+    pub interval_ms: u32,
+    /// Members that each round goes to.
+    pub fanout: usize,
+    /// Bytes of the largest packet.
+    pub packet_bytes: usize,
+    /// Milliseconds between two comparisons of the whole view with another node's.
+    pub push_pull_ms: u32,
+}
+
 /// `[limits]`: the largest things this node takes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -187,6 +218,19 @@ pub struct Hints {
     pub mb: u64,
     /// MiB for one of them.
     pub mb_by_member: u64,
+}
+
+/// `[transfers]`: how partitions change hands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Transfers {
+    /// MiB a second that are taken at most, and given at most; less while clients wait longer.
+    pub rate_mb_s: u64,
+    /// Slots that are copied to this node at once.
+    pub at_once: usize,
+    /// Seconds for which a partition's slots must not have changed before what is left of it on this
+    /// node is deleted.
+    pub cleanup_after_s: u32,
 }
 
 /// `[log]`: what this node writes about itself.
@@ -259,6 +303,32 @@ impl Config {
     pub fn founders(&self) -> Option<usize> {
         let is_alone = self.cluster.initial_members == 1 && self.other_seeds().next().is_some();
         (!is_alone).then_some(self.cluster.initial_members)
+    }
+
+    /// How failure detection is set. A probe's answer may take half the interval at most, since
+    /// the other half is for those who are asked to help.
+    pub fn swim(&self) -> swim::Settings {
+        let gossip = &self.gossip;
+        let millis = |ms: u32| Duration::from_millis(ms.into());
+        swim::Settings {
+            probe_interval: millis(gossip.probe_interval_ms),
+            probe_timeout: millis(gossip.probe_timeout_ms.min(gossip.probe_interval_ms / 2)),
+            indirect_probes: gossip.indirect_probes,
+            suspicion: millis(gossip.suspicion_ms),
+            gossip_interval: millis(gossip.interval_ms),
+            gossip_fanout: gossip.fanout,
+            packet_bytes: gossip.packet_bytes,
+        }
+    }
+
+    /// What gossip is sealed with: `gossip.keys`, or else the cluster's name, which keeps clusters
+    /// apart and nobody out. A node without keys does not start where others than its own machine
+    /// can reach it, unless `listen.insecure` says that they are trusted.
+    pub fn gossip_secrets(&self) -> Vec<&[u8]> {
+        match self.gossip.keys.is_empty() {
+            true => vec![b"no key was configured"],
+            false => self.gossip.keys.iter().map(|key| key.as_bytes()).collect(),
+        }
     }
 
     /// Threads of the network runtime.
@@ -344,6 +414,22 @@ impl Default for Requests {
     }
 }
 
+impl Default for Gossip {
+    fn default() -> Self {
+        Gossip {
+            keys: Vec::new(),
+            probe_interval_ms: 1000,
+            probe_timeout_ms: 300,
+            indirect_probes: 3,
+            suspicion_ms: 4000,
+            interval_ms: 200,
+            fanout: 3,
+            packet_bytes: limits::GOSSIP_PACKET_BYTES,
+            push_pull_ms: 30_000,
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Limits {
@@ -359,6 +445,12 @@ impl Default for Limits {
 impl Default for Hints {
     fn default() -> Self {
         Hints { mb: 4096, mb_by_member: 2048 }
+    }
+}
+
+impl Default for Transfers {
+    fn default() -> Self {
+        Transfers { rate_mb_s: 64, at_once: 4, cleanup_after_s: 900 }
     }
 }
 

@@ -46,6 +46,8 @@ pub enum Kind {
     Addresses,
     /// What to log, in the language of `tracing`.
     Filter,
+    /// A list of at most two texts that nobody guesses.
+    Secrets,
 }
 
 /// Every setting, in the order of the manual.
@@ -85,6 +87,15 @@ pub const SETTINGS: &[Setting] = &[
     setting("requests.breaker_open_ms", Kind::Whole(1, 60_000)),
     setting("requests.connect_ms", Kind::Whole(1, 60_000)),
     setting("requests.drain_ms", Kind::Whole(0, 600_000)),
+    setting("gossip.keys", Kind::Secrets),
+    setting("gossip.probe_interval_ms", Kind::Whole(100, 60_000)),
+    setting("gossip.probe_timeout_ms", Kind::Whole(10, 30_000)),
+    setting("gossip.indirect_probes", Kind::Whole(1, 16)),
+    setting("gossip.suspicion_ms", Kind::Whole(100, 600_000)),
+    setting("gossip.interval_ms", Kind::Whole(20, 10_000)),
+    setting("gossip.fanout", Kind::Whole(1, 16)),
+    setting("gossip.packet_bytes", Kind::Whole(600, limits::GOSSIP_PACKET_BYTES as u64)),
+    setting("gossip.push_pull_ms", Kind::Whole(1000, 3_600_000)),
     setting("limits.key_bytes", Kind::Whole(1, limits::KEY_BYTES_HARD as u64)),
     setting("limits.value_bytes", Kind::Whole(1, limits::VALUE_BYTES_HARD as u64)),
     setting("limits.siblings_warn", Kind::Whole(1, SIBLINGS_MAX)),
@@ -92,6 +103,9 @@ pub const SETTINGS: &[Setting] = &[
     setting("limits.connections", Kind::Whole(1, 1_000_000)),
     setting("hints.mb", Kind::Whole(0, 1024 * 1024)),
     setting("hints.mb_by_member", Kind::Whole(0, 1024 * 1024)),
+    setting("transfers.rate_mb_s", Kind::Whole(1, 10_000)),
+    setting("transfers.at_once", Kind::Whole(1, 64)),
+    setting("transfers.cleanup_after_s", Kind::Whole(1, 30 * 24 * 3600)),
     setting("log.level", Kind::Filter),
 ];
 
@@ -99,6 +113,9 @@ pub const SETTINGS: &[Setting] = &[
 /// still be decoded.
 const SIBLINGS_MAX: u64 = 1000;
 const _: () = assert!(SIBLINGS_MAX < limits::SIBLINGS_DECODE as u64);
+
+/// Lengths of a secret. Sixteen random characters are more than anybody tries; a word is not.
+const SECRET_BYTES: std::ops::RangeInclusive<usize> = 16..=128;
 
 const fn setting(name: &'static str, kind: Kind) -> Setting {
     Setting { name, kind }
@@ -153,12 +170,19 @@ impl Kind {
             Kind::Filter => {
                 "a log filter: error, warn, info, debug, trace or off, for all or by module".into()
             }
+            Kind::Secrets => {
+                let (least, most) = (SECRET_BYTES.start(), SECRET_BYTES.end());
+                format!("a list of at most two secrets of {least} to {most} characters, in quotes")
+            }
         }
     }
 
     /// Whether its values are text, so that `--set` may leave the quotes out.
     pub fn is_text(&self) -> bool {
-        !matches!(self, Kind::Whole(..) | Kind::PowerOfTwo(..) | Kind::Switch | Kind::Addresses)
+        !matches!(
+            self,
+            Kind::Whole(..) | Kind::PowerOfTwo(..) | Kind::Switch | Kind::Addresses | Kind::Secrets
+        )
     }
 
     /// The value, if it may be one; else what was found, as the end of "expected …, found …".
@@ -176,6 +200,7 @@ impl Kind {
                 let checked: Result<Vec<Value>, String> = items.iter().map(check).collect();
                 checked.map(Value::Array).map_err(|found| format!("a list with {found}"))
             }
+            (Kind::Secrets, DeValue::Array(items)) => check_secrets(items),
             (_, DeValue::String(text)) if self.admits_text(text) => {
                 Ok(Value::String(text.to_string()))
             }
@@ -196,7 +221,11 @@ impl Kind {
 
     fn admits_text(&self, text: &str) -> bool {
         match self {
-            Kind::Whole(..) | Kind::PowerOfTwo(..) | Kind::Switch | Kind::Addresses => false,
+            Kind::Whole(..)
+            | Kind::PowerOfTwo(..)
+            | Kind::Switch
+            | Kind::Addresses
+            | Kind::Secrets => false,
             Kind::Choice(words) => words.contains(&text),
             Kind::Text => true,
             Kind::Folder => !text.is_empty(),
@@ -209,6 +238,21 @@ impl Kind {
             Kind::Filter => is_filter(text),
         }
     }
+}
+
+/// Two keys at most: the one in use and the one it replaces.
+fn check_secrets(items: &[Spanned<DeValue<'_>>]) -> Result<Value, String> {
+    let secret = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
+        DeValue::String(text) if SECRET_BYTES.contains(&text.len()) => {
+            Ok(Value::String(text.to_string()))
+        }
+        DeValue::String(text) => Err(format!("one of {} characters", text.len())),
+        other => Err(format!("a list with {}", describe(other))),
+    };
+    if items.len() > 2 {
+        return Err(format!("{} of them", items.len()));
+    }
+    items.iter().map(secret).collect::<Result<_, _>>().map(Value::Array)
 }
 
 /// `127.0.0.1:7400`, `[::1]:7400` or `name:7400`.

@@ -213,6 +213,16 @@ impl RocksStore {
         gathering.group.clone()
     }
 
+    /// Commits a group, unless somebody has; returns what came of it.
+    fn see_committed(&self, group: &Group) -> Result<(), StoreError> {
+        let mut committing = self.committing();
+        if group.outcome.get().is_none() {
+            self.commit_group(&mut committing);
+        }
+        drop(committing);
+        group.outcome.get().expect("the group has been committed").clone()
+    }
+
     /// Writes the group that has been gathered, and makes it as durable as is asked for.
     fn commit_group(&self, committing: &mut Committing) {
         let next = Arc::default();
@@ -323,12 +333,24 @@ impl Store for RocksStore {
             return Ok(());
         }
         let group = self.gather(batches);
-        let mut committing = self.committing();
-        if group.outcome.get().is_none() {
-            self.commit_group(&mut committing);
+        self.see_committed(&group)
+    }
+
+    fn clear(&self, partition: Partition) -> Result<(), StoreError> {
+        let first = partition.0.to_be_bytes().to_vec();
+        // Behind the number of the last partition stands the first letter of a bucket's name.
+        let end = match partition.0.checked_add(1) {
+            Some(next) => next.to_be_bytes().to_vec(),
+            None => vec![0xff; 3],
+        };
+        let mut gathering = self.gathering();
+        for name in [OBJECTS, DIGESTS] {
+            gathering.batch.delete_range_cf(self.family(name), &first, &end);
         }
-        drop(committing);
-        group.outcome.get().expect("the group has been committed").clone()
+        gathering.bytes += 2 * (first.len() + end.len());
+        let group = gathering.group.clone();
+        drop(gathering);
+        self.see_committed(&group)
     }
 
     fn page(

@@ -105,10 +105,12 @@ fn members(server: &Server, out: &mut String) {
     line(out, "epoch", topology.version().epoch);
     line(out, "buckets", topology.state().buckets.len());
     line(out, "members", topology.state().present().count());
+    let shown = node.gossip.shown();
     for (id, entry) in topology.state().present() {
         let up = u8::from(id == node.id || node.links.is_up(id));
         let (name, address, zone) = (entry.name(), entry.address(), entry.zone());
-        let value = format_args!("node={id},address={address},zone={zone},up={up}");
+        let state = node.liveness(id, &shown).state;
+        let value = format_args!("node={id},address={address},zone={zone},up={up},state={state}");
         line(out, &format!("member_{name}"), value);
     }
 }
@@ -131,6 +133,9 @@ fn hints(server: &Server, out: &mut String) {
 fn counters(server: &Server, out: &mut String) {
     let node = &server.node;
     for (name, count) in node.counters().rows() {
+        line(out, name, count);
+    }
+    for (name, count) in node.gossip.shown().counters.rows() {
         line(out, name, count);
     }
     line(out, "in_flight", node.in_flight());

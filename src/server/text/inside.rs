@@ -18,6 +18,7 @@ use crate::wire::messages::{
     Control, ControlReply, Explanation, Failure, Goals, MemberReport, NodeStatus, Open,
     ReplicaView, Request, Response,
 };
+use crate::wire::transfer::{Incoming, TransferStatus};
 
 /// Partitions that one page of a `SCAN` looks at. In a bucket of few keys most are empty, and each
 /// costs a search on disk, or a round trip where this node holds no replica.
@@ -34,13 +35,18 @@ pub(super) struct Inside {
 }
 
 impl Inside {
-    /// Answers `RD.EXPLAIN`, `RD.RING`, `RD.NODES`, `RD.DIGEST`, `RD.HINTS`, `RD.WAIT` or `SCAN`.
+    /// Answers `RD.EXPLAIN`, `RD.RING`, `RD.NODES`, `RD.TRANSFERS`, `RD.DIGEST`, `RD.HINTS`, `RD.WAIT`
+    /// or `SCAN`.
     pub(super) async fn run(self, command: Command) -> Reply {
         let answered = match command {
             Command::Explain { key } => self.explain(&key).await,
             Command::Ring => Ok(self.ring()),
             Command::Nodes => self.control(Control::Status).await.map(|reply| match reply {
                 ControlReply::Status(status) => nodes(&status, &self.server.node.topology()),
+                _ => answers::unexpected(),
+            }),
+            Command::Transfers => self.control(Control::Transfers).await.map(|reply| match reply {
+                ControlReply::Transfers(status) => transfers(&status),
                 _ => answers::unexpected(),
             }),
             Command::Digest => self.control(Control::Digest).await.map(|reply| match reply {
@@ -204,6 +210,33 @@ fn hints(reports: &[MemberReport]) -> Reply {
     Reply::Array(rows)
 }
 
+fn transfers(status: &TransferStatus) -> Reply {
+    let id = |id: Option<crate::ids::NodeId>| {
+        Reply::text(id.map_or_else(String::new, |id| id.to_string()))
+    };
+    let incoming = status.incoming.iter().map(|line: &Incoming| {
+        Reply::map([
+            ("from", id(line.from)),
+            ("left", Reply::Integer(line.left.into())),
+            ("done", Reply::Integer(line.done.into())),
+            ("bytes", Reply::Integer(line.bytes as i64)),
+            ("rate", Reply::Integer(line.rate as i64)),
+            ("eta_s", Reply::Integer(line.eta_s.map_or(-1, |seconds| seconds as i64))),
+            ("held_up", Reply::text(line.held_up.clone())),
+        ])
+    });
+    let outgoing = status.outgoing.iter().map(|(to, slots)| {
+        Reply::map([("to", id(Some(*to))), ("slots", Reply::Integer((*slots).into()))])
+    });
+    Reply::map([
+        ("incoming", Reply::Array(incoming.collect())),
+        ("outgoing", Reply::Array(outgoing.collect())),
+        ("rate_limit", Reply::Integer(status.rate_limit as i64)),
+        ("leftovers", Reply::Integer(status.leftovers.into())),
+        ("set_aside", Reply::Integer(status.set_aside.into())),
+    ])
+}
+
 fn replica(view: &ReplicaView) -> Reply {
     Reply::map([
         ("node", Reply::text(view.node.to_string())),
@@ -228,6 +261,8 @@ fn nodes(status: &NodeStatus, topology: &Topology) -> Reply {
             ("standing", Reply::text(standing(peer.id))),
             ("up", Reply::Integer(i64::from(peer.up))),
             ("share", Reply::Integer(i64::from(peer.share))),
+            ("state", Reply::text(peer.liveness.state.clone())),
+            ("flaps", Reply::Integer(i64::from(peer.liveness.flaps))),
         ])
     });
     Reply::Array(peers.collect())

@@ -248,6 +248,7 @@ impl Session {
             | Command::Explain { .. }
             | Command::Ring
             | Command::Nodes
+            | Command::Transfers
             | Command::Digest
             | Command::Hints
             | Command::Wait { .. } => {

@@ -1,0 +1,190 @@
+//! Partitions that change hands between real nodes, under load and under SIGKILL.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use ringdove::client::Client;
+use ringdove::membership::PlannedChange;
+use ringdove::wire::messages::{Control, ControlReply, Level};
+use ringdove::wire::transfer::TransferStatus;
+
+use crate::alone;
+use crate::cluster::{Cluster, Node, PATIENCE};
+use crate::load::{Load, check};
+
+const QUICK_CLEANUP: &str = "[transfers]\ncleanup_after_s = 1\n";
+
+async fn stage(client: &Client, name: &str, change: PlannedChange) {
+    let id = client.refresh().await.unwrap().state().find(name).unwrap();
+    client.stage_change(id, change, true).await.unwrap();
+}
+
+async fn transfers(node: &Node) -> TransferStatus {
+    match node.control(Control::Transfers).await {
+        ControlReply::Transfers(status) => status,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Waits until no node that runs sees a slot that is to change hands.
+async fn wait_until_moved(cluster: &mut Cluster) {
+    let deadline = Instant::now() + PATIENCE * 2;
+    loop {
+        let mut open = Vec::new();
+        for (index, node) in cluster.nodes.iter_mut().enumerate() {
+            if node.has_started() {
+                let changing = node.counter("slots_changing").await;
+                if changing > 0 {
+                    open.push((index, changing, transfers(node).await.incoming));
+                }
+            }
+        }
+        if open.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "it does not come to an end: {open:#?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Waits until every key is on exactly three of the nodes that run.
+async fn wait_until_clean(cluster: &mut Cluster, keys: u64) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut objects = BTreeMap::new();
+        for (index, node) in cluster.nodes.iter_mut().enumerate() {
+            if node.has_started() {
+                match node.control(Control::Digest).await {
+                    ControlReply::Digest { objects: count, .. } => objects.insert(index, count),
+                    other => panic!("{other:?}"),
+                };
+            }
+        }
+        if objects.values().sum::<u64>() == 3 * keys {
+            println!("{keys} keys, by node: {objects:?}");
+            return;
+        }
+        assert!(Instant::now() < deadline, "{keys} keys, by node: {objects:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_join_leave_and_are_replaced_under_load_and_no_acknowledged_write_is_lost() {
+    let _alone = alone().await;
+    let mut cluster = Cluster::start_with(3, QUICK_CLEANUP);
+    let newcomer = cluster.start_newcomer_with(QUICK_CLEANUP);
+    cluster.wait_log(newcomer, "known as a candidate").await;
+    let client = cluster.client().await;
+    let load = Load::start(&client);
+    load.run_for(1000).await;
+
+    stage(&client, "node-3", PlannedChange::Join).await;
+    client.commit_plan(None).await.unwrap();
+    load.run_for(200).await;
+    wait_until_moved(&mut cluster).await;
+    let taken = cluster.nodes[3].counter("transfer_slots_taken").await;
+    println!("joined: {taken} slots");
+    assert!(taken >= 40, "a quarter of 3 x 64 slots: {taken}");
+    check(&cluster, &load.ledger, Level::Count(2), &[0, 1, 2, 3]).await;
+
+    stage(&client, "node-0", PlannedChange::Leave).await;
+    client.commit_plan(None).await.unwrap();
+    load.run_for(200).await;
+    wait_until_moved(&mut cluster).await;
+    cluster.wait_log(0, "left: safe to stop").await;
+    assert!(cluster.nodes[0].terminate().0.success());
+    load.run_for(200).await;
+    check(&cluster, &load.ledger, Level::Count(2), &[1, 2, 3]).await;
+    println!("left");
+
+    cluster.nodes[1].kill();
+    load.run_for(200).await;
+    let newcomer = cluster.start_newcomer_with(QUICK_CLEANUP);
+    cluster.wait_log(newcomer, "known as a candidate").await;
+    let dead = client.refresh().await.unwrap().state().find("node-1").unwrap();
+    stage(&client, "node-4", PlannedChange::Replace { dead }).await;
+    client.commit_plan(None).await.unwrap();
+    load.run_for(200).await;
+    wait_until_moved(&mut cluster).await;
+    check(&cluster, &load.ledger, Level::Count(2), &[2, 3, 4]).await;
+    println!("replaced");
+
+    let ledger = load.stop().await;
+    println!(
+        "{} acknowledged, longest request {} ms, {} refused, {} unknown",
+        ledger.acknowledged(),
+        ledger.longest().as_millis(),
+        ledger.refused.load(std::sync::atomic::Ordering::Relaxed),
+        ledger.unknown.load(std::sync::atomic::Ordering::Relaxed),
+    );
+    check(&cluster, &ledger, Level::All, &[2, 3, 4]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_goes_on_where_it_was_after_sigkill_of_either_side_and_leftovers_are_deleted() {
+    const KEYS: usize = 240;
+    const VALUE_BYTES: usize = 256 * 1024;
+    let _alone = alone().await;
+    // Eight slots in turn, a page of a megabyte every half second: each is under way for seconds, so
+    // that its cursor is on the disk when the process dies.
+    let slow = "[transfers]\ncleanup_after_s = 1\nrate_mb_s = 2\nat_once = 8\n";
+    let mut cluster = Cluster::start_with(3, slow);
+    let newcomer = cluster.start_newcomer_with(slow);
+    cluster.wait_log(newcomer, "known as a candidate").await;
+    let client = cluster.client().await;
+    let bucket = client.bucket("default").unwrap();
+    for number in 0..KEYS {
+        let value = vec![number as u8; VALUE_BYTES];
+        bucket.put(format!("key-{number}"), value).blind().await.unwrap();
+    }
+    stage(&client, "node-3", PlannedChange::Join).await;
+    client.commit_plan(None).await.unwrap();
+
+    // Three lives of the successor, two of an owner; what was taken in all of them together.
+    let (mut taken, mut resumed) = (0, 0);
+    let deadline = Instant::now() + PATIENCE;
+    for goal in [6 << 20, 4 << 20] {
+        let so_far = loop {
+            let so_far = cluster.nodes[newcomer].counter("transfer_bytes_taken").await;
+            if so_far > goal {
+                break so_far;
+            }
+            assert!(Instant::now() < deadline, "{:#?}", transfers(&cluster.nodes[newcomer]).await);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        taken += so_far;
+        cluster.nodes[newcomer].kill();
+        if goal == 4 << 20 {
+            cluster.nodes[1].kill();
+            cluster.nodes[1].start();
+            cluster.wait_ready(1);
+        }
+        cluster.nodes[newcomer].start();
+        cluster.wait_ready(newcomer);
+        resumed += cluster.nodes[newcomer].counter("transfers_resumed").await;
+    }
+    wait_until_moved(&mut cluster).await;
+    let node = &cluster.nodes[newcomer];
+    taken += node.counter("transfer_bytes_taken").await;
+    let restarted = node.counter("transfers_restarted").await;
+    let ControlReply::Digest { objects, .. } = node.control(Control::Digest).await else {
+        panic!("not a digest")
+    };
+    let needed = objects * VALUE_BYTES as u64;
+    println!(
+        "{} MiB taken for {} MiB, {resumed} copies resumed, {restarted} restarted",
+        taken >> 20,
+        needed >> 20,
+    );
+    assert!(resumed > 0, "each life but the first finds cursors");
+    // What was taken since a cursor was kept is taken twice: two seconds at 2 MiB a second and what
+    // was on its way, in each of two kills.
+    assert!(taken < needed + (16 << 20), "{taken} bytes for {needed}");
+    wait_until_clean(&mut cluster, KEYS as u64).await;
+    for number in 0..KEYS {
+        let key = format!("key-{number}");
+        let values = bucket.get(&key).await.unwrap().values;
+        assert_eq!(values.as_slice()[0].data.len(), VALUE_BYTES, "{key}");
+    }
+}
