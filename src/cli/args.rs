@@ -10,7 +10,7 @@ use super::digest::Digest;
 use super::exit;
 use super::hints::Hints;
 use super::output::Form;
-use super::quantity::{parse_address, parse_level, parse_span, parse_timeout};
+use super::quantity::{parse_address, parse_level, parse_mark, parse_span, parse_timeout};
 use super::wait::Wait;
 use crate::client::{Conflicts, Context, Level, WriteId};
 use crate::limits;
@@ -550,10 +550,6 @@ pub(super) struct Commit {
     /// Only the plan that `ringdove plan` has shown under this number
     #[arg(long, value_name = "MARK", value_parser = parse_mark)]
     pub(super) plan: Option<u64>,
-}
-
-fn parse_mark(text: &str) -> Result<u64, String> {
-    u64::from_str_radix(text, 16).map_err(|_| "`ringdove plan` shows it: 16 digits".to_owned())
 }
 
 /// Forget the planned changes
