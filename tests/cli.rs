@@ -74,7 +74,7 @@ fn help_teaches_by_examples_and_lists_the_exit_codes() {
 #[test]
 fn a_refused_connection_ends_with_7_and_names_what_to_do() {
     let nobody = nobody();
-    let asking: [&[&str]; 9] = [
+    let asking: [&[&str]; 11] = [
         &["get", "k"],
         &["put", "k", "v"],
         &["del", "k", "--direct"],
@@ -84,6 +84,8 @@ fn a_refused_connection_ends_with_7_and_names_what_to_do() {
         &["bucket", "list"],
         &["transfers"],
         &["digest"],
+        &["hints"],
+        &["wait", "--healthy", "--timeout", "100ms"],
     ];
     for words in asking {
         let output = ringdove(&[words, &["--addr", &nobody]].concat());

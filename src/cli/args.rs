@@ -7,9 +7,12 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use super::bucket::{Expiry, OnConflict, parse_expiry};
+use super::digest::Digest;
 use super::exit;
+use super::hints::Hints;
 use super::output::Form;
-use super::quantity::{parse_address, parse_level, parse_span, parse_timeout};
+use super::quantity::{parse_address, parse_level, parse_mark, parse_span, parse_timeout};
+use super::wait::Wait;
 use crate::client::{Context, Level, WriteId};
 use crate::limits;
 
@@ -53,6 +56,8 @@ pub(super) enum Command {
     Abort(Asked<Abort>),
     Transfers(Asked<Transfers>),
     Digest(Asked<Digest>),
+    Hints(Asked<Hints>),
+    Wait(Wait),
     Shell(Shell),
     Completions(Completions),
 }
@@ -519,10 +524,6 @@ pub(super) struct Commit {
     pub(super) plan: Option<u64>,
 }
 
-fn parse_mark(text: &str) -> Result<u64, String> {
-    u64::from_str_radix(text, 16).map_err(|_| "`ringdove plan` shows it: 16 digits".to_owned())
-}
-
 /// Forget the planned changes
 #[derive(Clone, Debug, Args)]
 pub(super) struct Abort {}
@@ -540,17 +541,6 @@ Examples:
 #[derive(Clone, Debug, Args)]
 #[command(after_help = TRANSFERS_LEGEND)]
 pub(super) struct Transfers {}
-
-const DIGEST_LEGEND: &str = "\
-Exit code 0 when all stores are equal, 1 when they differ, 3 when a node does
-not answer. Where some bucket has fewer replicas than there are nodes, not
-every node holds every key; that stores differ says nothing then, and ends
-with 6.";
-
-/// Compare what the nodes have on their disks, by a digest over all objects
-#[derive(Clone, Debug, Args)]
-#[command(after_help = DIGEST_LEGEND)]
-pub(super) struct Digest {}
 
 /// Talk to the cluster at a prompt, with history and completion
 #[derive(Debug, Args)]

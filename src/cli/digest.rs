@@ -3,15 +3,27 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use clap::Args;
 use serde_json::json;
 
-use super::args::{Asked, Digest};
+use super::args::Asked;
 use super::cluster::{ask_all, connect};
 use super::exit::{Ending, Exit};
 use super::output::{Form, table};
 use crate::client::{Client, direct};
 use crate::membership::Standing;
 use crate::wire::messages::{Control, ControlReply, Request, Response};
+
+const DIGEST_LEGEND: &str = "\
+Exit code 0 when all stores are equal, 1 when they differ, 3 when a node does
+not answer. Where some bucket has fewer replicas than there are nodes, not
+every node holds every key; that stores differ says nothing then, and ends
+with 6.";
+
+/// Compare what the nodes have on their disks, by a digest over all objects
+#[derive(Clone, Debug, Args)]
+#[command(after_help = DIGEST_LEGEND)]
+pub(super) struct Digest {}
 
 /// What one node's disk holds.
 type Store = Result<(u64, u128), String>;

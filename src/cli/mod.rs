@@ -22,6 +22,7 @@ mod dev;
 mod digest;
 mod exit;
 mod explain;
+mod hints;
 mod member;
 mod output;
 mod quantity;
@@ -31,6 +32,7 @@ mod shell;
 mod status;
 mod transfers;
 mod view;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -78,6 +80,8 @@ fn run(runtime: &tokio::runtime::Runtime, command: Command) -> Ending {
         Command::Abort(asked) => runtime.block_on(member::run_abort(&asked)),
         Command::Transfers(asked) => runtime.block_on(transfers::run(&asked)),
         Command::Digest(asked) => runtime.block_on(digest::run(&asked)),
+        Command::Hints(asked) => runtime.block_on(hints::run(&asked)),
+        Command::Wait(asked) => runtime.block_on(wait::run(&asked)),
         Command::Shell(shell) => shell::run(runtime, &shell),
         Command::Serve(_) | Command::Config(_) | Command::Completions(_) => {
             unreachable!("these need no runtime of ours")
@@ -122,6 +126,8 @@ fn form_of(command: &Command) -> Form {
         Command::Abort(asked) => asked.form(),
         Command::Transfers(asked) => asked.form(),
         Command::Digest(asked) => asked.form(),
+        Command::Hints(asked) => asked.form(),
+        Command::Wait(asked) => asked.form(),
         Command::Config(args::ConfigCommand::Check(checked)) => checked.form(),
         Command::Config(args::ConfigCommand::Show(checked)) => checked.form(),
         Command::Serve(_) | Command::Dev(_) | Command::Shell(_) | Command::Completions(_) => {

@@ -83,6 +83,11 @@ pub(super) fn level(level: Level) -> String {
     }
 }
 
+/// Reads the mark of a plan.
+pub(super) fn parse_mark(text: &str) -> Result<u64, String> {
+    u64::from_str_radix(text, 16).map_err(|_| "`ringdove plan` shows it: 16 digits".to_owned())
+}
+
 /// Checks that an address is `host:port`.
 pub(super) fn parse_address(text: &str) -> Result<String, String> {
     let port = text.rsplit_once(':').and_then(|(host, port)| {

@@ -18,14 +18,16 @@ use rustyline::{Editor, Helper};
 use tokio::runtime::Runtime;
 
 use super::args::{
-    self, Abort, Bucket, Cluster, Commit, Del, Digest, Explain, Get, Member, Plan, Put, Ring,
-    Status, Transfers,
+    self, Abort, Bucket, Cluster, Commit, Del, Explain, Get, Member, Plan, Put, Ring, Status,
+    Transfers,
 };
 use super::cluster::{Door, connect};
 use super::data::{self, key_of, named};
+use super::digest::Digest;
 use super::exit::{Ending, Exit, Failure};
+use super::hints::Hints;
 use super::output::{self, Form};
-use super::{bucket, digest, explain, member, ring, status, transfers};
+use super::{bucket, digest, explain, hints, member, ring, status, transfers};
 use crate::client::{Client, Context};
 use crate::key::{self, Key, KeyError};
 
@@ -54,6 +56,7 @@ enum Word {
     Abort(Said<Abort>),
     Transfers(Said<Transfers>),
     Digest(Said<Digest>),
+    Hints(Said<Hints>),
     /// Go to another bucket
     Use {
         /// Its name
@@ -177,6 +180,7 @@ impl Session {
                 transfers::transfers(&self.client, time, said.form()).await?;
             }
             Word::Digest(said) => drop(digest::digest(&self.client, time, said.form()).await?),
+            Word::Hints(said) => drop(hints::hints(&self.client, said.form()).await?),
             Word::Use { bucket } => {
                 if !key::is_bucket_name(bucket.as_bytes()) {
                     return Err(KeyError::BucketName.into());

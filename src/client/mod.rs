@@ -78,8 +78,8 @@ pub use write::{Delete, Put, Write, Written};
 pub use crate::ids::{NodeId, WriteId};
 pub use crate::membership::Topology;
 pub use crate::wire::messages::{
-    BucketSettings, Conflicts, Explanation, Hop, Level, NodeStatus, PlannedChange, Receipt,
-    TopologyVersion, Value,
+    BucketSettings, Conflicts, Explanation, Goals, HintStatus, Hop, Level, MemberReport,
+    MemberState, NodeStatus, Open, PlannedChange, Receipt, TopologyVersion, Value,
 };
 
 use budget::RetryBudget;
@@ -236,6 +236,18 @@ impl Client {
             _ => None,
         };
         self.inner.control(Effect::Reads, message, take).await
+    }
+
+    /// What every member says of itself, asked by one of them.
+    ///
+    /// # Errors
+    /// As any request.
+    pub async fn survey(&self) -> Result<Vec<MemberReport>> {
+        let take = |reply| match reply {
+            ControlReply::Survey(reports) => Some(reports),
+            _ => None,
+        };
+        self.inner.control(Effect::Reads, Control::Survey, take).await
     }
 
     /// How one node is, and how it sees the others. Asks exactly that node.

@@ -18,11 +18,12 @@ pub struct HintTally {
     pub count: u64,
     /// Bytes of their records.
     pub bytes: u64,
-    /// When the first of those that are there was kept, by the wall clock.
+    /// Since when there has been something, by the wall clock: nothing that is there was kept
+    /// before. Says nothing where there is nothing.
     pub since: WallMs,
     /// Partitions of which hints had to be let go.
     pub dirty_partitions: u64,
-    /// Hints delivered to it in the last whole second.
+    /// Hints delivered to it in the last whole second, or in this one if those are more already.
     pub rate: u64,
 }
 

@@ -391,7 +391,7 @@ impl PutOp {
     /// This node stands in, and keeps as much for others as it may.
     pub(super) fn no_room(&self, core: &mut Core) -> Status {
         let message = "no replica of the key can be reached, and this node keeps as much for \
-                       members that are away as it may (hints.bytes); nothing was written";
+                       members that are away as it may (hints.mb); nothing was written";
         self.fail(core, Failure::not_applied(FailureCode::Unavailable, message));
         Status::Finished
     }

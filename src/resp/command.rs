@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::reply::{Reply, Version};
 use crate::key::KeyError;
-use crate::wire::messages::{Condition, Level};
+use crate::wire::messages::{Condition, Goals, Level};
 
 /// One command. Keys and values share the memory of the arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +120,15 @@ pub enum Command {
     Transfers,
     /// `RD.DIGEST`.
     Digest,
+    /// `RD.HINTS`.
+    Hints,
+    /// `RD.WAIT`.
+    Wait {
+        /// What for.
+        goals: Goals,
+        /// Milliseconds after which to answer with what is still open.
+        timeout_ms: u64,
+    },
     /// `RD.HELP [command]`; `table::help` has the answer.
     Help(Option<Bytes>),
 }

@@ -6,9 +6,13 @@ use bytes::Bytes;
 use super::command::{
     Command, CommandError, DeleteBasis, PutBasis, QuorumMode, QuorumSettings, RdDelete, RdPut,
 };
-use super::options::{Options, once, wrong_arity};
+use super::options::{Options, integer, once, wrong_arity};
 use super::table;
 use crate::key::{self, KeyError};
+use crate::wire::messages::Goals;
+
+/// How long `RD.WAIT` waits unless it says otherwise.
+const WAIT_MS: u64 = 60_000;
 
 type Parsed = Result<Command, CommandError>;
 
@@ -153,6 +157,30 @@ pub(super) fn transfers(_: &[Bytes]) -> Parsed {
 
 pub(super) fn digest(_: &[Bytes]) -> Parsed {
     Ok(Command::Digest)
+}
+
+pub(super) fn hints(_: &[Bytes]) -> Parsed {
+    Ok(Command::Hints)
+}
+
+pub(super) fn wait(arguments: &[Bytes]) -> Parsed {
+    let (mut goals, mut timeout_ms) = (Goals::NONE, None);
+    let mut options = Options::behind(arguments, 1);
+    while let Some(name) = options.name() {
+        match name.as_slice() {
+            b"HEALTHY" => goals.healthy = true,
+            b"HINTS" => goals.hints_drained = true,
+            b"TRANSFERS" => goals.transfers_done = true,
+            // 0 for one look.
+            b"TIMEOUT" => {
+                let millis = integer(options.value()?).and_then(|ms| u64::try_from(ms).ok());
+                once(&mut timeout_ms, millis.ok_or(CommandError::NotAnInteger)?)?;
+            }
+            _ => return Err(CommandError::Syntax),
+        }
+    }
+    let timeout_ms = timeout_ms.unwrap_or(WAIT_MS);
+    Ok(Command::Wait { goals: goals.or_all(), timeout_ms })
 }
 
 pub(super) fn help(arguments: &[Bytes]) -> Parsed {

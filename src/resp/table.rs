@@ -201,6 +201,12 @@ rows! {
         "RD.DIGEST"    1 ADMIN     NONE   extensions::digest
             ""
             "Number and digest of the objects on this node's disk."
+        "RD.HINTS"     1 ADMIN     NONE   extensions::hints
+            ""
+            "What every node keeps for members that are away."
+        "RD.WAIT"     -1 ADMIN     NONE   extensions::wait
+            "[HEALTHY] [HINTS] [TRANSFERS] [TIMEOUT milliseconds]"
+            "Waits until the cluster is as named, or answers what is still open."
         "RD.HELP"     -1 SELF      NONE   extensions::help
             "[command]"
             "What there is, or one command in full."

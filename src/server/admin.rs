@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use tokio::net::TcpListener;
 
 use super::node::Node;
-use crate::wire::messages::{Control, ControlReply, Response};
+use crate::wire::messages::{Control, ControlReply, HintStatus, Response};
 
 /// Serves until the process ends.
 pub async fn serve(node: Arc<Node>, listener: TcpListener) {
@@ -42,6 +42,30 @@ async fn status(State(node): State<Arc<Node>>) -> impl IntoResponse {
     }
 }
 
+/// Those of `status` that tell what is kept now; `hints_kept` and others count what has been.
+const GAUGES_OF_HINTS: [&str; 4] =
+    ["hints_keys", "hints_bytes", "hints_oldest_ms", "hints_marked_partitions"];
+
+/// What is kept for each member.
+fn hints(node: &Node, text: &mut String) {
+    let kept = node.hints();
+    type Figure = (&'static str, fn(&HintStatus) -> u64);
+    let figures: [Figure; 5] = [
+        ("keys", |hint| hint.count),
+        ("bytes", |hint| hint.bytes),
+        ("oldest_ms", |hint| hint.oldest_ms),
+        ("delivered_per_second", |hint| hint.rate),
+        ("marked_partitions", |hint| hint.dirty_partitions),
+    ];
+    for (name, figure) in figures {
+        let _ = writeln!(text, "# TYPE ringdove_hints_for_member_{name} gauge");
+        for hint in &kept {
+            let (member, value) = (hint.label(), figure(hint));
+            let _ = writeln!(text, "ringdove_hints_for_member_{name}{{member={member:?}}} {value}");
+        }
+    }
+}
+
 /// Every counter of `status` in Prometheus' text format.
 async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
     let mut text = String::new();
@@ -50,6 +74,7 @@ async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
     {
         for (name, count) in &status.counters {
             let is_gauge = ["in_flight", "slots_changing"].contains(&name.as_str())
+                || GAUGES_OF_HINTS.contains(&name.as_str())
                 || name.ends_with("_connections")
                 || (name.starts_with("disk_") && name.ends_with("_bytes"));
             let kind = if is_gauge { "gauge" } else { "counter" };
@@ -57,6 +82,7 @@ async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
             let _ = writeln!(text, "# TYPE ringdove_{name}{suffix} {kind}");
             let _ = writeln!(text, "ringdove_{name}{suffix} {count}");
         }
+        hints(&node, &mut text);
         let up = status.peers.iter().filter(|peer| peer.up).count();
         let members = status.peers.len();
         for (name, value) in [

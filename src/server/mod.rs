@@ -34,6 +34,7 @@ pub mod rocks;
 mod run;
 mod slots;
 mod status;
+mod survey;
 mod text;
 mod transfers;
 mod window;

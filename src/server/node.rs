@@ -260,6 +260,7 @@ impl Node {
             Control::Gossip { digest, view } => {
                 Ok(ControlReply::Gossip(self.gossip.compare(digest, view).await))
             }
+            Control::Survey => Ok(ControlReply::Survey(self.survey().await)),
             Control::Digest => self.digest().await,
         }
     }

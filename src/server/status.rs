@@ -49,9 +49,14 @@ impl Node {
             counters.push((name.to_owned(), count.load(Ordering::Relaxed)));
         }
         counters.extend(self.transfers.status().counters);
+        let hints = self.hints();
         let mut gauges = vec![
             ("in_flight", self.in_flight() as u64),
             ("slots_changing", topology.changing() as u64),
+            ("hints_keys", hints.iter().map(|hint| hint.count).sum()),
+            ("hints_bytes", hints.iter().map(|hint| hint.bytes).sum()),
+            ("hints_oldest_ms", hints.iter().map(|hint| hint.oldest_ms).max().unwrap_or(0)),
+            ("hints_marked_partitions", hints.iter().map(|hint| hint.dirty_partitions).sum()),
             ("disk_used_bytes", self.store.estimated_bytes()),
         ];
         // A disk that cannot be asked is not known to be full.
@@ -91,7 +96,7 @@ impl Node {
             name: topology.member(owner).map_or(String::new(), |member| member.name().to_owned()),
             count: tally.count,
             bytes: tally.bytes,
-            oldest_ms: now.0.saturating_sub(tally.since.0),
+            oldest_ms: if tally.count == 0 { 0 } else { now.0.saturating_sub(tally.since.0) },
             rate: tally.rate,
             dirty_partitions: tally.dirty_partitions,
         };

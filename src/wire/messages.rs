@@ -12,6 +12,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use super::settings::{BucketSettings, Conflicts, PlannedChange};
+pub use super::survey::{Goals, MemberReport, MemberState, Open};
 
 use crate::causality::{Dot, Hlc};
 use crate::ids::{NodeId, WriteId};
@@ -476,6 +477,8 @@ pub enum Control {
         /// All it knows, sealed; empty where it only asks.
         view: Vec<u8>,
     },
+    /// What every member says of itself: the node that is asked asks them all.
+    Survey,
 }
 
 /// The answer to a [`Control`].
@@ -512,4 +515,6 @@ pub enum ControlReply {
     /// To [`Control::Gossip`]: all this node knows of who is up, sealed; empty where the digests
     /// agree.
     Gossip(Vec<u8>),
+    /// To [`Control::Survey`].
+    Survey(Vec<MemberReport>),
 }

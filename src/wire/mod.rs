@@ -22,6 +22,7 @@ pub mod greeting;
 pub mod messages;
 mod report;
 mod settings;
+mod survey;
 pub mod transfer;
 
 use crate::codec::CodecError;

@@ -75,11 +75,13 @@ pub struct HintStatus {
     pub count: u64,
     /// Bytes of their records.
     pub bytes: u64,
-    /// Milliseconds since the first of those that are there was kept.
+    /// Milliseconds since there was nothing kept for it: nothing that is there is older. 0 where
+    /// nothing is.
     pub oldest_ms: u64,
     /// Hints that this node delivers in a second now; 0 while the member is away.
     pub rate: u64,
-    /// Partitions of which hints had to be let go for want of room.
+    /// Partitions of which hints had to be let go for want of room: there the member may be behind
+    /// though nothing is kept for it.
     pub dirty_partitions: u64,
 }
 

@@ -237,13 +237,18 @@ impl Node {
     }
 
     pub fn is_ready(&self) -> bool {
-        let Ok(mut stream) = TcpStream::connect(&self.admin) else { return false };
+        self.page("/ready").starts_with("HTTP/1.1 200")
+    }
+
+    /// A page of the admin port, with its head; empty where nobody answers.
+    pub fn page(&self, path: &str) -> String {
+        let Ok(mut stream) = TcpStream::connect(&self.admin) else { return String::new() };
         stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-        let request = b"GET /ready HTTP/1.1\r\nHost: ringdove\r\nConnection: close\r\n\r\n";
+        let request = format!("GET {path} HTTP/1.1\r\nHost: ringdove\r\nConnection: close\r\n\r\n");
         let mut answer = String::new();
-        stream.write_all(request).is_ok()
-            && stream.read_to_string(&mut answer).is_ok()
-            && answer.starts_with("HTTP/1.1 200")
+        let heard = stream.write_all(request.as_bytes()).is_ok()
+            && stream.read_to_string(&mut answer).is_ok();
+        if heard { answer } else { String::new() }
     }
 
     pub fn log(&self) -> String {

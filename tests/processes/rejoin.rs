@@ -74,7 +74,7 @@ async fn a_replay_goes_on_where_it_was_when_the_receiver_or_the_sender_is_killed
     let client = cluster.client().await;
     cluster.nodes[2].kill();
     fill(&client, "missed", count, 1000).await;
-    let all = cluster.nodes[0].hints().await;
+    let (all, _) = settled(&cluster).await;
 
     // The receiver, in the middle.
     cluster.nodes[2].start();

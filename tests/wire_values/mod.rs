@@ -157,8 +157,10 @@ impl Values {
             Control::StageChange { member, change, force },
             Control::CommitPlan { mark },
             Control::AbortPlan,
+            Control::Hints,
             Control::Transfer(transfer),
             Control::Transfers,
+            Control::Survey,
         ]))
     }
 

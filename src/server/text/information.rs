@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::Server;
 use crate::resp::{Reply, glob};
 use crate::store::Store as _;
+use crate::wire::messages::HintStatus;
 
 /// The version of Redis whose commands of the same names these are. Clients that look at it
 /// decide by it what they may send.
@@ -17,7 +18,7 @@ const REDIS_VERSION: &str = "7.4.0";
 type Section = fn(&Server, &mut String);
 
 /// The sections of `INFO`, in order.
-const SECTIONS: [(&str, Section); 9] = [
+const SECTIONS: [(&str, Section); 10] = [
     ("Server", server),
     ("Clients", clients),
     ("Memory", memory),
@@ -25,6 +26,7 @@ const SECTIONS: [(&str, Section); 9] = [
     ("Replication", replication),
     ("Cluster", cluster),
     ("Members", members),
+    ("Hints", hints),
     ("Counters", counters),
     ("Keyspace", keyspace),
 ];
@@ -110,6 +112,21 @@ fn members(server: &Server, out: &mut String) {
         let state = node.liveness(id, &shown).state;
         let value = format_args!("node={id},address={address},zone={zone},up={up},state={state}");
         line(out, &format!("member_{name}"), value);
+    }
+}
+
+/// What this node keeps for members that are away; `RD.HINTS` asks all nodes.
+fn hints(server: &Server, out: &mut String) {
+    let hints = server.node.hints();
+    line(out, "hints_keys", hints.iter().map(|hint| hint.count).sum::<u64>());
+    line(out, "hints_bytes", hints.iter().map(|hint| hint.bytes).sum::<u64>());
+    for hint in &hints {
+        let HintStatus { count, bytes, oldest_ms, rate, dirty_partitions, .. } = hint;
+        let value = format_args!(
+            "keys={count},bytes={bytes},oldest_ms={oldest_ms},rate={rate},\
+             marked_partitions={dirty_partitions}"
+        );
+        line(out, &format!("hints_for_{}", hint.label()), value);
     }
 }
 

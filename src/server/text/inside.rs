@@ -1,6 +1,9 @@
 //! Commands that look inside: where keys are, who the members are, which keys there are.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Server;
 use super::answers;
@@ -12,13 +15,18 @@ use crate::membership::{MemberEntry, Topology};
 use crate::resp::command::Scan;
 use crate::resp::{Command, Reply, glob};
 use crate::wire::messages::{
-    Control, ControlReply, Explanation, Failure, NodeStatus, ReplicaView, Request, Response,
+    Control, ControlReply, Explanation, Failure, Goals, MemberReport, NodeStatus, Open,
+    ReplicaView, Request, Response,
 };
 use crate::wire::transfer::{Incoming, TransferStatus};
 
 /// Partitions that one page of a `SCAN` looks at. In a bucket of few keys most are empty, and each
 /// costs a search on disk, or a round trip where this node holds no replica.
 const PARTITIONS_AT_ONCE: usize = 128;
+/// How often somebody who waits has all members asked.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Longest wait: a day.
+const WAIT_MS_MAX: u64 = 86_400_000;
 
 /// Does one of these commands, on behalf of one connection.
 pub(super) struct Inside {
@@ -27,7 +35,8 @@ pub(super) struct Inside {
 }
 
 impl Inside {
-    /// Answers `RD.EXPLAIN`, `RD.RING`, `RD.NODES`, `RD.TRANSFERS`, `RD.DIGEST` or `SCAN`.
+    /// Answers `RD.EXPLAIN`, `RD.RING`, `RD.NODES`, `RD.TRANSFERS`, `RD.DIGEST`, `RD.HINTS`, `RD.WAIT`
+    /// or `SCAN`.
     pub(super) async fn run(self, command: Command) -> Reply {
         let answered = match command {
             Command::Explain { key } => self.explain(&key).await,
@@ -47,6 +56,8 @@ impl Inside {
                 ]),
                 _ => answers::unexpected(),
             }),
+            Command::Hints => Ok(hints(&self.server.node.survey().await)),
+            Command::Wait { goals, timeout_ms } => Ok(self.wait(goals, timeout_ms).await),
             Command::Scan(scan) => self.scan(&scan).await,
             _ => Ok(answers::unexpected()),
         };
@@ -58,6 +69,21 @@ impl Inside {
             Response::Control(reply) => Ok(reply),
             Response::Failed(failure) => Err(failure),
             _ => Ok(ControlReply::Ok),
+        }
+    }
+
+    /// Looks until nothing is open, or the time is up.
+    async fn wait(&self, goals: Goals, timeout_ms: u64) -> Reply {
+        let deadline = Instant::now() + Duration::from_millis(timeout_ms.min(WAIT_MS_MAX));
+        loop {
+            let open = goals.open(&self.server.node.survey().await);
+            if open.is_empty() || Instant::now() >= deadline {
+                let row = |open: Open| {
+                    Reply::map([("node", Reply::text(open.node)), ("what", Reply::text(open.what))])
+                };
+                return Reply::Array(open.into_iter().map(row).collect());
+            }
+            tokio::time::sleep_until(deadline.min(Instant::now() + LOOK_EVERY)).await;
         }
     }
 
@@ -158,6 +184,30 @@ fn explain(explanation: &Explanation) -> Reply {
         ("replicas", Reply::Array(explanation.replicas.iter().map(replica).collect())),
         ("fallbacks", Reply::Array(fallbacks.collect())),
     ])
+}
+
+fn hints(reports: &[MemberReport]) -> Reply {
+    let mut rows = Vec::new();
+    for MemberReport { id, name, said } in reports {
+        let Some(said) = said else { continue };
+        rows.extend(said.hints.iter().map(|hint| {
+            let eta =
+                hint.eta_seconds().map_or(Reply::Null, |seconds| Reply::Integer(seconds as i64));
+            Reply::map([
+                ("node", Reply::text(id.to_string())),
+                ("name", Reply::text(name.clone())),
+                ("for", Reply::text(hint.owner.to_string())),
+                ("for_name", Reply::text(hint.name.clone())),
+                ("keys", Reply::Integer(hint.count as i64)),
+                ("bytes", Reply::Integer(hint.bytes as i64)),
+                ("oldest_ms", Reply::Integer(hint.oldest_ms as i64)),
+                ("rate", Reply::Integer(hint.rate as i64)),
+                ("eta_seconds", eta),
+                ("marked_partitions", Reply::Integer(hint.dirty_partitions as i64)),
+            ])
+        }));
+    }
+    Reply::Array(rows)
 }
 
 fn transfers(status: &TransferStatus) -> Reply {

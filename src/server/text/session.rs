@@ -249,7 +249,9 @@ impl Session {
             | Command::Ring
             | Command::Nodes
             | Command::Transfers
-            | Command::Digest => {
+            | Command::Digest
+            | Command::Hints
+            | Command::Wait { .. } => {
                 let (server, settings) = (self.server.clone(), self.settings.clone());
                 let inside = Inside { server, settings };
                 let work = async move { inside.run(command).await.into() };
