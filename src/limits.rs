@@ -125,6 +125,10 @@ pub const ACTORS_LOW: u64 = 1 << 16;
 /// asking twice costs more than the bytes.
 pub const DIGEST_ABOVE_BYTES: usize = 512;
 
+/// Leaves of a Merkle tree: one for each value of a byte. 4 KiB of memory for each bucket in each
+/// partition.
+pub const TREE_LEAVES: usize = 256;
+
 const _: () = {
     assert!(ACTORS_LOW < ACTORS_LEASED);
     assert!(KEY_BYTES_DEFAULT <= KEY_BYTES_HARD);

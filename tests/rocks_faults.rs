@@ -16,7 +16,7 @@ use ringdove::random::Random;
 use ringdove::server::disk::{Disk, OpenError, Verdict};
 use ringdove::server::mark::Mark;
 use ringdove::server::rocks::{Durability, RocksOptions};
-use ringdove::store::{Batch, Cached, Change, Store, StoreError, StoredKey};
+use ringdove::store::{Batch, Cached, Change, Imprint, Store, StoreError, StoredKey};
 
 const CHILD: &str = "RINGDOVE_TEST_CHILD";
 
@@ -40,7 +40,8 @@ fn record(n: u64) -> Bytes {
 }
 
 fn commit(store: &dyn Store, n: u64) -> Result<(), StoreError> {
-    let change = Change { key: key(n), record: Some(record(n)), digest: u128::from(n) };
+    let after = Imprint { digest: u128::from(n), ..Imprint::NONE };
+    let change = Change::fresh(key(n), Some(record(n)), after);
     store.commit(&[Batch { changes: vec![change] }])
 }
 

@@ -1,6 +1,7 @@
 //! What every store promises, run against the one in memory and the one on a disk: the simulator
 //! stands on the first, users on the second, and this is what makes them the same thing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
 
@@ -10,8 +11,10 @@ use ringdove::key::Key;
 use ringdove::random::Random;
 use ringdove::server::disk::Disk;
 use ringdove::server::rocks::{Durability, RocksOptions, RocksStore};
+use ringdove::store::forest::{leaf_of, place};
 use ringdove::store::memory::MemoryStore;
-use ringdove::store::{Batch, Cached, Change, Entry, Store, StoredKey};
+use ringdove::store::{Batch, Cached, Change, Digest, Entry, Imprint, Places, Store, StoredKey};
+use ringdove::time::WallMs;
 use tempfile::TempDir;
 
 fn key(partition: u16, name: &[u8]) -> StoredKey {
@@ -19,7 +22,8 @@ fn key(partition: u16, name: &[u8]) -> StoredKey {
 }
 
 fn change(key: &StoredKey, record: &[u8], digest: u128) -> Change {
-    Change { key: key.clone(), record: Some(Bytes::copy_from_slice(record)), digest }
+    let after = Imprint { digest, ..Imprint::NONE };
+    Change::fresh(key.clone(), Some(Bytes::copy_from_slice(record)), after)
 }
 
 fn put(store: &dyn Store, changes: Vec<Change>) {
@@ -66,6 +70,7 @@ contract! {
     partitions_do_not_mix,
     the_digest_counts_current_records_only,
     a_cleared_partition_is_empty_and_its_neighbours_and_hints_are_not,
+    trees_and_lists_follow_every_change,
     large_values_and_every_byte_in_a_key_are_kept,
     a_random_history_reads_like_a_sorted_map,
     threads_that_commit_together_lose_nothing,
@@ -173,6 +178,78 @@ fn a_cleared_partition_is_empty_and_its_neighbours_and_hints_are_not(store: &dyn
     assert_eq!(store.hints(NodeId(9), None, 1000).unwrap().len(), 1);
     put(store, vec![change(&keys(7)[0], b"later", 1)]);
     assert_eq!(store.page(Partition(7), None, 9).unwrap().len(), 1, "what comes later stays");
+}
+
+/// A random history of records in two buckets, against a plain map of what was last said of each.
+fn trees_and_lists_follow_every_change(store: &dyn Store) {
+    let mut random = Random::new(11);
+    let mut model: BTreeMap<Key, Imprint> = BTreeMap::new();
+    let partition = Partition(7);
+    for round in 0..60 {
+        let mut changes = Vec::new();
+        for _ in 0..=random.below(8) {
+            let bucket = [&b"a"[..], b"ab"][random.below(2) as usize];
+            let key = Key::new(bucket, &[random.below(40) as u8]).unwrap();
+            let before = model.get(&key).copied().unwrap_or(Imprint::NONE);
+            let after = Imprint {
+                digest: random.next_u128(),
+                siblings: random.below(3) as u16,
+                bytes: 9,
+                latest: 3,
+                fades_at: (random.below(2) == 0).then(|| WallMs(random.below(100))),
+            };
+            let after = if random.below(4) == 0 { Imprint::NONE } else { after };
+            let record = after.is_some().then(|| Bytes::from_static(b"r"));
+            let key_of = StoredKey::new(partition, &key);
+            changes.push(Change { key: key_of, record, before, after });
+            match after.is_some() {
+                true => drop(model.insert(key, after)),
+                false => drop(model.remove(&key)),
+            }
+        }
+        put(store, changes);
+        if round == 30 {
+            assert_eq!(store.recount(partition), Ok(false), "the trees were right");
+        }
+    }
+    for bucket in ["a", "ab"] {
+        let mut expected: Vec<Digest> = (model.iter())
+            .filter(|(key, _)| key.bucket() == bucket)
+            .map(|(key, imprint)| Digest { place: place(key), key: key.clone(), imprint: *imprint })
+            .collect();
+        expected.sort_unstable_by_key(|digest| digest.place);
+        let all = Places { partition, bucket: bucket.to_owned(), first: 0, last: u64::MAX };
+        assert_eq!(store.digests(&all, None, 1000), Ok(expected.clone()));
+        let behind = store.digests(&all, Some(&expected[4].key), 3);
+        assert_eq!(behind.unwrap(), expected[5..8]);
+        let (first, last) = (expected[2].place, expected[6].place);
+        let some = Places { first, last, ..all };
+        assert_eq!(store.digests(&some, None, 1000).unwrap(), expected[2..=6]);
+        let leaves = store.leaves(partition, bucket).unwrap();
+        for (leaf, sum) in (0..=u8::MAX).zip(leaves) {
+            let within = expected.iter().filter(|digest| leaf_of(digest.place) == leaf);
+            assert_eq!(within.fold(0, |sum, digest| sum ^ digest.imprint.digest), sum);
+        }
+        let roots = store.roots(partition).unwrap();
+        let root = roots.iter().find(|root| root.bucket == bucket).unwrap();
+        assert_eq!(root.sum, leaves.iter().fold(0, |sum, leaf| sum ^ leaf));
+        assert_eq!(root.tally.keys, expected.len() as u64);
+        assert_eq!(store.tallies()[bucket], root.tally);
+    }
+    let stored = |key: &Key| StoredKey::new(partition, key);
+    let fading = model.iter().filter_map(|(key, of)| Some((of.fades_at?, stored(key))));
+    let mut fading: Vec<_> = fading.filter(|(at, _)| at.0 <= 50).collect();
+    fading.sort_unstable();
+    assert_eq!(store.faded(partition, WallMs(50), None, 1000).unwrap(), fading);
+    assert_eq!(store.faded(partition, WallMs(50), Some(&fading[1]), 2).unwrap(), fading[2..4]);
+    let conflicts = model.iter().filter(|(_, of)| of.siblings > 1).map(|(key, _)| stored(key));
+    let conflicts: Vec<_> = conflicts.collect();
+    assert_eq!(store.conflicts(None, 1000).unwrap(), conflicts);
+    assert_eq!(store.conflicts(Some(&conflicts[0]), 1).unwrap(), conflicts[1..2]);
+    store.clear(partition).unwrap();
+    assert_eq!(store.roots(partition), Some(Vec::new()));
+    assert_eq!(store.faded(partition, WallMs(50), None, 9), Ok(Vec::new()));
+    assert_eq!(store.conflicts(None, 9), Ok(Vec::new()));
 }
 
 fn the_digest_counts_current_records_only(store: &dyn Store) {

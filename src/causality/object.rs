@@ -240,6 +240,18 @@ impl Object {
         live
     }
 
+    /// From when on nothing is shown, if no write comes: every sibling is a tombstone, from its
+    /// own time on, or expires. `None` while there is a value that stays.
+    #[must_use]
+    pub fn fades_at(&self) -> Option<WallMs> {
+        let fades_at = |sibling: &Sibling| match (&sibling.content, sibling.expires_at) {
+            (Content::Tombstone, _) => Some(sibling.hlc.wall()),
+            (Content::Value(_), expires_at) => expires_at,
+        };
+        let times = self.siblings.iter().map(fades_at);
+        times.collect::<Option<Vec<_>>>().map(|times| times.into_iter().max().unwrap_or_default())
+    }
+
     /// How many siblings are tombstones.
     #[must_use]
     pub fn tombstones(&self) -> usize {

@@ -147,6 +147,11 @@ impl Topology {
         self.state.partitions
     }
 
+    /// The replica counts that buckets have, ascending.
+    pub fn counts(&self) -> impl Iterator<Item = u8> + '_ {
+        self.placements.keys().copied()
+    }
+
     /// The partition `key` falls into.
     #[must_use]
     pub fn partition(&self, key: &Key) -> Partition {

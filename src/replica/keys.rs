@@ -14,7 +14,7 @@ use crate::causality::Object;
 use crate::codec::CodecError;
 use crate::ids::{NodeId, Partition};
 use crate::store::record::{Mint, Record};
-use crate::store::{Change, StoredKey};
+use crate::store::{Change, Imprint, StoredKey};
 use crate::wire::messages::Purpose;
 
 /// Something to do with one key's record, in one piece.
@@ -57,6 +57,23 @@ pub(super) struct KeyState {
     pub(super) object: Object,
     /// Bytes of its record when it was last staged or read; 0 where there is none.
     pub(super) record_bytes: usize,
+    /// What the store's trees have of it.
+    stored: Stored,
+}
+
+/// What was last staged or read of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Stored {
+    /// Its imprint.
+    Imprint(Imprint),
+    /// Its bytes: most reads need no digest, and are not made to compute one.
+    Encoded(Bytes),
+}
+
+impl Default for Stored {
+    fn default() -> Self {
+        Self::Imprint(Imprint::NONE)
+    }
 }
 
 impl KeyState {
@@ -64,18 +81,41 @@ impl KeyState {
         let Some(bytes) = bytes else { return Ok(Self::default()) };
         let record_bytes = bytes.len();
         let Record { mint, object } = Record::decode(bytes)?;
-        Ok(Self { mint, object: Object::decode(object)?, record_bytes })
+        let stored = Stored::Encoded(object.clone());
+        Ok(Self { mint, object: Object::decode(object)?, record_bytes, stored })
     }
 
-    /// What has to be written. Nothing is kept of a hint that holds nothing.
-    pub(super) fn change(&self, key: &StoredKey) -> Change {
-        if key.owner().is_some() && self.object.is_empty() {
-            return Change { key: key.clone(), record: None, digest: 0 };
+    /// What has to be written; from now on the store is taken to have it. Nothing is kept of an
+    /// object that holds nothing: a mint that is forgotten with it is not used again.
+    pub(super) fn change(&mut self, key: &StoredKey) -> Change {
+        let is_hint = key.owner().is_some();
+        let record = (!self.object.is_empty()).then(|| self.object.encode());
+        let (mut before, mut after) = (Imprint::NONE, Imprint::NONE);
+        if !is_hint {
+            before = match std::mem::take(&mut self.stored) {
+                Stored::Imprint(imprint) => imprint,
+                Stored::Encoded(bytes) => {
+                    let object = Object::decode(bytes.clone()).expect("it was decoded before");
+                    imprint(key, &object, &bytes)
+                }
+            };
+            after = record.as_ref().map_or(after, |bytes| imprint(key, &self.object, bytes));
+            self.stored = Stored::Imprint(after);
         }
-        let object = self.object.encode();
-        let digest = crate::causality::digest_of(&key.key(), &object);
-        let record = Record { mint: self.mint, object }.encode();
-        Change { key: key.clone(), record: Some(record), digest }
+        let record = record.map(|object| Record { mint: self.mint, object }.encode());
+        Change { key: key.clone(), record, before, after }
+    }
+}
+
+/// What the store should know of an object.
+pub(super) fn imprint(key: &StoredKey, object: &Object, encoded: &Bytes) -> Imprint {
+    let values = object.siblings().len() - object.tombstones();
+    Imprint {
+        digest: crate::causality::digest_of(&key.key(), encoded),
+        siblings: u16::try_from(values).unwrap_or(u16::MAX),
+        bytes: u32::try_from(key.as_bytes().len() + encoded.len()).unwrap_or(u32::MAX),
+        latest: object.latest_hlc().0,
+        fades_at: object.fades_at(),
     }
 }
 

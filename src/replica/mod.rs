@@ -43,6 +43,7 @@ mod get;
 mod handoff;
 mod hints;
 mod keys;
+mod pace;
 mod peers;
 mod put;
 pub mod quorum;
@@ -51,6 +52,7 @@ mod records;
 mod replication;
 mod shard;
 mod strain;
+pub mod sync;
 pub mod transfer;
 
 use std::ops::Range;

@@ -1,25 +1,34 @@
 //! A store in memory, with the contract of a real one: for the simulator and for tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
 
-use super::{Batch, Cached, Entry, Store, StoreError, StoredKey};
+use super::forest::{Count, Forest, Leaves, Root, Tally, place};
+use super::{Batch, Cached, Digest, Entry, Imprint, Places, Store, StoreError, StoredKey};
 use crate::ids::{NodeId, Partition};
+use crate::key::Key;
+use crate::time::WallMs;
 
 /// Keeps everything in a sorted map.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct MemoryStore {
     // A mutex and not a lock for many readers: tests and the simulator use one thread.
-    rows: Mutex<BTreeMap<StoredKey, Row>>,
+    contents: Mutex<Contents>,
+}
+
+#[derive(Clone, Default)]
+struct Contents {
+    rows: BTreeMap<StoredKey, Row>,
+    forest: Forest,
 }
 
 #[derive(Clone, Debug)]
 struct Row {
     record: Bytes,
-    digest: u128,
+    imprint: Imprint,
 }
 
 impl MemoryStore {
@@ -29,21 +38,51 @@ impl MemoryStore {
         Self::default()
     }
 
-    fn rows(&self) -> MutexGuard<'_, BTreeMap<StoredKey, Row>> {
-        self.rows.lock().expect("no method panics while it holds the lock")
+    fn contents(&self) -> MutexGuard<'_, Contents> {
+        self.contents.lock().expect("no method panics while it holds the lock")
+    }
+
+    /// Takes an imprint and a record away without the trees hearing of it, for tests.
+    pub fn lose(&self, key: &StoredKey) {
+        self.contents().rows.remove(key);
+    }
+
+    /// Forgets the trees, as a crash does, and counts them.
+    pub fn recount_all(&self) {
+        let mut contents = self.contents();
+        let partitions: BTreeSet<u16> = contents.rows.keys().map(|key| key.partition().0).collect();
+        contents.forest = Forest::uncounted();
+        for partition in partitions.into_iter().map(Partition) {
+            let count = contents.count(partition);
+            contents.forest.counted(partition, count);
+        }
+        contents.forest.counted_all();
+    }
+}
+
+impl Contents {
+    fn count(&self, partition: Partition) -> Count {
+        let mut count = Count::default();
+        for (key, row) in self.rows.iter().filter(|(key, _)| key.owner().is_none()) {
+            if key.partition() == partition {
+                let name = key.key();
+                count.add(name.bucket(), place(&name), &row.imprint);
+            }
+        }
+        count
     }
 }
 
 impl Clone for MemoryStore {
     /// A copy as of now: what a backup would hold.
     fn clone(&self) -> Self {
-        Self { rows: Mutex::new(self.rows().clone()) }
+        Self { contents: Mutex::new(self.contents().clone()) }
     }
 }
 
 impl Store for MemoryStore {
     fn read(&self, key: &StoredKey) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.rows().get(key).map(|row| row.record.clone()))
+        Ok(self.contents().rows.get(key).map(|row| row.record.clone()))
     }
 
     fn read_cached(&self, key: &StoredKey) -> Result<Cached, StoreError> {
@@ -51,19 +90,24 @@ impl Store for MemoryStore {
     }
 
     fn commit(&self, batches: &[Batch]) -> Result<(), StoreError> {
-        let mut rows = self.rows();
+        let contents = &mut *self.contents();
         for change in batches.iter().flat_map(|batch| &batch.changes) {
+            if change.key.owner().is_none() {
+                contents.forest.replace(&change.key, &change.before, &change.after);
+            }
             let Some(record) = change.record.clone() else {
-                rows.remove(&change.key);
+                contents.rows.remove(&change.key);
                 continue;
             };
-            rows.insert(change.key.clone(), Row { record, digest: change.digest });
+            contents.rows.insert(change.key.clone(), Row { record, imprint: change.after });
         }
         Ok(())
     }
 
     fn clear(&self, partition: Partition) -> Result<(), StoreError> {
-        self.rows().retain(|key, _| key.owner().is_some() || key.partition() != partition);
+        let mut contents = self.contents();
+        contents.rows.retain(|key, _| key.owner().is_some() || key.partition() != partition);
+        contents.forest.clear(partition);
         Ok(())
     }
 
@@ -77,7 +121,7 @@ impl Store for MemoryStore {
             Some(after) => Bound::Excluded(after.clone()),
             None => Bound::Included(first_of(None, &partition.0.to_be_bytes())),
         };
-        let rows = self.rows();
+        let rows = &self.contents().rows;
         let within = rows.range((start, Bound::Unbounded));
         let within =
             within.take_while(|(key, _)| key.owner().is_none() && key.partition() == partition);
@@ -94,7 +138,7 @@ impl Store for MemoryStore {
             Some(after) => Bound::Excluded(after.kept_for(owner)),
             None => Bound::Included(first_of(Some(owner), &[])),
         };
-        let rows = self.rows();
+        let rows = &self.contents().rows;
         let kept = rows.range((start, Bound::Unbounded));
         let mut room = bytes;
         let fits = |(_, row): &(&StoredKey, &Row)| {
@@ -109,23 +153,107 @@ impl Store for MemoryStore {
     }
 
     fn hint_owners(&self) -> Result<Vec<NodeId>, StoreError> {
-        let mut owners: Vec<NodeId> = self.rows().keys().filter_map(StoredKey::owner).collect();
+        let mut owners: Vec<NodeId> =
+            self.contents().rows.keys().filter_map(StoredKey::owner).collect();
         owners.dedup();
         Ok(owners)
     }
 
     fn digest(&self) -> Result<(u64, u128), StoreError> {
-        let rows = self.rows();
-        let own = rows.iter().filter(|(key, _)| key.owner().is_none());
-        Ok(own.fold((0, 0), |(keys, sum), (_, row)| (keys + 1, sum ^ row.digest)))
+        let contents = self.contents();
+        let own = contents.rows.iter().filter(|(key, _)| key.owner().is_none());
+        Ok(own.fold((0, 0), |(keys, sum), (_, row)| (keys + 1, sum ^ row.imprint.digest)))
+    }
+
+    fn digests(
+        &self,
+        places: &Places,
+        after: Option<&Key>,
+        count: usize,
+    ) -> Result<Vec<Digest>, StoreError> {
+        let contents = self.contents();
+        let first = first_of(None, &places.partition.0.to_be_bytes());
+        let within = contents.rows.range(first..);
+        let within = within
+            .take_while(|(key, _)| key.owner().is_none() && key.partition() == places.partition);
+        let mut digests: Vec<Digest> = within
+            .map(|(key, row)| (key.key(), row.imprint))
+            .map(|(key, imprint)| Digest { place: place(&key), key, imprint })
+            .filter(|digest| digest.key.bucket() == places.bucket)
+            .filter(|digest| (places.first..=places.last).contains(&digest.place))
+            .collect();
+        digests.sort_unstable_by(|a, b| (a.place, &a.key).cmp(&(b.place, &b.key)));
+        if let Some(after) = after {
+            let after = (place(after), after);
+            digests.retain(|digest| (digest.place, &digest.key) > after);
+        }
+        digests.truncate(count);
+        Ok(digests)
+    }
+
+    fn roots(&self, partition: Partition) -> Option<Vec<Root>> {
+        self.contents().forest.roots(partition)
+    }
+
+    fn leaves(&self, partition: Partition, bucket: &str) -> Option<Leaves> {
+        self.contents().forest.leaves(partition, bucket)
+    }
+
+    fn recount(&self, partition: Partition) -> Result<bool, StoreError> {
+        let mut contents = self.contents();
+        let before = contents.forest.roots(partition);
+        if !contents.forest.recount(partition) {
+            return Ok(false);
+        }
+        let count = contents.count(partition);
+        contents.forest.counted(partition, count);
+        Ok(contents.forest.roots(partition) != before)
+    }
+
+    fn tallies(&self) -> BTreeMap<String, Tally> {
+        self.contents().forest.tallies()
+    }
+
+    fn faded(
+        &self,
+        partition: Partition,
+        until: WallMs,
+        after: Option<&(WallMs, StoredKey)>,
+        count: usize,
+    ) -> Result<Vec<(WallMs, StoredKey)>, StoreError> {
+        let contents = self.contents();
+        let own = contents.rows.iter().filter(|(key, _)| key.owner().is_none());
+        let within = own.filter(|(key, _)| key.partition() == partition);
+        let fading = within.filter_map(|(key, row)| Some((row.imprint.fades_at?, key.clone())));
+        let mut faded: Vec<_> = fading.filter(|(at, _)| *at <= until).collect();
+        faded.sort_unstable();
+        faded.retain(|entry| after.is_none_or(|after| entry > after));
+        faded.truncate(count);
+        Ok(faded)
+    }
+
+    fn conflicts(
+        &self,
+        after: Option<&StoredKey>,
+        count: usize,
+    ) -> Result<Vec<StoredKey>, StoreError> {
+        let contents = self.contents();
+        let own = contents.rows.iter().filter(|(key, _)| key.owner().is_none());
+        let conflicting = own.filter(|(_, row)| row.imprint.siblings > 1).map(|(key, _)| key);
+        let behind = conflicting.filter(|key| after.is_none_or(|after| *key > after));
+        Ok(behind.take(count).cloned().collect())
     }
 
     fn estimated_bytes(&self) -> u64 {
-        self.rows().iter().map(|(key, row)| (key.as_bytes().len() + row.record.len()) as u64).sum()
+        self.contents()
+            .rows
+            .iter()
+            .map(|(key, row)| (key.as_bytes().len() + row.record.len()) as u64)
+            .sum()
     }
 
     fn estimated_keys(&self) -> u64 {
-        self.rows().keys().filter(|key| key.owner().is_none()).count() as u64
+        self.contents().rows.keys().filter(|key| key.owner().is_none()).count() as u64
     }
 }
 

@@ -10,17 +10,27 @@
 //! ```text
 //!   stored key   = partition (2 bytes, big-endian)  bucket  0x00  name
 //!   objects      : stored key -> record  (replica-local metadata, encoded object)
-//!   digests      : stored key -> xxh3_128 of key and object, 16 bytes
+//!   digests      : partition  bucket  0x00  place (8 bytes)  name -> imprint, 38 bytes
+//!   fading       : partition  time (8 bytes, big-endian)  bucket  0x00  name -> nothing
+//!   conflicts    : stored key -> nothing
 //!   hints        : owner (16 bytes, big-endian)  stored key -> record
 //! ```
+//!
+//! Digests stand in the order of their places in the trees ([`forest`]), so that a leaf is one range. The
+//! last three families are small: most keys are not in them.
 
+pub mod forest;
 pub mod memory;
 pub mod record;
+
+use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::ids::{NodeId, Partition};
 use crate::key::{Key, KeyError};
+use crate::time::WallMs;
+use forest::{Leaves, Root, Tally};
 
 /// A key as it stands on disk: its partition in front, so that a partition is one range.
 ///
@@ -85,6 +95,62 @@ impl StoredKey {
     }
 }
 
+/// What the store knows of a record without looking into it. A hint has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Imprint {
+    /// The digest of key and object; 0 where there is no record.
+    pub digest: u128,
+    /// Siblings that are values, expired ones included.
+    pub siblings: u16,
+    /// Bytes of key and object.
+    pub bytes: u32,
+    /// When its youngest sibling was written: an HLC, to guess who is behind.
+    pub latest: u64,
+    /// From when on nothing in it is shown, if no write comes: all its siblings are tombstones, or
+    /// have expired by then.
+    pub fades_at: Option<WallMs>,
+}
+
+impl Imprint {
+    /// Of a key without a record.
+    pub const NONE: Self = Self { digest: 0, siblings: 0, bytes: 0, latest: 0, fades_at: None };
+    /// Bytes of an encoded imprint.
+    pub const BYTES: usize = 38;
+
+    /// Whether there is a record.
+    #[must_use]
+    pub fn is_some(&self) -> bool {
+        *self != Self::NONE
+    }
+
+    /// The bytes on disk: digest, siblings, bytes, HLC, time (`u64::MAX`: never); little-endian.
+    #[must_use]
+    pub fn encode(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..16].copy_from_slice(&self.digest.to_le_bytes());
+        bytes[16..18].copy_from_slice(&self.siblings.to_le_bytes());
+        bytes[18..22].copy_from_slice(&self.bytes.to_le_bytes());
+        let fades_at = self.fades_at.map_or(u64::MAX, |at| at.0);
+        bytes[22..30].copy_from_slice(&self.latest.to_le_bytes());
+        bytes[30..].copy_from_slice(&fades_at.to_le_bytes());
+        bytes
+    }
+
+    /// Reads back what [`Imprint::encode`] gave; `None` where the bytes are none.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; Self::BYTES] = bytes.try_into().ok()?;
+        let fades_at = u64::from_le_bytes(*bytes.last_chunk()?);
+        Some(Self {
+            digest: u128::from_le_bytes(*bytes.first_chunk()?),
+            siblings: u16::from_le_bytes([bytes[16], bytes[17]]),
+            bytes: u32::from_le_bytes(*bytes[18..].first_chunk()?),
+            latest: u64::from_le_bytes(*bytes[22..].first_chunk()?),
+            fades_at: (fades_at != u64::MAX).then_some(WallMs(fades_at)),
+        })
+    }
+}
+
 /// The new state of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
@@ -92,8 +158,42 @@ pub struct Change {
     pub key: StoredKey,
     /// Its record ([`record::Record::encode`]), or `None` to have none from now on.
     pub record: Option<Bytes>,
-    /// The digest of the object in it. Of no use for a hint.
-    pub digest: u128,
+    /// What was there before.
+    pub before: Imprint,
+    /// What is there from now on.
+    pub after: Imprint,
+}
+
+impl Change {
+    /// A change of a key that had no record, or of which no store has to know what it had: a hint.
+    #[must_use]
+    pub fn fresh(key: StoredKey, record: Option<Bytes>, after: Imprint) -> Self {
+        Self { key, record, before: Imprint::NONE, after }
+    }
+}
+
+/// A digest of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Digest {
+    /// Where it stands in its tree.
+    pub place: u64,
+    /// The key.
+    pub key: Key,
+    /// What is known of the record.
+    pub imprint: Imprint,
+}
+
+/// A range of places of one tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// The partition.
+    pub partition: Partition,
+    /// The bucket.
+    pub bucket: String,
+    /// The first place.
+    pub first: u64,
+    /// The last one.
+    pub last: u64,
 }
 
 /// Changes that take place together or not at all. A later change to a key wins over an earlier.
@@ -193,6 +293,56 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// As [`Store::read`].
     fn hint_owners(&self) -> Result<Vec<NodeId>, StoreError>;
+
+    /// The digests in `places`, in order of place and key: all behind `after`, or the first `count`.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    fn digests(
+        &self,
+        places: &Places,
+        after: Option<&Key>,
+        count: usize,
+    ) -> Result<Vec<Digest>, StoreError>;
+
+    /// The roots of a partition's trees, by bucket; `None` while they are being counted.
+    fn roots(&self, partition: Partition) -> Option<Vec<Root>>;
+
+    /// The leaves of a tree; `None` while its partition is being counted.
+    fn leaves(&self, partition: Partition, bucket: &str) -> Option<Leaves>;
+
+    /// Counts the trees of a partition again from its digests. Commits go on meanwhile. Returns whether
+    /// they were wrong; not at all while another count is under way.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    fn recount(&self, partition: Partition) -> Result<bool, StoreError>;
+
+    /// What is there by bucket, as far as it is counted.
+    fn tallies(&self) -> BTreeMap<String, Tally>;
+
+    /// Up to `count` keys of `partition` of which nothing is shown at `until`, behind `after`, in order
+    /// of the time from which that is so.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    fn faded(
+        &self,
+        partition: Partition,
+        until: WallMs,
+        after: Option<&(WallMs, StoredKey)>,
+        count: usize,
+    ) -> Result<Vec<(WallMs, StoredKey)>, StoreError>;
+
+    /// Up to `count` keys with several values that nothing has overwritten, behind `after`, in order.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    fn conflicts(
+        &self,
+        after: Option<&StoredKey>,
+        count: usize,
+    ) -> Result<Vec<StoredKey>, StoreError>;
 
     /// How many keys there are and the XOR of their digests.
     ///

@@ -23,6 +23,7 @@ pub mod messages;
 mod report;
 mod settings;
 mod survey;
+pub mod sync;
 pub mod transfer;
 
 use crate::codec::CodecError;

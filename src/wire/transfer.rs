@@ -214,7 +214,15 @@ impl PageBuilder {
 /// # Errors
 /// When it is not what a [`PageBuilder`] writes.
 pub fn entries(page: &Page) -> Result<Vec<PageEntry>, WireError> {
-    let mut input = Reader::new(page.body.0.clone());
+    body_entries(&page.body)
+}
+
+/// The entries of a page's body.
+///
+/// # Errors
+/// As [`entries`].
+pub fn body_entries(body: &Blob) -> Result<Vec<PageEntry>, WireError> {
+    let mut input = Reader::new(body.0.clone());
     let mut entries = Vec::new();
     while input.remaining() > 0 {
         let most = limits::BUCKET_NAME_BYTES + 1 + limits::KEY_BYTES_HARD;

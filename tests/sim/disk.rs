@@ -7,7 +7,7 @@ use ringdove::ids::{NodeId, Partition};
 use ringdove::replica::Input;
 use ringdove::store::memory::MemoryStore;
 use ringdove::store::record::Record;
-use ringdove::store::{Batch, Change, Entry, Store, StoreError, StoredKey};
+use ringdove::store::{Batch, Change, Entry, Imprint, Store, StoreError, StoredKey};
 
 use crate::history::{Fact, Held, Time};
 use crate::plan::{Bug, MS, SECOND};
@@ -57,7 +57,7 @@ impl Disk {
 
     /// Planted: what was listed is gone.
     pub fn forget_hints(&mut self, listed: &[Entry]) {
-        let gone = |entry: &Entry| Change { key: entry.key.clone(), record: None, digest: 0 };
+        let gone = |entry: &Entry| Change::fresh(entry.key.clone(), None, Imprint::NONE);
         self.apply(&Batch { changes: listed.iter().map(gone).collect() });
     }
 
@@ -105,13 +105,9 @@ impl Disk {
         Some(held_in(&record, key))
     }
 
-    /// Loses a record and everything beside it.
+    /// Loses a record and its digest, and nobody is told.
     pub fn forget(&mut self, key: &StoredKey) {
-        let object = Object::new();
-        let digest = object.digest(&key.key());
-        let record = Record { mint: None, object: object.encode() }.encode();
-        let change = Change { key: key.clone(), record: Some(record), digest };
-        self.apply(&Batch { changes: vec![change] });
+        self.synced.lose(key);
     }
 }
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::pace::Pace;
 use super::{Effect, Settings};
 use crate::ids::{NodeId, Partition};
 use crate::membership::{Slot, Topology};
 use crate::random::Random;
+use crate::replica::pace::Pace;
 use crate::time::Instant;
 use crate::wire::transfer::{SlotId, SlotView};
 

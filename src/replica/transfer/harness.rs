@@ -20,7 +20,7 @@ use crate::membership::{ClusterState, Contact, MemberEntry, Standing};
 use crate::random::Random;
 use crate::store::memory::MemoryStore;
 use crate::store::record::Record;
-use crate::store::{Batch, Change, Store, StoredKey};
+use crate::store::{Batch, Change, Imprint, Store, StoredKey};
 
 const N: u8 = 3;
 const QUORUM: usize = 2;
@@ -493,7 +493,8 @@ impl World {
             let object = object(&ids);
             let digest = digest_of(&key, &object);
             let record = Record { mint: None, object }.encode();
-            let change = Change { key: stored, record: Some(record), digest };
+            let after = Imprint { digest, ..Imprint::NONE };
+            let change = Change::fresh(stored, Some(record), after);
             node.store.commit(&[Batch { changes: vec![change] }]).unwrap();
             match staged.then {
                 Then::Ack { write, to } => {

@@ -43,7 +43,6 @@ mod desk;
 mod kept;
 mod leftovers;
 mod notes;
-mod pace;
 mod page;
 mod pull;
 mod settle;

@@ -82,7 +82,7 @@ mod tests {
     use crate::key::Key;
     use crate::membership::ClusterState;
     use crate::store::memory::MemoryStore;
-    use crate::store::{Batch, Change};
+    use crate::store::{Batch, Change, Imprint};
     use crate::wire::messages::BucketSettings;
     use crate::wire::transfer::{Blob, Noted, SlotId, entries};
 
@@ -95,7 +95,8 @@ mod tests {
             let object = Bytes::from(vec![7; *size]);
             let digest = digest_of(&key, &object);
             let record = Record { mint: None, object }.encode();
-            Change { key: StoredKey::new(PARTITION, &key), record: Some(record), digest }
+            let after = Imprint { digest, ..Imprint::NONE };
+            Change::fresh(StoredKey::new(PARTITION, &key), Some(record), after)
         };
         store.commit(&[Batch { changes: rows.iter().map(change).collect() }]).unwrap();
         store
@@ -159,7 +160,8 @@ mod tests {
     fn a_damaged_record_is_an_error_and_never_passed_over() {
         let store = store(&[("default", "a", 10)]);
         let key = StoredKey::new(PARTITION, &Key::new(b"default", b"b").unwrap());
-        let change = Change { key, record: Some(Bytes::from_static(b"\x09")), digest: 0 };
+        let record = Some(Bytes::from_static(b"\x09"));
+        let change = Change::fresh(key, record, Imprint::NONE);
         store.commit(&[Batch { changes: vec![change] }]).unwrap();
         let topology = Topology::new(ClusterState::new("test", 64));
         let slot = SlotId { n: 3, partition: PARTITION, slot: 0 };

@@ -24,10 +24,13 @@
 //! - After a failed sync nothing more is written or acknowledged.
 //! - "Not there" is only said by a read that met no error.
 
+mod keys;
 mod open;
 mod options;
 mod space;
+mod trees;
 
+use std::collections::BTreeMap;
 use std::mem;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -42,14 +45,23 @@ use rocksdb::{
     WriteBatch, WriteOptions,
 };
 
+use keys::{digest_key, fading_key, hint_key, read_digest_key, read_fading_key};
 pub(super) use open::{Refusal, number_of, open_strictly, salvage, set_number};
-use options::{DIGESTS, HINTS, META, OBJECTS};
+use options::{CONFLICTS, DIGESTS, FADING, HINTS, META, OBJECTS};
 pub use options::{Durability, RocksOptions};
 use space::Space;
 
 use super::journal::Journal;
 use crate::ids::{NodeId, Partition};
-use crate::store::{Batch, Cached, Entry, Store, StoreError, StoredKey};
+use crate::key::Key;
+use crate::store::forest::{Forest, Leaves, Root, Tally};
+use crate::store::{
+    Batch, Cached, Change, Digest, Entry, Imprint, Places, Store, StoreError, StoredKey,
+};
+use crate::time::WallMs;
+
+/// All families.
+const FAMILIES: [&str; 6] = [OBJECTS, DIGESTS, FADING, CONFLICTS, HINTS, META];
 
 /// Under this key of the meta family stands the number of the last commit, little-endian.
 const NUMBER_KEY: &[u8] = b"commit";
@@ -62,6 +74,8 @@ pub struct RocksStore {
     durability: Durability,
     gathering: Mutex<Gathering>,
     committing: Mutex<Committing>,
+    /// Changed with each group, by the thread that writes it.
+    forest: Mutex<Forest>,
     /// The number of the last group that was written.
     number: AtomicU64,
     /// A commit was refused since this store was opened.
@@ -77,7 +91,15 @@ pub struct RocksStore {
 struct Gathering {
     batch: WriteBatch,
     bytes: usize,
+    /// What the trees are to hear of once the group is written.
+    leaves: Vec<LeafChange>,
     group: Arc<Group>,
+}
+
+/// What a group does to the trees.
+enum LeafChange {
+    Replaced(StoredKey, Imprint, Imprint),
+    Cleared(Partition),
 }
 
 /// What became of a group, once that is known.
@@ -125,8 +147,9 @@ impl RocksStore {
         let store = Arc::new(Self {
             db,
             durability: options.durability,
-            gathering: Mutex::new(Gathering { batch, bytes: 0, group }),
+            gathering: Mutex::new(Gathering { batch, bytes: 0, leaves: Vec::new(), group }),
             committing: Mutex::new(committing),
+            forest: Mutex::new(Forest::uncounted()),
             number: AtomicU64::new(number),
             refused: AtomicBool::new(false),
             reads: ReadOptions::default(),
@@ -140,6 +163,7 @@ impl RocksStore {
             let builder = thread::Builder::new().name("ringdove-sync".to_owned());
             builder.spawn(tick).expect("a thread can be started at start");
         }
+        trees::restore(&store);
         store
     }
 
@@ -167,9 +191,10 @@ impl RocksStore {
         if let Some(earlier) = committing.ended.replace(ended) {
             return Err(earlier);
         }
+        self.keep_forest();
         self.sync(&mut committing)?;
         // Leaves nothing for the next start to replay. Failing is no loss: the log is synced.
-        let families = [OBJECTS, DIGESTS, HINTS, META].map(|name| self.family(name));
+        let families = FAMILIES.map(|name| self.family(name));
         if let Err(error) = self.db.flush_cfs_opt(&families, &FlushOptions::default()) {
             tracing::warn!(%error, "memtables were not flushed at the stop; the log holds them");
         }
@@ -190,27 +215,53 @@ impl RocksStore {
 
     /// Adds changes to the group that is being gathered.
     fn gather(&self, batches: &[Batch]) -> Arc<Group> {
-        let [objects, digests, hints] = [OBJECTS, DIGESTS, HINTS].map(|name| self.family(name));
         let mut gathering = self.gathering();
         for change in batches.iter().flat_map(|batch| &batch.changes) {
-            let key = change.key.as_bytes();
-            let record = change.record.as_deref();
-            gathering.bytes += 2 * key.len() + record.map_or(0, <[u8]>::len) + 16;
-            let batch = &mut gathering.batch;
-            match (change.key.owner(), record) {
-                (Some(owner), Some(record)) => batch.put_cf(hints, hint_key(owner, key), record),
-                (Some(owner), None) => batch.delete_cf(hints, hint_key(owner, key)),
-                (None, Some(record)) => {
-                    batch.put_cf(objects, key, record);
-                    batch.put_cf(digests, key, change.digest.to_le_bytes());
-                }
-                (None, None) => {
-                    batch.delete_cf(objects, key);
-                    batch.delete_cf(digests, key);
-                }
-            }
+            self.gather_change(&mut gathering, change);
         }
         gathering.group.clone()
+    }
+
+    fn gather_change(&self, gathering: &mut Gathering, change: &Change) {
+        let key = change.key.as_bytes();
+        let record = change.record.as_deref();
+        gathering.bytes += 2 * key.len() + record.map_or(0, <[u8]>::len) + Imprint::BYTES;
+        let batch = &mut gathering.batch;
+        if let Some(owner) = change.key.owner() {
+            let hints = self.family(HINTS);
+            match record {
+                Some(record) => batch.put_cf(hints, hint_key(owner, key), record),
+                None => batch.delete_cf(hints, hint_key(owner, key)),
+            }
+            return;
+        }
+        let (objects, digests) = (self.family(OBJECTS), self.family(DIGESTS));
+        match record {
+            Some(record) => {
+                batch.put_cf(objects, key, record);
+                batch.put_cf(digests, digest_key(&change.key), change.after.encode());
+            }
+            None => {
+                batch.delete_cf(objects, key);
+                batch.delete_cf(digests, digest_key(&change.key));
+            }
+        }
+        let (before, after) = (&change.before, &change.after);
+        if before.fades_at != after.fades_at {
+            let fading = self.family(FADING);
+            if let Some(at) = before.fades_at {
+                batch.delete_cf(fading, fading_key(at, &change.key));
+            }
+            if let Some(at) = after.fades_at {
+                batch.put_cf(fading, fading_key(at, &change.key), []);
+            }
+        }
+        match (before.siblings > 1, after.siblings > 1) {
+            (false, true) => batch.put_cf(self.family(CONFLICTS), key, []),
+            (true, false) => batch.delete_cf(self.family(CONFLICTS), key),
+            _ => {}
+        }
+        gathering.leaves.push(LeafChange::Replaced(change.key.clone(), *before, *after));
     }
 
     /// Commits a group, unless somebody has; returns what came of it.
@@ -229,13 +280,17 @@ impl RocksStore {
         let mut gathering = self.gathering();
         let mut batch = mem::replace(&mut gathering.batch, mem::take(&mut committing.spare));
         let bytes = mem::take(&mut gathering.bytes);
+        let leaves = mem::take(&mut gathering.leaves);
         let group = mem::replace(&mut gathering.group, next);
         drop(gathering);
-        let outcome =
-            self.write(committing, &mut batch, bytes).and_then(|()| match self.durability {
-                Durability::Fsync => self.sync(committing),
-                Durability::Interval(_) | Durability::None => self.enter(committing, false),
-            });
+        let written = self.write(committing, &mut batch, bytes);
+        if written.is_ok() {
+            self.update_forest(leaves);
+        }
+        let outcome = written.and_then(|()| match self.durability {
+            Durability::Fsync => self.sync(committing),
+            Durability::Interval(_) | Durability::None => self.enter(committing, false),
+        });
         batch.clear();
         committing.spare = batch;
         if outcome.is_err() {
@@ -344,10 +399,11 @@ impl Store for RocksStore {
             None => vec![0xff; 3],
         };
         let mut gathering = self.gathering();
-        for name in [OBJECTS, DIGESTS] {
+        for name in [OBJECTS, DIGESTS, FADING, CONFLICTS] {
             gathering.batch.delete_range_cf(self.family(name), &first, &end);
         }
-        gathering.bytes += 2 * (first.len() + end.len());
+        gathering.bytes += 4 * (first.len() + end.len());
+        gathering.leaves.push(LeafChange::Cleared(partition));
         let group = gathering.group.clone();
         drop(gathering);
         self.see_committed(&group)
@@ -436,22 +492,118 @@ impl Store for RocksStore {
     }
 
     fn digest(&self) -> Result<(u64, u128), StoreError> {
-        let mut options = ReadOptions::default();
-        // A scan of everything must not push out what requests are read from.
-        options.fill_cache(false);
-        options.set_readahead_size(2 << 20);
-        let mut rows = self.db.raw_iterator_cf_opt(self.family(DIGESTS), options);
+        let mut rows = self.db.raw_iterator_cf_opt(self.family(DIGESTS), scan());
         rows.seek_to_first();
         let (mut keys, mut sum) = (0, 0);
-        each(&mut rows, |_, digest| {
-            let digest = digest
-                .try_into()
-                .map_err(|_| StoreError::Corrupt(format!("a digest of {} bytes", digest.len())))?;
+        each(&mut rows, |_, imprint| {
             keys += 1;
-            sum ^= u128::from_le_bytes(digest);
+            sum ^= read_imprint(imprint)?.digest;
             Ok(true)
         })?;
         Ok((keys, sum))
+    }
+
+    fn digests(
+        &self,
+        places: &Places,
+        after: Option<&Key>,
+        count: usize,
+    ) -> Result<Vec<Digest>, StoreError> {
+        let (first, end) = keys::digest_range(places);
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        options.set_iterate_upper_bound(end);
+        let mut rows = self.db.raw_iterator_cf_opt(self.family(DIGESTS), options);
+        let after = after.map(|after| digest_key(&StoredKey::new(places.partition, after)));
+        rows.seek(after.as_ref().unwrap_or(&first));
+        if after.is_some() && rows.key() == after.as_deref() {
+            rows.next();
+        }
+        let mut digests = Vec::new();
+        each(&mut rows, |key, imprint| {
+            if digests.len() == count {
+                return Ok(false);
+            }
+            let (place, key) = read_digest_key(key).ok_or_else(|| damaged("a digest's key"))?;
+            digests.push(Digest { place, key, imprint: read_imprint(imprint)? });
+            Ok(true)
+        })?;
+        Ok(digests)
+    }
+
+    fn roots(&self, partition: Partition) -> Option<Vec<Root>> {
+        self.forest().roots(partition)
+    }
+
+    fn leaves(&self, partition: Partition, bucket: &str) -> Option<Leaves> {
+        self.forest().leaves(partition, bucket)
+    }
+
+    fn recount(&self, partition: Partition) -> Result<bool, StoreError> {
+        self.recount_partition(partition)
+    }
+
+    fn tallies(&self) -> BTreeMap<String, Tally> {
+        self.forest().tallies()
+    }
+
+    fn faded(
+        &self,
+        partition: Partition,
+        until: WallMs,
+        after: Option<&(WallMs, StoredKey)>,
+        count: usize,
+    ) -> Result<Vec<(WallMs, StoredKey)>, StoreError> {
+        let mut options = ReadOptions::default();
+        if let Some(next) = partition.0.checked_add(1) {
+            options.set_iterate_upper_bound(next.to_be_bytes());
+        }
+        let mut rows = self.db.raw_iterator_cf_opt(self.family(FADING), options);
+        let after = after.map(|(at, key)| fading_key(*at, key));
+        match &after {
+            Some(after) => rows.seek(after),
+            None => rows.seek(partition.0.to_be_bytes()),
+        }
+        if after.is_some() && rows.key() == after.as_deref() {
+            rows.next();
+        }
+        let mut faded = Vec::new();
+        each(&mut rows, |key, _| {
+            let (at, key) = read_fading_key(key).ok_or_else(|| damaged("the time of a key"))?;
+            if faded.len() == count || at > until {
+                return Ok(false);
+            }
+            faded.push((at, key));
+            Ok(true)
+        })?;
+        Ok(faded)
+    }
+
+    fn conflicts(
+        &self,
+        after: Option<&StoredKey>,
+        count: usize,
+    ) -> Result<Vec<StoredKey>, StoreError> {
+        let mut rows = self.db.raw_iterator_cf(self.family(CONFLICTS));
+        match after {
+            Some(after) => rows.seek(after.as_bytes()),
+            None => rows.seek_to_first(),
+        }
+        if let (Some(after), Some(key)) = (after, rows.key())
+            && key == after.as_bytes()
+        {
+            rows.next();
+        }
+        let mut found = Vec::new();
+        each(&mut rows, |key, _| {
+            if found.len() == count {
+                return Ok(false);
+            }
+            let key = StoredKey::from_bytes(Bytes::copy_from_slice(key));
+            found.push(key.map_err(|_| damaged("a stored key"))?);
+            Ok(true)
+        })?;
+        Ok(found)
     }
 
     fn estimated_bytes(&self) -> u64 {
@@ -468,9 +620,20 @@ impl Store for RocksStore {
     }
 }
 
-/// Where a hint stands: behind its owner's id.
-fn hint_key(owner: NodeId, key: &[u8]) -> Vec<u8> {
-    [&owner.0.to_be_bytes(), key].concat()
+/// How everything is read that should not push out what requests are read from.
+fn scan() -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.fill_cache(false);
+    options.set_readahead_size(2 << 20);
+    options
+}
+
+fn damaged(what: &str) -> StoreError {
+    StoreError::Corrupt(what.to_owned())
+}
+
+fn read_imprint(bytes: &[u8]) -> Result<Imprint, StoreError> {
+    Imprint::decode(bytes).ok_or_else(|| damaged("an imprint"))
 }
 
 /// Visits rows from where `rows` stands until `visit` has enough. An end that is due to an error

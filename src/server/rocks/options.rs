@@ -8,8 +8,12 @@ use rocksdb::{
 
 /// Records, by stored key.
 pub(super) const OBJECTS: &str = "objects";
-/// The digest of each record, by stored key: 16 bytes, little-endian.
+/// The imprint of each record, in the order of the trees' places.
 pub(super) const DIGESTS: &str = "digests";
+/// Keys of which nothing is shown from some time on, in order of partition and time.
+pub(super) const FADING: &str = "fading";
+/// Keys with several values that nothing has overwritten, by stored key.
+pub(super) const CONFLICTS: &str = "conflicts";
 /// Objects kept for owners that are away.
 pub(super) const HINTS: &str = "hints";
 /// What the database says about itself: the number of its last commit.
@@ -113,6 +117,8 @@ pub(super) fn families(options: &RocksOptions) -> Vec<ColumnFamilyDescriptor> {
         family(OBJECTS, 2, lz4),
         // Digests are random bytes: there is nothing to compress.
         family(DIGESTS, 4, none),
+        family(FADING, 8, lz4),
+        family(CONFLICTS, 8, lz4),
         family(HINTS, 4, lz4),
         family(META, 8, none),
     ]

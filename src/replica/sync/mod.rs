@@ -1,0 +1,767 @@
+//! Merkle anti-entropy: owners of a partition find out where they differ, and mend it.
+//!
+//! Always on. A node's [`Syncs`] goes through all pairs of a partition it owns and another owner of
+//! it, and compares next the pair that has gone longest without being seen in sync:
+//!
+//! ```text
+//!   rounds     roots of up to 64 partitions with one peer ── equal ──▶ in sync
+//!                 │ differ
+//!   jobs       the buckets of a partition, one exchange after the other (`exchange`):
+//!              leaves, branches, marks, a pause, names, objects both ways
+//!                 │ nothing left to mend ──▶ in sync      something was mended ──▶ compare again
+//! ```
+//!
+//! Both ends answer the same questions (`answer`), one from its own store and one over the
+//! network; what differs is asked on. There is no session at the other end: every question stands for
+//! itself, so nothing can hang there, and whatever fails is begun again later.
+//!
+//! Inputs go in, effects come out; the server and the simulator drive it alike.
+//!
+//! # What always holds
+//!
+//! - *In sync* means: everything that was acknowledged before the comparison began is on both sides. Equal
+//!   roots say so; so does an exchange in which every difference had vanished or changed when it
+//!   was looked at again, for what was acknowledged before its beginning does neither.
+//! - Objects are merged by their shard, as any write is: an exchange can only add knowledge. Cut
+//!   off anywhere, it has done no harm and is begun again.
+//! - A value is read only to be moved.
+
+mod answer;
+mod exchange;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use answer::{answer, with_more};
+
+use super::pace::Pace;
+use crate::ids::{NodeId, Partition};
+use crate::membership::Topology;
+use crate::random::Random;
+use crate::time::Instant;
+use crate::wire::sync::{Shared, SyncPair, SyncReply, SyncRequest, SyncStatus, TreeId};
+use crate::wire::transfer::{Blob, PageBuilder, PageEntry, body_entries};
+use exchange::{Exchange, Step};
+
+/// Partitions whose roots are compared with one question.
+const ROOTS_AT_ONCE: usize = 64;
+/// Pairs that a status names.
+const SHOWN: usize = 32;
+/// How long a pair whose comparison failed is left alone.
+const AGAIN: Duration = Duration::from_secs(2);
+/// How long trees that were counted again are taken for right.
+const COUNT_AGAIN: Duration = Duration::from_secs(60);
+
+/// What the anti-entropy of a node is told once.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The node.
+    pub node: NodeId,
+    /// How long a pair that was in sync is left alone.
+    pub interval: Duration,
+    /// How long what differs may be on its way.
+    pub settle: Duration,
+    /// After how long without being seen in sync a pair is overdue.
+    pub alarm: Duration,
+    /// Partitions that are mended at once.
+    pub at_once: usize,
+    /// Bytes of objects a second, at most.
+    pub rate: u64,
+}
+
+/// What happens to the anti-entropy of a node.
+#[derive(Debug)]
+pub enum Input {
+    /// The cluster state has changed.
+    Topology(Arc<Topology>),
+    /// To [`Effect::Ask`]: the peer's answer, or that there will be none.
+    Answered {
+        /// The number of the question.
+        id: u64,
+        /// The answer.
+        reply: Option<SyncReply>,
+    },
+    /// To [`Effect::Look`]: this node's answer.
+    Looked {
+        /// The number of the question.
+        id: u64,
+        /// The answer.
+        reply: SyncReply,
+    },
+    /// To [`Effect::Merge`].
+    Merged {
+        /// Its number.
+        id: u64,
+        /// Whether all of it is committed; if not, why.
+        result: Result<(), String>,
+    },
+    /// There is a connection to the node: pairs with it that failed may be compared at once.
+    Connected(NodeId),
+    /// A second has gone by: the recent 99th percentile of foreground requests in it.
+    Second {
+        /// Zero if there were none.
+        p99: Duration,
+    },
+    /// Compare everything now.
+    Now,
+    /// Begin nothing until further notice, or go on.
+    Pause(bool),
+}
+
+/// What the anti-entropy of a node wants done.
+#[derive(Debug)]
+pub enum Effect {
+    /// Ask another node, then say [`Input::Answered`].
+    Ask {
+        /// The node.
+        to: NodeId,
+        /// The number of the question.
+        id: u64,
+        /// The question.
+        request: SyncRequest,
+    },
+    /// Ask this node's own store ([`answer`]), then say [`Input::Looked`].
+    Look {
+        /// The number of the question.
+        id: u64,
+        /// The question.
+        request: SyncRequest,
+    },
+    /// Merge these into this node's records, through their shards; read the object of an entry
+    /// without one from the node it comes from. Then say [`Input::Merged`].
+    Merge {
+        /// The number of the merge.
+        id: u64,
+        /// Where the entries come from.
+        from: NodeId,
+        /// What to merge.
+        entries: Vec<PageEntry>,
+    },
+    /// Count a partition's trees again: they said that something differs, and nothing did.
+    Recount(Partition),
+    /// Since this node was started, it has been in sync with every other owner of the partition.
+    Complete(Partition),
+    /// Something an operator should know.
+    Notice(Notice),
+}
+
+/// Something an operator should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// An exchange has mended something.
+    Mended {
+        /// The tree.
+        tree: TreeId,
+        /// The other owner.
+        peer: NodeId,
+        /// Keys.
+        keys: u64,
+    },
+    /// An exchange was given up, and will be begun again.
+    Failed {
+        /// The partition.
+        partition: Partition,
+        /// The other owner.
+        peer: NodeId,
+        /// Why.
+        why: String,
+    },
+}
+
+/// What was done since the node was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Pairs whose roots were compared.
+    pub compared: u64,
+    /// Those that were equal.
+    pub equal: u64,
+    /// Exchanges of one bucket in one partition.
+    pub exchanges: u64,
+    /// Exchanges in which every difference was gone at the second look.
+    pub in_flight: u64,
+    /// Keys that were mended, at either end.
+    pub repaired: u64,
+    /// Bytes of objects that went either way.
+    pub bytes: u64,
+    /// Exchanges that failed.
+    pub failed: u64,
+    /// Partitions that were counted again, because an exchange doubted their trees.
+    pub doubted: u64,
+}
+
+type PairId = (Partition, NodeId);
+
+#[derive(Debug, Default)]
+struct Pair {
+    shared: Vec<u8>,
+    /// When the last comparison began that found nothing left to do.
+    in_sync: Option<Instant>,
+    /// Not before this.
+    due: Instant,
+    /// It is being compared.
+    busy: bool,
+    repaired: u64,
+    bytes: u64,
+}
+
+/// The mending of one pair.
+#[derive(Debug)]
+struct Job {
+    pair: PairId,
+    began: Instant,
+    trees: VecDeque<TreeId>,
+    exchange: Option<Exchange>,
+    repaired: u64,
+    /// Objects that are being merged here, or given to the peer.
+    moving: Vec<PageEntry>,
+}
+
+/// What a question was asked for.
+#[derive(Clone, Debug)]
+enum Purpose {
+    Roots { peer: NodeId, began: Instant, pairs: Vec<PairId> },
+    Trees(u64),
+    Compare(u64),
+    Fetch(u64),
+    PushRead(u64),
+    Push(u64),
+}
+
+#[derive(Debug)]
+struct Question {
+    purpose: Purpose,
+    /// Whether the answers are still awaited.
+    wants: (bool, bool),
+    ours: Option<SyncReply>,
+    theirs: Option<SyncReply>,
+}
+
+/// The anti-entropy of one node.
+pub struct Syncs {
+    settings: Settings,
+    topology: Arc<Topology>,
+    now: Instant,
+    random: Random,
+    last_id: u64,
+    pairs: BTreeMap<PairId, Pair>,
+    questions: BTreeMap<u64, Question>,
+    /// Peers whose roots are being compared.
+    rounds: BTreeSet<NodeId>,
+    /// Pairs that differ and wait for a job.
+    queue: VecDeque<(PairId, Instant)>,
+    jobs: BTreeMap<u64, Job>,
+    /// Jobs that go on at a time of their own.
+    sleeping: BTreeSet<(Instant, u64)>,
+    merges: BTreeMap<u64, u64>,
+    complete: BTreeSet<Partition>,
+    recounted: BTreeMap<Partition, Instant>,
+    pace: Pace,
+    paused: bool,
+    tally: Tally,
+    effects: Vec<Effect>,
+}
+
+impl Syncs {
+    /// The anti-entropy of a node that goes by `topology`. `seed` is for salts.
+    #[must_use]
+    pub fn new(settings: Settings, topology: Arc<Topology>, now: Instant, seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let last_id = random.next_u64() >> 1;
+        let pace = Pace::new(settings.rate);
+        let mut this = Self {
+            settings,
+            topology: topology.clone(),
+            now,
+            random,
+            last_id,
+            pairs: BTreeMap::new(),
+            questions: BTreeMap::new(),
+            rounds: BTreeSet::new(),
+            queue: VecDeque::new(),
+            jobs: BTreeMap::new(),
+            sleeping: BTreeSet::new(),
+            merges: BTreeMap::new(),
+            complete: BTreeSet::new(),
+            recounted: BTreeMap::new(),
+            pace,
+            paused: false,
+            tally: Tally::default(),
+            effects: Vec::new(),
+        };
+        this.learn(topology);
+        this
+    }
+
+    /// Takes one input; appends what is to be done.
+    pub fn handle(&mut self, now: Instant, input: Input, effects: &mut Vec<Effect>) {
+        self.now = now;
+        match input {
+            Input::Topology(topology) => self.learn(topology),
+            Input::Answered { id, reply } => {
+                let reply = reply.unwrap_or(SyncReply::Failed("no answer".to_owned()));
+                self.answered(id, None, Some(reply));
+            }
+            Input::Looked { id, reply } => self.answered(id, Some(reply), None),
+            Input::Merged { id, result } => self.merged(id, result),
+            Input::Connected(peer) => {
+                for ((_, _), pair) in self.pairs.iter_mut().filter(|((_, of), _)| *of == peer) {
+                    pair.due = pair.due.min(now);
+                }
+            }
+            Input::Second { p99 } => self.pace.observe(p99),
+            Input::Now => self.pairs.values_mut().for_each(|pair| pair.due = Instant(0)),
+            Input::Pause(paused) => self.paused = paused,
+        }
+        self.go_on(effects);
+    }
+
+    /// Goes on with what waited for its time.
+    pub fn handle_deadline(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        self.now = now;
+        self.go_on(effects);
+    }
+
+    /// When [`Syncs::handle_deadline`] wants to be called next, besides every second.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.sleeping.first().map(|(at, _)| *at)
+    }
+
+    fn go_on(&mut self, effects: &mut Vec<Effect>) {
+        while let Some((at, job)) = self.sleeping.first().copied()
+            && at <= self.now
+        {
+            self.sleeping.pop_first();
+            self.wake(job);
+        }
+        if !self.paused {
+            self.begin_rounds();
+            self.begin_jobs();
+        }
+        effects.append(&mut self.effects);
+    }
+
+    // ---- who is compared with whom -------------------------------------------------------
+
+    /// The pairs of this node: every partition it owns, with every other owner of it.
+    fn learn(&mut self, topology: Arc<Topology>) {
+        let me = self.settings.node;
+        let counts: BTreeSet<u8> = topology.counts().collect();
+        let mut pairs: BTreeMap<PairId, Vec<u8>> = BTreeMap::new();
+        for partition in (0..topology.partitions()).map(|number| Partition(number as u16)) {
+            for n in &counts {
+                let owners = topology.primaries(partition, *n);
+                if !owners.contains(&me) {
+                    continue;
+                }
+                for peer in owners.iter().filter(|peer| **peer != me) {
+                    pairs.entry((partition, *peer)).or_default().push(*n);
+                }
+            }
+        }
+        self.pairs.retain(|id, _| pairs.contains_key(id));
+        for (id, shared) in pairs {
+            let pair = self.pairs.entry(id).or_default();
+            if pair.shared != shared {
+                // What was in sync is another thing now.
+                (pair.in_sync, pair.shared) = (None, shared);
+            }
+        }
+        self.topology = topology;
+    }
+
+    fn begin_rounds(&mut self) {
+        let mut due: BTreeMap<NodeId, Vec<(Option<Instant>, PairId)>> = BTreeMap::new();
+        for (id, pair) in &self.pairs {
+            if !pair.busy && pair.due <= self.now && !self.rounds.contains(&id.1) {
+                due.entry(id.1).or_default().push((pair.in_sync, *id));
+            }
+        }
+        for (peer, mut pairs) in due {
+            pairs.sort_unstable();
+            pairs.truncate(ROOTS_AT_ONCE);
+            let pairs: Vec<PairId> = pairs.into_iter().map(|(_, id)| id).collect();
+            let shared = pairs.iter().map(|id| self.shared(id)).collect();
+            for id in &pairs {
+                self.pairs.get_mut(id).expect("it was listed").busy = true;
+            }
+            self.rounds.insert(peer);
+            let purpose = Purpose::Roots { peer, began: self.now, pairs };
+            self.compare(peer, SyncRequest::Roots(shared), purpose);
+        }
+    }
+
+    fn shared(&self, id: &PairId) -> Shared {
+        let counts = self.pairs.get(id).map(|pair| pair.shared.clone()).unwrap_or_default();
+        Shared { partition: id.0, counts }
+    }
+
+    /// A comparison of this pair is over.
+    fn settle_pair(&mut self, id: PairId, in_sync: Option<Instant>, pause: Duration) {
+        let Some(pair) = self.pairs.get_mut(&id) else { return };
+        pair.busy = false;
+        pair.due = self.now + pause;
+        let Some(began) = in_sync else { return };
+        pair.in_sync = Some(began);
+        let of_partition = (id.0, NodeId(0))..=(id.0, NodeId(u128::MAX));
+        let is_complete = self.pairs.range(of_partition).all(|(_, pair)| pair.in_sync.is_some());
+        if is_complete && self.complete.insert(id.0) {
+            self.effects.push(Effect::Complete(id.0));
+        }
+    }
+
+    fn roots(
+        &mut self,
+        peer: NodeId,
+        began: Instant,
+        pairs: Vec<PairId>,
+        (ours, theirs): (SyncReply, SyncReply),
+    ) {
+        self.rounds.remove(&peer);
+        let (SyncReply::Roots(ours), SyncReply::Roots(theirs)) = (ours, theirs) else {
+            for id in pairs {
+                self.settle_pair(id, None, AGAIN);
+            }
+            return;
+        };
+        for (at, id) in pairs.into_iter().enumerate() {
+            let sum = |of: &[Option<u128>]| of.get(at).copied().flatten();
+            match (sum(&ours), sum(&theirs)) {
+                (Some(ours), Some(theirs)) => {
+                    self.tally.compared += 1;
+                    if ours == theirs {
+                        self.tally.equal += 1;
+                        self.settle_pair(id, Some(began), self.settings.interval);
+                    } else {
+                        self.queue.push_back((id, began));
+                    }
+                }
+                _ => self.settle_pair(id, None, AGAIN),
+            }
+        }
+    }
+
+    // ---- mending -------------------------------------------------------------------------
+
+    fn begin_jobs(&mut self) {
+        while self.jobs.len() < self.settings.at_once
+            && let Some((pair, began)) = self.queue.pop_front()
+        {
+            if !self.pairs.contains_key(&pair) {
+                continue;
+            }
+            let number = self.next_id();
+            let (trees, moving) = (VecDeque::new(), Vec::new());
+            self.jobs
+                .insert(number, Job { pair, began, trees, exchange: None, repaired: 0, moving });
+            let request = SyncRequest::Trees(self.shared(&pair));
+            self.compare(pair.1, request, Purpose::Trees(number));
+        }
+    }
+
+    fn trees(&mut self, number: u64, (ours, theirs): (SyncReply, SyncReply)) {
+        let (SyncReply::Trees(ours), SyncReply::Trees(theirs)) = (&ours, &theirs) else {
+            return self.fail(number, &theirs);
+        };
+        let Some(job) = self.jobs.get_mut(&number) else { return };
+        let differing: BTreeSet<&String> = (ours.iter().filter(|tree| !theirs.contains(tree)))
+            .chain(theirs.iter().filter(|tree| !ours.contains(tree)))
+            .map(|(bucket, _)| bucket)
+            .collect();
+        let tree = |bucket: &String| TreeId { partition: job.pair.0, bucket: bucket.clone() };
+        job.trees = differing.into_iter().map(tree).collect();
+        self.next_tree(number);
+    }
+
+    fn next_tree(&mut self, number: u64) {
+        let Some(job) = self.jobs.get_mut(&number) else { return };
+        let Some(tree) = job.trees.pop_front() else { return self.end(number) };
+        self.tally.exchanges += 1;
+        let (exchange, step) = Exchange::begin(job.pair.1, tree, self.random.next_u64());
+        job.exchange = Some(exchange);
+        self.step(number, step);
+    }
+
+    fn step(&mut self, number: u64, step: Step) {
+        let Some(job) = self.jobs.get(&number) else { return };
+        let peer = job.pair.1;
+        match step {
+            Step::Compare(request) => self.compare(peer, request, Purpose::Compare(number)),
+            Step::Settle => {
+                self.sleeping.insert((self.now + self.settings.settle, number));
+            }
+            Step::Fetch(_) | Step::Push(_) if self.pace.free_at() > self.now => {
+                self.sleeping.insert((self.pace.free_at(), number));
+            }
+            Step::Fetch(request) => {
+                let id = self.question(Purpose::Fetch(number), (false, true));
+                self.effects.push(Effect::Ask { to: peer, id, request });
+            }
+            Step::Push(request) => {
+                let id = self.question(Purpose::PushRead(number), (true, false));
+                self.effects.push(Effect::Look { id, request });
+            }
+            Step::Done => self.end_exchange(number),
+            Step::Confused => {
+                self.fail(number, &SyncReply::Failed("answers of other forms".into()))
+            }
+        }
+    }
+
+    /// A pause is over: that before the second look, or one for the pace.
+    fn wake(&mut self, number: u64) {
+        let Some(exchange) = self.jobs.get_mut(&number).and_then(|job| job.exchange.as_mut())
+        else {
+            return;
+        };
+        let step = exchange.awake();
+        self.step(number, step);
+    }
+
+    fn end_exchange(&mut self, number: u64) {
+        let Some(job) = self.jobs.get_mut(&number) else { return };
+        let Some(exchange) = job.exchange.take() else { return };
+        let (pair, repaired) = (job.pair, exchange.repaired);
+        job.repaired += repaired;
+        if repaired > 0 {
+            self.tally.repaired += repaired;
+            let tree = exchange.tree;
+            self.effects.push(Effect::Notice(Notice::Mended {
+                tree,
+                peer: pair.1,
+                keys: repaired,
+            }));
+        } else if exchange.found {
+            self.tally.in_flight += 1;
+        } else if exchange.differed {
+            self.doubt(pair.0);
+        }
+        self.next_tree(number);
+    }
+
+    /// Leaves differed and no record did: one of the two has counted wrongly.
+    fn doubt(&mut self, partition: Partition) {
+        let earlier = self.recounted.get(&partition);
+        if earlier.is_none_or(|earlier| self.now - *earlier > COUNT_AGAIN) {
+            self.recounted.insert(partition, self.now);
+            self.tally.doubted += 1;
+            self.effects.push(Effect::Recount(partition));
+        }
+    }
+
+    fn end(&mut self, number: u64) {
+        let Some(job) = self.jobs.remove(&number) else { return };
+        if let Some(pair) = self.pairs.get_mut(&job.pair) {
+            pair.repaired += job.repaired;
+        }
+        match job.repaired {
+            0 => self.settle_pair(job.pair, Some(job.began), self.settings.interval),
+            _ => self.settle_pair(job.pair, None, Duration::ZERO),
+        }
+    }
+
+    fn fail(&mut self, number: u64, reply: &SyncReply) {
+        let Some(job) = self.jobs.remove(&number) else { return };
+        self.tally.failed += 1;
+        if let SyncReply::Failed(why) = reply {
+            let (partition, peer) = job.pair;
+            let why = why.clone();
+            self.effects.push(Effect::Notice(Notice::Failed { partition, peer, why }));
+        }
+        self.settle_pair(job.pair, None, AGAIN);
+    }
+
+    // ---- questions and answers -----------------------------------------------------------
+
+    fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    fn question(&mut self, purpose: Purpose, wants: (bool, bool)) -> u64 {
+        let id = self.next_id();
+        self.questions.insert(id, Question { purpose, wants, ours: None, theirs: None });
+        id
+    }
+
+    fn compare(&mut self, peer: NodeId, request: SyncRequest, purpose: Purpose) {
+        let id = self.question(purpose, (true, true));
+        self.effects.push(Effect::Look { id, request: request.clone() });
+        self.effects.push(Effect::Ask { to: peer, id, request });
+    }
+
+    fn answered(&mut self, id: u64, ours: Option<SyncReply>, theirs: Option<SyncReply>) {
+        let Some(question) = self.questions.get_mut(&id) else { return };
+        question.ours = question.ours.take().or(ours);
+        question.theirs = question.theirs.take().or(theirs);
+        let (wants_ours, wants_theirs) = question.wants;
+        if (wants_ours && question.ours.is_none()) || (wants_theirs && question.theirs.is_none()) {
+            return;
+        }
+        let Some(Question { purpose, ours, theirs, .. }) = self.questions.remove(&id) else {
+            return;
+        };
+        let nothing = || SyncReply::Busy;
+        let (ours, theirs) = (ours.unwrap_or_else(nothing), theirs.unwrap_or_else(nothing));
+        match purpose {
+            Purpose::Roots { peer, began, pairs } => self.roots(peer, began, pairs, (ours, theirs)),
+            Purpose::Trees(number) => self.trees(number, (ours, theirs)),
+            Purpose::Compare(number) => {
+                let failed = [&ours, &theirs].into_iter().find(|reply| {
+                    matches!(reply, SyncReply::Failed(_) | SyncReply::Busy | SyncReply::Counting)
+                });
+                if let Some(failed) = failed.cloned() {
+                    return self.fail(number, &failed);
+                }
+                let Some(exchange) = self.exchange(number) else { return };
+                let step = exchange.compared(ours, theirs);
+                self.step(number, step);
+            }
+            Purpose::Fetch(number) => self.fetched(number, theirs),
+            Purpose::PushRead(number) => self.read(number, ours),
+            Purpose::Push(number) => match theirs {
+                SyncReply::Taken(more) => {
+                    let Some(job) = self.jobs.get_mut(&number) else { return };
+                    let given = std::mem::take(&mut job.moving);
+                    let Some(exchange) = job.exchange.as_mut() else { return };
+                    let more = more.iter().filter_map(|at| given.get(*at as usize));
+                    let step = exchange.pushed(more.map(|entry| entry.key.name_bytes()));
+                    self.step(number, step);
+                }
+                failed => self.fail(number, &failed),
+            },
+        }
+    }
+
+    fn exchange(&mut self, number: u64) -> Option<&mut Exchange> {
+        self.jobs.get_mut(&number)?.exchange.as_mut()
+    }
+
+    /// Objects have arrived: they are merged.
+    fn fetched(&mut self, number: u64, reply: SyncReply) {
+        let SyncReply::Objects(body) = &reply else { return self.fail(number, &reply) };
+        let entries = match body_entries(body) {
+            Ok(entries) => entries,
+            Err(error) => return self.fail(number, &SyncReply::Failed(error.to_string())),
+        };
+        self.moved(number, body.0.len());
+        let id = self.next_id();
+        let Some(job) = self.jobs.get_mut(&number) else { return };
+        job.moving.clone_from(&entries);
+        self.merges.insert(id, number);
+        self.effects.push(Effect::Merge { id, from: job.pair.1, entries });
+    }
+
+    fn merged(&mut self, id: u64, result: Result<(), String>) {
+        let Some(number) = self.merges.remove(&id) else { return };
+        if let Err(why) = result {
+            return self.fail(number, &SyncReply::Failed(why));
+        }
+        let Some(job) = self.jobs.get_mut(&number) else { return };
+        let entries = std::mem::take(&mut job.moving);
+        let Some(exchange) = job.exchange.as_mut() else { return };
+        let step = exchange.merged(&entries);
+        self.step(number, step);
+    }
+
+    /// Objects to give have been read.
+    fn read(&mut self, number: u64, reply: SyncReply) {
+        let SyncReply::Objects(body) = &reply else { return self.fail(number, &reply) };
+        let entries = match body_entries(body) {
+            Ok(entries) => entries,
+            Err(error) => return self.fail(number, &SyncReply::Failed(error.to_string())),
+        };
+        let Some(exchange) = self.exchange(number) else { return };
+        let entries = exchange.to_push(entries);
+        if entries.is_empty() {
+            let step = exchange.pushed(std::iter::empty());
+            return self.step(number, step);
+        }
+        let peer = exchange.peer;
+        let mut body = PageBuilder::default();
+        for PageEntry { key, digest, object } in &entries {
+            body.push(key, *digest, object.as_deref());
+        }
+        let body: Blob = body.finish(&[], true, 0).body;
+        self.moved(number, body.0.len());
+        if let Some(job) = self.jobs.get_mut(&number) {
+            job.moving = entries;
+        }
+        let id = self.question(Purpose::Push(number), (false, true));
+        self.effects.push(Effect::Ask { to: peer, id, request: SyncRequest::Take { body } });
+    }
+
+    fn moved(&mut self, number: u64, bytes: usize) {
+        self.pace.take(self.now, bytes);
+        self.tally.bytes += bytes as u64;
+        let pair = self.jobs.get(&number).map(|job| job.pair);
+        if let Some(pair) = pair.and_then(|id| self.pairs.get_mut(&id)) {
+            pair.bytes += bytes as u64;
+        }
+    }
+
+    // ---- what is shown -------------------------------------------------------------------
+
+    /// How things stand, for people.
+    #[must_use]
+    pub fn status(&self) -> SyncStatus {
+        let age = |at: &Instant| (self.now - *at).as_millis() as u64;
+        let alarm_ms = self.settings.alarm.as_millis() as u64;
+        let is_in_sync = |pair: &Pair| pair.in_sync.as_ref().is_some_and(|at| age(at) <= alarm_ms);
+        let ages = self.pairs.values().map(|pair| pair.in_sync.as_ref().map(age));
+        let oldest_ms = ages.collect::<Option<Vec<u64>>>();
+        let mut overdue: Vec<SyncPair> = (self.pairs.iter())
+            .filter(|(id, pair)| !is_in_sync(pair) || self.jobs.values().any(|j| j.pair == **id))
+            .map(|((partition, peer), pair)| SyncPair {
+                partition: *partition,
+                peer: *peer,
+                in_sync_ms: pair.in_sync.as_ref().map(age),
+                repaired: pair.repaired,
+                bytes: pair.bytes,
+            })
+            .collect();
+        overdue.sort_by_key(|pair| std::cmp::Reverse(pair.in_sync_ms.unwrap_or(u64::MAX)));
+        overdue.truncate(SHOWN);
+        let exchanging = self.jobs.values().filter_map(|job| {
+            let exchange = job.exchange.as_ref()?;
+            Some((exchange.tree.clone(), exchange.peer, exchange.repaired))
+        });
+        SyncStatus {
+            pairs: self.pairs.len() as u32,
+            in_sync: self.pairs.values().filter(|pair| is_in_sync(pair)).count() as u32,
+            oldest_ms: oldest_ms.map(|ages| ages.into_iter().max().unwrap_or(0)),
+            overdue,
+            alarm_ms,
+            exchanging: exchanging.collect(),
+            paused: self.paused,
+            counters: self.tally.rows(),
+        }
+    }
+
+    /// What was done since the start.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+}
+
+impl Tally {
+    /// Names and counts, in the order to show them.
+    #[must_use]
+    pub fn rows(&self) -> Vec<(String, u64)> {
+        let rows = [
+            ("compared", self.compared),
+            ("equal", self.equal),
+            ("exchanges", self.exchanges),
+            ("in_flight", self.in_flight),
+            ("repaired", self.repaired),
+            ("bytes", self.bytes),
+            ("failed", self.failed),
+            ("doubted", self.doubted),
+        ];
+        rows.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
+    }
+}

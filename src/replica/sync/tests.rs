@@ -1,0 +1,346 @@
+//! Two nodes' anti-entropy over stores in memory: any difference, and afterwards none.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::causality::{Actor, Content, Dot, Hlc, Object, Sibling};
+use crate::ids::{Incarnation, WriteId};
+use crate::key::Key;
+use crate::limits;
+use crate::membership::{ClusterState, Contact, MemberEntry};
+use crate::store::memory::MemoryStore;
+use crate::store::record::Record;
+use crate::store::{Batch, Change, Imprint, Store, StoredKey};
+use crate::wire::control;
+use crate::wire::messages::BucketSettings;
+
+const P: Partition = Partition(0);
+
+struct Pairing {
+    ids: [NodeId; 2],
+    stores: [MemoryStore; 2],
+    syncs: [Syncs; 2],
+    topology: Arc<Topology>,
+    now: Instant,
+    /// Bytes of all questions and answers between the two.
+    wire: usize,
+    notices: Vec<Notice>,
+    complete: [BTreeSet<Partition>; 2],
+    recounts: usize,
+    /// What happens between the first look and the second.
+    while_settling: Option<Box<dyn FnOnce(&[MemoryStore; 2])>>,
+}
+
+fn object(n: u64, data: &str) -> Object {
+    let mut object = Object::new();
+    let actor = Actor { incarnation: Incarnation(n), k: 1 };
+    write(&mut object, Dot { actor, counter: 1 }, n, data);
+    object
+}
+
+fn write(object: &mut Object, dot: Dot, time: u64, data: &str) {
+    let basis = object.clock().clone();
+    let sibling = Sibling {
+        dot,
+        write_id: WriteId(u128::from(time) << 64 | u128::from(dot.counter)),
+        hlc: Hlc(time << 16),
+        expires_at: None,
+        content: Content::Value(Bytes::copy_from_slice(data.as_bytes())),
+    };
+    object.write(&basis, sibling);
+}
+
+fn held(store: &MemoryStore, key: &StoredKey) -> Object {
+    let record = store.read(key).unwrap();
+    record.map_or(Object::new(), |record| {
+        Object::decode(Record::decode(record).unwrap().object).unwrap()
+    })
+}
+
+fn key(n: u64) -> Key {
+    let bucket = ["default", "other"][usize::from(n.is_multiple_of(7))];
+    Key::new(bucket.as_bytes(), format!("key-{n:07}").as_bytes()).unwrap()
+}
+
+fn imprint(key: &StoredKey, object: &Object) -> Imprint {
+    if object.is_empty() {
+        Imprint::NONE
+    } else {
+        super::super::keys::imprint(key, object, &object.encode())
+    }
+}
+
+fn merge(store: &MemoryStore, key: &Key, brought: &Object) {
+    let key = StoredKey::new(P, key);
+    let mut object = held(store, &key);
+    let before = imprint(&key, &object);
+    object.merge(brought);
+    let record = Record { mint: None, object: object.encode() }.encode();
+    let after = imprint(&key, &object);
+    let change = Change { key, record: Some(record), before, after };
+    store.commit(&[Batch { changes: vec![change] }]).unwrap();
+}
+
+impl Pairing {
+    fn new(seed: u64) -> Self {
+        let ids = [NodeId(1), NodeId(2)];
+        let mut state = ClusterState::new("test", 1);
+        for id in ids {
+            let (name, address) = (format!("n{}", id.0), format!("10.0.0.{}:7400", id.0));
+            let contact = Contact { name, address, text_address: String::new() };
+            state.enter(id, MemberEntry::candidate(id, contact, "zone", limits::WEIGHT_NORMAL));
+        }
+        assert!(state.add_bucket("other", BucketSettings { n: 2, ..BucketSettings::default() }));
+        state.form(2);
+        let topology = Arc::new(Topology::new(state));
+        let settings = |node| Settings {
+            node,
+            interval: Duration::from_secs(10),
+            settle: Duration::from_secs(1),
+            alarm: Duration::from_secs(60),
+            at_once: 2,
+            rate: 1 << 30,
+        };
+        let syncs = ids.map(|id| Syncs::new(settings(id), topology.clone(), Instant(0), seed));
+        Self {
+            ids,
+            stores: Default::default(),
+            syncs,
+            topology,
+            now: Instant(1),
+            wire: 0,
+            notices: Vec::new(),
+            complete: Default::default(),
+            recounts: 0,
+            while_settling: None,
+        }
+    }
+
+    /// Lets one side compare and mend until it has nothing left to do.
+    fn exchange(&mut self, side: usize) {
+        let mut effects = Vec::new();
+        self.syncs[side].handle(self.now, Input::Now, &mut effects);
+        let mut queue: VecDeque<Effect> = effects.into();
+        for _ in 0..100_000 {
+            let Some(effect) = queue.pop_front() else {
+                let Some(at) = self.syncs[side].next_deadline() else { return };
+                if let Some(meanwhile) = self.while_settling.take() {
+                    meanwhile(&self.stores);
+                }
+                self.now = self.now.max(at);
+                let mut effects = Vec::new();
+                self.syncs[side].handle_deadline(self.now, &mut effects);
+                queue.extend(effects);
+                continue;
+            };
+            if let Some(input) = self.perform(side, effect) {
+                let mut effects = Vec::new();
+                self.syncs[side].handle(self.now, input, &mut effects);
+                queue.extend(effects);
+            }
+        }
+        panic!("it does not come to an end");
+    }
+
+    fn perform(&mut self, side: usize, effect: Effect) -> Option<Input> {
+        let other = 1 - side;
+        let merge_all = |store: &MemoryStore, entries: Vec<PageEntry>| {
+            for entry in entries {
+                let object = Object::decode(entry.object.expect("objects here are small")).unwrap();
+                merge(store, &entry.key, &object);
+            }
+        };
+        match effect {
+            Effect::Look { id, request } => {
+                let reply = answer(&self.stores[side], &self.topology, &request).unwrap();
+                Some(Input::Looked { id, reply })
+            }
+            Effect::Ask { to, id, request } => {
+                assert_eq!(to, self.ids[other]);
+                let reply = match request.clone() {
+                    SyncRequest::Take { body } => {
+                        let entries = body_entries(&body).unwrap();
+                        merge_all(&self.stores[other], entries.clone());
+                        let store = &self.stores[other];
+                        SyncReply::Taken(with_more(store, &self.topology, &entries).unwrap())
+                    }
+                    request => answer(&self.stores[other], &self.topology, &request).unwrap(),
+                };
+                self.wire += control::encode(&request).len() + control::encode(&reply).len();
+                Some(Input::Answered { id, reply: Some(reply) })
+            }
+            Effect::Merge { id, from, entries } => {
+                assert_eq!(from, self.ids[other]);
+                merge_all(&self.stores[side], entries);
+                Some(Input::Merged { id, result: Ok(()) })
+            }
+            Effect::Recount(partition) => {
+                self.recounts += 1;
+                self.stores[side].recount(partition).unwrap();
+                None
+            }
+            Effect::Complete(partition) => {
+                self.complete[side].insert(partition);
+                None
+            }
+            Effect::Notice(notice) => {
+                self.notices.push(notice);
+                None
+            }
+        }
+    }
+
+    fn assert_equal(&self) {
+        let page = |store: &MemoryStore| store.page(P, None, usize::MAX).unwrap();
+        assert_eq!(page(&self.stores[0]), page(&self.stores[1]));
+        assert_eq!(self.stores[0].roots(P), self.stores[1].roots(P));
+    }
+}
+
+#[test]
+fn any_two_stores_are_equal_after_one_of_them_has_compared() {
+    for seed in 0..15 {
+        let mut random = Random::new(seed);
+        let mut pairing = Pairing::new(seed);
+        let keys = [30, 300, 1500][seed as usize % 3];
+        let differing = random.below(keys);
+        for n in 0..keys {
+            let mut base = object(n + 1, "the same on both sides");
+            if n > differing {
+                pairing.stores.iter().for_each(|store| merge(store, &key(n), &base));
+                continue;
+            }
+            // Absent, old, new, or concurrent, on either side.
+            for side in 0..2 {
+                let dot = |counter| {
+                    let incarnation = Incarnation(1000 * (n + 1) + side);
+                    Dot { actor: Actor { incarnation, k: 1 }, counter }
+                };
+                match random.below(4) {
+                    0 => continue,
+                    1 => {}
+                    2 => write(&mut base, dot(1), random.below(100), "newer"),
+                    _ => {
+                        let mut other = object(n + 1, "the same on both sides");
+                        write(&mut other, dot(2), random.below(100), "concurrent");
+                        merge(&pairing.stores[side as usize], &key(n), &other);
+                        continue;
+                    }
+                }
+                merge(&pairing.stores[side as usize], &key(n), &base);
+            }
+        }
+        pairing.exchange(random.below(2) as usize);
+        pairing.assert_equal();
+        assert_eq!(pairing.recounts, 0);
+        let before = pairing.wire;
+        pairing.exchange(0);
+        assert!(pairing.wire - before < 150, "equal stores said {} bytes", pairing.wire - before);
+        assert_eq!(pairing.complete[0], BTreeSet::from([P]));
+        assert_eq!(pairing.syncs[0].status().in_sync, 1);
+    }
+}
+
+#[test]
+fn one_key_of_many_costs_a_few_kilobytes() {
+    let mut pairing = Pairing::new(1);
+    for n in 0..8000 {
+        let object = object(n + 1, "the same on both sides");
+        pairing.stores.iter().for_each(|store| merge(store, &key(n), &object));
+    }
+    let news = object(99, "x");
+    merge(&pairing.stores[1], &key(17), &news);
+    pairing.exchange(0);
+    pairing.assert_equal();
+    assert_eq!(pairing.syncs[0].tally().repaired, 1);
+    assert!(pairing.wire < 6000, "{} bytes", pairing.wire);
+}
+
+#[test]
+fn what_arrives_or_changes_during_the_pause_is_no_difference() {
+    let mut pairing = Pairing::new(3);
+    for n in 0..1000 {
+        let object = object(n + 1, "old");
+        pairing.stores.iter().for_each(|store| merge(store, &key(n), &object));
+    }
+    // One is on its way to the other side, and one is written all the time.
+    let (arriving, hot) = (object(5000, "arriving"), object(5001, "hot"));
+    merge(&pairing.stores[0], &key(1), &arriving);
+    merge(&pairing.stores[1], &key(2), &hot);
+    pairing.while_settling = Some(Box::new(move |stores| {
+        merge(&stores[1], &key(1), &arriving);
+        merge(&stores[0], &key(2), &object(5002, "hotter"));
+        merge(&stores[1], &key(2), &object(5003, "hottest"));
+    }));
+    pairing.exchange(0);
+    let tally = pairing.syncs[0].tally();
+    assert_eq!((tally.repaired, tally.in_flight, tally.bytes), (0, 1, 0));
+    assert_eq!(pairing.syncs[0].status().in_sync, 1, "all that is older is on both sides");
+    pairing.exchange(1);
+    pairing.assert_equal();
+}
+
+#[test]
+fn trees_that_are_wrong_are_counted_again() {
+    let mut pairing = Pairing::new(4);
+    for n in 0..100 {
+        let object = object(n + 1, "old");
+        pairing.stores.iter().for_each(|store| merge(store, &key(n), &object));
+    }
+    // A record is gone, and its digest, and the tree has not heard of it.
+    pairing.stores[0].lose(&StoredKey::new(P, &key(8)));
+    pairing.exchange(0);
+    assert_eq!(pairing.syncs[0].tally().repaired, 0, "nothing differs as far as the trees know");
+    pairing.stores[0].recount(P).unwrap();
+    pairing.exchange(0);
+    pairing.assert_equal();
+    // A tree is wrong, and the records are not.
+    let stray = StoredKey::new(P, &key(500));
+    let after = Imprint { digest: 77, ..Imprint::NONE };
+    let change =
+        Change { key: stray.clone(), record: Some(Bytes::new()), before: Imprint::NONE, after };
+    pairing.stores[0].commit(&[Batch { changes: vec![change] }]).unwrap();
+    pairing.stores[0].lose(&stray);
+    pairing.exchange(0);
+    assert_eq!(pairing.recounts, 1);
+    pairing.assert_equal();
+}
+
+#[test]
+fn an_exchange_that_is_cut_off_anywhere_is_begun_again() {
+    for cut in 0..20 {
+        let mut pairing = Pairing::new(cut);
+        for n in 0..400 {
+            let side = (n % 2) as usize;
+            merge(&pairing.stores[side], &key(n), &object(n + 1, "on one side only"));
+        }
+        let mut effects = Vec::new();
+        pairing.syncs[0].handle(pairing.now, Input::Now, &mut effects);
+        let mut queue: VecDeque<Effect> = effects.into();
+        let mut asked = 0;
+        while let Some(effect) = queue.pop_front() {
+            asked += u64::from(matches!(effect, Effect::Ask { .. }));
+            let input = match effect {
+                Effect::Ask { id, .. } if asked == cut => Some(Input::Answered { id, reply: None }),
+                effect => pairing.perform(0, effect),
+            };
+            let mut effects = Vec::new();
+            if let Some(input) = input {
+                pairing.syncs[0].handle(pairing.now, input, &mut effects);
+            }
+            if queue.is_empty()
+                && effects.is_empty()
+                && let Some(at) = pairing.syncs[0].next_deadline()
+            {
+                pairing.now = pairing.now.max(at);
+                pairing.syncs[0].handle_deadline(pairing.now, &mut effects);
+            }
+            queue.extend(effects);
+        }
+        pairing.exchange(0);
+        pairing.assert_equal();
+        assert!(pairing.syncs[0].jobs.is_empty() && pairing.syncs[0].questions.is_empty());
+    }
+}
