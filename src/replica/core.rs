@@ -20,7 +20,7 @@ use super::recent::Recent;
 use super::strain::Strain;
 use super::{Effect, Notice, Origin, Settings};
 use crate::causality::{Actor, HybridClock, Object};
-use crate::ids::NodeId;
+use crate::ids::{NodeId, Partition};
 use crate::key::Key;
 use crate::limits;
 use crate::membership::{MemberEntry, Slot, Topology};
@@ -107,6 +107,9 @@ pub(super) struct Core {
     pub(super) recent: Recent,
     pub(super) hints: Hints,
     pub(super) strain: Strain,
+    /// Partitions of which this node is known to have everything, although its disk has forgotten
+    /// something.
+    pub(super) complete: BTreeSet<Partition>,
     /// Peers that states are being exchanged with.
     pub(super) exchanging: BTreeSet<NodeId>,
     pub(super) random: Random,
@@ -146,6 +149,7 @@ impl Core {
             recent: Recent::new(limits::RECENT_WRITES),
             hints,
             strain: Strain::default(),
+            complete: BTreeSet::new(),
             exchanging: BTreeSet::new(),
             random: Random::new(seed),
             read_only_until: Instant(0),

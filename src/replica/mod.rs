@@ -65,7 +65,7 @@ pub use counters::Counters;
 pub use hints::HintTally;
 pub use shard::Shard;
 
-use crate::ids::{Incarnation, NodeId};
+use crate::ids::{Incarnation, NodeId, Partition};
 use crate::membership::Topology;
 use crate::store::{Batch, Entry, StoreError, StoredKey};
 use crate::time::{Instant, WallMs};
@@ -187,6 +187,11 @@ pub enum Input {
     },
     /// [`Effect::Exchange`] is done, or has failed. What it brought came before this.
     Exchanged(NodeId),
+    /// This node is known to have all of the partition that was acknowledged, whatever its disk may have
+    /// forgotten: it has been in sync with every other owner since it was started.
+    Complete(Partition),
+    /// That is so for all its partitions: nothing is missing any more.
+    Whole,
     /// The cluster takes the peer to be up.
     Up(NodeId),
     /// The cluster takes the peer to be down, whatever its connection looks like: what was under

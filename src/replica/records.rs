@@ -139,7 +139,9 @@ impl Shard {
                 false => HeldObject::Full(bytes),
             }
         };
-        Response::Held(Held { object, amnesiac: self.core.settings.amnesiac })
+        let amnesiac =
+            self.core.settings.amnesiac && !self.core.complete.contains(&key.partition());
+        Response::Held(Held { object, amnesiac })
     }
 
     /// Adds what is kept for one member to what was found, and goes on with the next.

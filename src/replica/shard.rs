@@ -114,6 +114,8 @@ impl Shard {
                 self.core.peers.disconnected(node);
                 self.lost(node);
             }
+            Input::Complete(partition) => drop(self.core.complete.insert(partition)),
+            Input::Whole => self.core.settings.amnesiac = false,
             Input::Up(node) => self.core.peers.up(node),
             Input::Down(node) => {
                 self.core.peers.down(node);

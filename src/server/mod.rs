@@ -27,6 +27,7 @@ mod links;
 mod loader;
 mod mailbox;
 pub mod mark;
+mod merge;
 mod node;
 mod outbox;
 mod reply;
@@ -36,6 +37,7 @@ mod slots;
 mod status;
 mod survey;
 mod text;
+mod sync;
 mod transfers;
 mod window;
 

@@ -1,6 +1,6 @@
 //! The node as its sessions see it: somewhere to ask.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use super::links::Links;
 use super::mailbox::{Ask, Mailbox};
 use super::reply::ReplyTo;
 use super::rocks::RocksStore;
+use super::sync::SyncDesk;
 use super::transfers::TransferDesk;
 use crate::ids::{Incarnation, NodeId, Partition, WriteId};
 use crate::key::Key;
@@ -39,8 +40,8 @@ pub struct Node {
     pub id: NodeId,
     /// The span of its life.
     pub incarnation: Incarnation,
-    /// Its disk cannot be proven complete.
-    pub amnesiac: bool,
+    /// Its disk cannot be proven complete, and it has not been in sync with all other owners since.
+    pub amnesiac: AtomicBool,
     /// How it was configured.
     pub config: Config,
     /// Its clocks.
@@ -51,6 +52,8 @@ pub struct Node {
     pub links: Arc<Links>,
     /// What moves to and from it.
     pub transfers: Arc<TransferDesk>,
+    /// Its comparisons with other owners.
+    pub sync: Arc<SyncDesk>,
     /// Its part in finding out who is up.
     pub gossip: Gossip,
     /// Its records.
@@ -261,6 +264,16 @@ impl Node {
                 Ok(ControlReply::Gossip(self.gossip.compare(digest, view).await))
             }
             Control::Survey => Ok(ControlReply::Survey(self.survey().await)),
+            Control::Sync(request) => Ok(ControlReply::Sync(self.sync.asked(from, request).await)),
+            Control::SyncStatus => Ok(ControlReply::SyncStatus(self.sync.status())),
+            Control::SyncNow => {
+                self.sync.compare_now();
+                Ok(ControlReply::Ok)
+            }
+            Control::SyncPause(paused) => {
+                self.sync.pause(paused);
+                Ok(ControlReply::Ok)
+            }
             Control::Digest => self.digest().await,
         }
     }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -24,13 +25,14 @@ use super::loader::Loader;
 use super::mailbox::{Mail, Mailbox};
 use super::node::{Node, Traffic};
 use super::rocks::{Durability, RocksOptions};
+use super::sync::SyncDesk;
 use super::transfers::TransferDesk;
 use super::{frames, text};
 use crate::ids::NodeId;
 use crate::limits;
 use crate::membership::{ClusterState, Contact, MemberEntry, Standing};
 use crate::random::Random;
-use crate::replica::{Input, Settings, Shard, transfer};
+use crate::replica::{Input, Settings, Shard, sync, transfer};
 use crate::store::Store;
 use crate::store::record::Record;
 use crate::time::WallMs;
@@ -126,6 +128,7 @@ impl Running {
             tokio::spawn(admin::serve(node.clone(), listener));
         }
         node.transfers.start(&node);
+        node.sync.start(&node, disk.mark.clone());
         tokio::spawn(gossip.run());
         tokio::spawn(gossip::follow_cluster(node.clone(), is_v4));
         tokio::spawn(gossip::follow_news(node.clone(), news, entropy()?));
@@ -262,17 +265,20 @@ async fn assemble(
         entropy()?,
     )?;
     cluster.prepare_with(&transfers);
+    let sync =
+        SyncDesk::new(sync_settings(&config, mark.member), cluster.topology(), clock, entropy()?);
     let (gossip, gossip_task, news) =
         gossip::prepare(&config, socket, clock, disk.mark.clone(), mailboxes.clone(), entropy()?)
             .await?;
     let node = Node {
         id: mark.member,
         incarnation: mark.incarnation,
-        amnesiac,
+        amnesiac: AtomicBool::new(amnesiac),
         clock,
         cluster,
         links,
         transfers,
+        sync,
         gossip,
         store: disk.store.clone(),
         gauges: mailboxes.iter().map(|_| Arc::new(Mutex::default())).collect(),
@@ -371,7 +377,7 @@ fn shard_settings(node: &Node, index: usize) -> Settings {
         shards: u8::try_from(node.mailboxes.len()).expect("the configuration allows few shards"),
         node: node.id,
         incarnation: node.incarnation,
-        amnesiac: node.amnesiac,
+        amnesiac: node.amnesiac.load(Ordering::Relaxed),
         fsync: node.config.storage.durability == ConfiguredDurability::Fsync,
         attempt: millis(requests.attempt_ms),
         timeout: millis(requests.timeout_ms),
@@ -400,12 +406,25 @@ fn transfer_settings(config: &Config, node: NodeId, verdict: &Verdict) -> transf
     }
 }
 
+fn sync_settings(config: &Config, node: NodeId) -> sync::Settings {
+    let settings = &config.sync;
+    sync::Settings {
+        node,
+        interval: Duration::from_secs(settings.interval_s.into()),
+        settle: Duration::from_millis(settings.settle_ms.into()),
+        alarm: Duration::from_secs(settings.alarm_s.into()),
+        at_once: settings.at_once,
+        rate: settings.rate_mb_s << 20,
+    }
+}
+
 /// Exchanges cluster states with every member whose connection has come up.
 async fn exchange_on_connect(node: Arc<Node>, mut connections: Connections) {
     while let Some(peer) = connections.recv().await {
         let before = node.topology().version();
         node.exchange_with(peer).await;
         node.transfers.connected(peer).await;
+        node.sync.connected(peer);
         gossip::compare_with(&node, peer).await;
         if node.topology().version() != before {
             node.exchange_with_all().await;

@@ -49,6 +49,7 @@ impl Node {
             counters.push((name.to_owned(), count.load(Ordering::Relaxed)));
         }
         counters.extend(self.transfers.status().counters);
+        counters.extend(self.sync.counters());
         let hints = self.hints();
         let mut gauges = vec![
             ("in_flight", self.in_flight() as u64),
@@ -75,7 +76,7 @@ impl Node {
             state: self.state().to_owned(),
             topology: topology.version(),
             keys: self.store.estimated_keys(),
-            amnesiac: self.amnesiac,
+            amnesiac: self.amnesiac.load(Ordering::Relaxed),
             peers: peers.collect(),
             counters,
         }

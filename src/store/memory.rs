@@ -61,13 +61,17 @@ impl MemoryStore {
 }
 
 impl Contents {
+    /// The rows of a partition, in order.
+    fn of(&self, partition: Partition) -> impl Iterator<Item = (&StoredKey, &Row)> {
+        let rows = self.rows.range(first_of(None, &partition.0.to_be_bytes())..);
+        rows.take_while(move |(key, _)| key.owner().is_none() && key.partition() == partition)
+    }
+
     fn count(&self, partition: Partition) -> Count {
         let mut count = Count::default();
-        for (key, row) in self.rows.iter().filter(|(key, _)| key.owner().is_none()) {
-            if key.partition() == partition {
-                let name = key.key();
-                count.add(name.bucket(), place(&name), &row.imprint);
-            }
+        for (key, row) in self.of(partition) {
+            let name = key.key();
+            count.add(name.bucket(), place(&name), &row.imprint);
         }
         count
     }
@@ -172,11 +176,7 @@ impl Store for MemoryStore {
         count: usize,
     ) -> Result<Vec<Digest>, StoreError> {
         let contents = self.contents();
-        let first = first_of(None, &places.partition.0.to_be_bytes());
-        let within = contents.rows.range(first..);
-        let within = within
-            .take_while(|(key, _)| key.owner().is_none() && key.partition() == places.partition);
-        let mut digests: Vec<Digest> = within
+        let mut digests: Vec<Digest> = (contents.of(places.partition))
             .map(|(key, row)| (key.key(), row.imprint))
             .map(|(key, imprint)| Digest { place: place(&key), key, imprint })
             .filter(|digest| digest.key.bucket() == places.bucket)
@@ -222,9 +222,8 @@ impl Store for MemoryStore {
         count: usize,
     ) -> Result<Vec<(WallMs, StoredKey)>, StoreError> {
         let contents = self.contents();
-        let own = contents.rows.iter().filter(|(key, _)| key.owner().is_none());
-        let within = own.filter(|(key, _)| key.partition() == partition);
-        let fading = within.filter_map(|(key, row)| Some((row.imprint.fades_at?, key.clone())));
+        let rows = contents.of(partition);
+        let fading = rows.filter_map(|(key, row)| Some((row.imprint.fades_at?, key.clone())));
         let mut faded: Vec<_> = fading.filter(|(at, _)| *at <= until).collect();
         faded.sort_unstable();
         faded.retain(|entry| after.is_none_or(|after| entry > after));

@@ -479,6 +479,14 @@ pub enum Control {
     },
     /// What every member says of itself: the node that is asked asks them all.
     Survey,
+    /// Two owners of a partition look for differences (between nodes).
+    Sync(super::sync::SyncRequest),
+    /// How this node's anti-entropy stands.
+    SyncStatus,
+    /// Compare everything now.
+    SyncNow,
+    /// Begin no comparison until further notice, or go on.
+    SyncPause(bool),
 }
 
 /// The answer to a [`Control`].
@@ -517,4 +525,8 @@ pub enum ControlReply {
     Gossip(Vec<u8>),
     /// To [`Control::Survey`].
     Survey(Vec<MemberReport>),
+    /// To [`Control::Sync`].
+    Sync(super::sync::SyncReply),
+    /// To [`Control::SyncStatus`].
+    SyncStatus(super::sync::SyncStatus),
 }

@@ -19,6 +19,7 @@ mod plan;
 mod report;
 mod run;
 mod suite;
+mod sync;
 mod transfers;
 mod world;
 

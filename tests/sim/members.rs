@@ -90,6 +90,8 @@ impl World {
         }
         self.look_at_slots(&before, &topology);
         self.transfer_effects(node, later);
+        let input = ringdove::replica::sync::Input::Topology(topology);
+        self.sync_input(node, input);
     }
 
     /// Notes what the owners of a partition have when one of its slots has changed hands.

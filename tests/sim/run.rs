@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use ringdove::ids::Partition;
 use ringdove::membership::Standing;
+use ringdove::replica::sync;
 
 use crate::history::{Held, History, Outcome, Time};
 use crate::plan::{MS, Plan, SECOND};
@@ -56,8 +58,9 @@ impl World {
         }
         self.settle_members();
         self.wait(2 * SECOND);
-        self.repair_victims();
+        self.mend_damage();
         self.drain_hints();
+        self.converge();
         self.read_everything();
         self.wait(4 * SECOND);
         for key in self.clients.keys().to_vec() {
@@ -124,27 +127,50 @@ impl World {
         newest.changing() == 0 && self.nodes.iter().all(knows)
     }
 
-    /// Stands in for anti-entropy, which does not exist yet: every key is read through each of its
-    /// primaries with all the others' votes, so what a victim has lost is given back to it; then
-    /// victims are declared complete, by a clean restart.
-    fn repair_victims(&mut self) {
+    /// Has records read that a disk cannot read, as a scrub does: so they are mended.
+    fn mend_damage(&mut self) {
         for key in self.clients.keys().to_vec() {
-            for via in self.primaries(&key) {
-                let others = (self.plan.n - 1).max(1);
-                self.final_read(&key, via, others, false);
+            let stored = self.stored_key(&key);
+            let damaged = |node: &crate::node::Node| node.disk.corrupt.contains(&stored);
+            if self.nodes.iter().any(damaged) {
+                for via in self.primaries(&key) {
+                    let others = (self.plan.n - 1).max(1);
+                    self.final_read(&key, via, others, false);
+                }
             }
         }
         self.wait(SECOND);
+    }
+
+    /// Waits until all owners have compared and found nothing to mend. Nobody reads anything for it.
+    fn converge(&mut self) {
         for node in 0..self.nodes.len() {
-            if self.nodes[node].amnesiac {
-                self.act(crate::plan::Action::Drain(node));
-                let limit = self.now + 3 * SECOND;
-                self.run(limit, |world| !world.nodes[node].up);
-                self.nodes[node].amnesiac = false;
-                self.start(node);
+            for partition in 0..self.plan.partitions {
+                self.recount(node, Partition(partition as u16));
             }
         }
-        self.wait(SECOND);
+        let began = self.now;
+        let up: Vec<usize> = (0..self.nodes.len()).filter(|node| self.nodes[*node].up).collect();
+        for node in &up {
+            self.sync_input(*node, sync::Input::Now);
+        }
+        self.run(began + 60 * SECOND, |world| up.iter().all(|node| world.is_in_sync(*node, began)));
+        for node in up {
+            if !self.is_in_sync(node, began) {
+                let status = self.nodes[node].sync.as_ref().map(|desk| desk.machine.status());
+                self.history.stuck.push(format!("n{node} is not in sync: {status:?}"));
+            }
+            if self.nodes[node].amnesiac {
+                self.history.stuck.push(format!("n{node} is amnesiac for ever"));
+            }
+        }
+    }
+
+    /// Whether all comparisons of a node that began after `began` found nothing left to do.
+    fn is_in_sync(&self, node: usize, began: Time) -> bool {
+        let Some(desk) = &self.nodes[node].sync else { return true };
+        let oldest_ms = desk.machine.status().oldest_ms;
+        oldest_ms.is_some_and(|age| age * MS < self.now - began)
     }
 
     /// Reads every key at R=N, several times, through several nodes.

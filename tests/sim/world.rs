@@ -36,6 +36,7 @@ use crate::members;
 use crate::network::Network;
 use crate::node::{Node, Place};
 use crate::plan::{Bug, MS, Plan};
+use crate::sync::SyncEvent;
 use crate::transfers::Local;
 
 /// Where the kind stands in a frame.
@@ -50,6 +51,8 @@ pub enum Sender {
     /// This node's own transfers: a fence, a merge.
     Fence(u64),
     Merge(u64),
+    /// This node's own anti-entropy.
+    SyncMerge(u64),
 }
 
 /// Something that will happen. Those of a node name its process, and die with it.
@@ -120,6 +123,11 @@ pub enum Event {
         id: u64,
         reply: Option<Box<TransferReply>>,
     },
+    Sync {
+        node: usize,
+        process: u32,
+        what: Box<SyncEvent>,
+    },
     Leased {
         node: usize,
         process: u32,
@@ -161,6 +169,7 @@ impl Event {
             Self::Deliver { to: node, process, .. }
             | Self::State { to: node, process, .. }
             | Self::Transfer { node, process, .. }
+            | Self::Sync { node, process, .. }
             | Self::TransferAsk { to: node, process, .. }
             | Self::TransferReply { to: node, process, .. }
             | Self::Turn { node, process, .. }
@@ -368,6 +377,7 @@ impl World {
                 let reply = reply.map(|reply| *reply);
                 self.transfer_input(to, transfer::Input::Answered { id, reply });
             }
+            Event::Sync { node, what, .. } => self.sync_event(node, *what),
             Event::Leased { node, shard, .. } => {
                 let actors = self.nodes[node].lease();
                 self.input(node, shard, Input::Actors(actors));
@@ -428,6 +438,7 @@ impl World {
         self.note(line);
         self.fact(Fact::NewActor { node: number });
         self.open_desk(number);
+        self.open_sync(number);
     }
 
     pub fn input(&mut self, node: usize, shard: usize, input: Input) {
@@ -551,6 +562,7 @@ impl World {
         let frame = out.freeze();
         match to {
             Sender::Fence(_) | Sender::Merge(_) => self.answer_desk(node, to, response),
+            Sender::SyncMerge(merge) => self.answer_sync(node, merge, response),
             Sender::Peer(peer, process) => self.transmit(node, peer, process, frame),
             Sender::Client => {
                 let delay = self.network.to_client(&mut self.random, node);

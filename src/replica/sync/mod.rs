@@ -741,6 +741,12 @@ impl Syncs {
         }
     }
 
+    /// Whether every pair has been in sync since this node was started.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.pairs.values().all(|pair| pair.in_sync.is_some())
+    }
+
     /// What was done since the start.
     #[must_use]
     pub fn tally(&self) -> Tally {

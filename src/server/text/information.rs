@@ -66,7 +66,7 @@ fn server(server: &Server, out: &mut String) {
     line(out, "node_name", &node.config.node.name);
     line(out, "node_state", node.state());
     line(out, "node_incarnation", node.incarnation);
-    line(out, "node_amnesiac", u8::from(node.amnesiac));
+    line(out, "node_amnesiac", u8::from(node.amnesiac.load(Ordering::Relaxed)));
 }
 
 fn clients(server: &Server, out: &mut String) {

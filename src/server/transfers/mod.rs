@@ -5,8 +5,6 @@
 //! of effects are waited for before anything else goes on, because the machine's promises hang on
 //! them: what is to be kept, and, before the cluster state changes, partitions that are cleared.
 
-mod merge;
-
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -21,13 +19,14 @@ use super::clock::Clock;
 use super::cluster::ClusterError;
 use super::committer;
 use super::mailbox::Mail;
+use super::merge::merge;
 use super::node::Node;
 use super::reply::ReplyTo;
 use crate::ids::{NodeId, Partition};
 use crate::membership::{HandOver, Standing, Topology};
 use crate::replica::transfer::{Effect, Input, Notice, Settings, Transfers, read_page};
 use crate::store::StoreError;
-use crate::wire::messages::{Control, ControlReply, Response, TopologyVersion};
+use crate::wire::messages::{Control, ControlReply, Purpose, Response, TopologyVersion};
 use crate::wire::transfer::{
     PageRequest, SlotView, TransferReply, TransferRequest, TransferStatus,
 };
@@ -285,7 +284,7 @@ impl TransferDesk {
             Effect::Merge { id, from, entries } => {
                 tokio::spawn(async move {
                     let result = match this.node() {
-                        Some(node) => merge::merge(&node, from, entries).await,
+                        Some(node) => merge(&node, from, entries, Purpose::Handoff).await,
                         None => return,
                     };
                     this.take(Input::Merged { id, result }).await;

@@ -1,7 +1,7 @@
-//! Merging a page into this node's records.
+//! Merging what another node has sent into this node's records: pages of a transfer, objects that an
+//! exchange found missing.
 //!
-//! Through the shard, as a write from anybody else: so nothing on the disk that is newer than the page
-//! is lost, and what is merged is committed before the cursor moves on.
+//! Through the shard, as a write from anybody else: so nothing on the disk that is newer is lost.
 
 use std::time::Duration;
 
@@ -26,16 +26,18 @@ const AGAIN: Duration = Duration::from_millis(10);
 
 /// Merges what came from `from`. When this returns all of it is committed, or an error says why
 /// not.
-pub(super) async fn merge(
+pub async fn merge(
     node: &Node,
     from: NodeId,
     entries: Vec<PageEntry>,
+    purpose: Purpose,
 ) -> Result<(), String> {
     let (whole, named): (Vec<_>, Vec<_>) =
         entries.into_iter().partition(|entry| entry.object.is_some());
-    let mut writes: Vec<Write> = whole.into_iter().filter_map(write).collect();
+    let mut writes: Vec<Write> =
+        whole.into_iter().filter_map(|entry| write(entry, purpose)).collect();
     for entry in differing(node, named).await? {
-        if let Some(write) = fetch(node, from, entry).await? {
+        if let Some(write) = fetch(node, from, entry, purpose).await? {
             writes.push(write);
         }
     }
@@ -47,9 +49,9 @@ pub(super) async fn merge(
     Ok(())
 }
 
-fn write(entry: PageEntry) -> Option<Write> {
+fn write(entry: PageEntry, purpose: Purpose) -> Option<Write> {
     let PageEntry { key, object, .. } = entry;
-    let (purpose, budget_ms) = (Purpose::Handoff, MERGE_WITHIN.as_millis() as u32);
+    let budget_ms = MERGE_WITHIN.as_millis() as u32;
     Some(Write { key, object: object?, purpose, slots: 0, budget_ms })
 }
 
@@ -72,13 +74,18 @@ async fn differing(node: &Node, entries: Vec<PageEntry>) -> Result<Vec<PageEntry
 }
 
 /// Reads an object that a page only named.
-async fn fetch(node: &Node, from: NodeId, entry: PageEntry) -> Result<Option<Write>, String> {
+async fn fetch(
+    node: &Node,
+    from: NodeId,
+    entry: PageEntry,
+    purpose: Purpose,
+) -> Result<Option<Write>, String> {
     let key = entry.key.clone();
     let budget_ms = MERGE_WITHIN.as_millis() as u32;
     let read = Read { key, digest: false, fallback: false, slots: 0, budget_ms };
     match node.links.request(from, &Request::Read(read), MERGE_WITHIN).await {
         Some(Response::Held(held)) => Ok(match held.object {
-            HeldObject::Full(object) => write(PageEntry { object: Some(object), ..entry }),
+            HeldObject::Full(object) => write(PageEntry { object: Some(object), ..entry }, purpose),
             HeldObject::Missing | HeldObject::Digest(_) => None,
         }),
         Some(Response::Failed(failure)) => Err(failure.message),

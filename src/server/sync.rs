@@ -1,0 +1,274 @@
+//! What drives the anti-entropy of a node: its clock, its connections and its disk.
+//!
+//! The state machine ([`crate::replica::sync`]) stands behind a lock that is held for one input at a
+//! time; what it wants done is done outside of it, each thing in a task of its own. Questions of other
+//! nodes go past it: they are answered from the store alone.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
+
+use super::clock::Clock;
+use super::mailbox::Mail;
+use super::mark::Mark;
+use super::merge::merge;
+use super::node::Node;
+use crate::ids::{NodeId, Partition};
+use crate::membership::Topology;
+use crate::replica;
+use crate::replica::sync::{Effect, Input, Notice, Settings, Syncs, answer, with_more};
+use crate::store::{Store, StoreError};
+use crate::wire::messages::{Control, ControlReply, Purpose, Response, TopologyVersion};
+use crate::wire::sync::{SyncReply, SyncRequest, SyncStatus};
+use crate::wire::transfer::body_entries;
+
+/// How long another node may take over a question.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// The anti-entropy of a node.
+pub struct SyncDesk {
+    clock: Clock,
+    syncs: Mutex<Syncs>,
+    wake: Notify,
+    node: OnceLock<Weak<Node>>,
+    mark: OnceLock<Arc<Mark>>,
+    /// Operations of clients when they were last counted.
+    foreground: Mutex<u64>,
+    topology: Mutex<TopologyVersion>,
+}
+
+impl SyncDesk {
+    /// The anti-entropy of a node that goes by `topology`.
+    #[must_use]
+    pub fn new(settings: Settings, topology: Arc<Topology>, clock: Clock, seed: u64) -> Arc<Self> {
+        let version = Mutex::new(topology.version());
+        Arc::new(Self {
+            clock,
+            syncs: Mutex::new(Syncs::new(settings, topology, clock.instant(), seed)),
+            wake: Notify::new(),
+            node: OnceLock::new(),
+            mark: OnceLock::new(),
+            foreground: Mutex::default(),
+            topology: version,
+        })
+    }
+
+    /// Begins to drive it. `mark` hears when this node has everything back that its disk has lost.
+    pub fn start(self: &Arc<Self>, node: &Arc<Node>, mark: Arc<Mark>) {
+        let _ = self.node.set(Arc::downgrade(node));
+        let _ = self.mark.set(mark);
+        tokio::spawn(self.clone().run());
+    }
+
+    fn syncs(&self) -> MutexGuard<'_, Syncs> {
+        self.syncs.lock().expect("no holder of the lock panics")
+    }
+
+    fn node(&self) -> Option<Arc<Node>> {
+        self.node.get()?.upgrade()
+    }
+
+    async fn run(self: Arc<Self>) {
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while let Some(node) = self.node() {
+            let deadline = self.syncs().next_deadline().map(|at| self.clock.std(at));
+            let sleep = async {
+                match deadline {
+                    Some(until) => tokio::time::sleep_until(until.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = second.tick() => {
+                    self.follow(&node);
+                    self.take(Input::Second { p99: self.p99(&node) });
+                }
+                () = sleep => {
+                    let (now, mut effects) = (self.clock.instant(), Vec::new());
+                    self.syncs().handle_deadline(now, &mut effects);
+                    self.begin(effects);
+                }
+                () = self.wake.notified() => {}
+            }
+        }
+    }
+
+    /// Goes by the cluster state in force.
+    fn follow(self: &Arc<Self>, node: &Node) {
+        let topology = node.topology();
+        let mut version = self.topology.lock().expect("no holder of the lock panics");
+        if std::mem::replace(&mut *version, topology.version()) != topology.version() {
+            drop(version);
+            self.take(Input::Topology(topology));
+        }
+    }
+
+    /// What clients have waited for in the last second; zero if there were none.
+    fn p99(&self, node: &Node) -> Duration {
+        let counters = node.counters();
+        let done = counters.reads + counters.writes;
+        let mut before = self.foreground.lock().expect("no holder of the lock panics");
+        match std::mem::replace(&mut *before, done) == done {
+            true => Duration::ZERO,
+            false => node.p99(),
+        }
+    }
+
+    /// Takes one input, and begins what comes of it.
+    fn take(self: &Arc<Self>, input: Input) {
+        let mut effects = Vec::new();
+        self.syncs().handle(self.clock.instant(), input, &mut effects);
+        self.begin(effects);
+        self.wake.notify_one();
+    }
+
+    /// How things stand, for people.
+    #[must_use]
+    pub fn status(&self) -> SyncStatus {
+        self.syncs().status()
+    }
+
+    /// What metrics show.
+    #[must_use]
+    pub fn counters(&self) -> Vec<(String, u64)> {
+        let status = self.status();
+        let overdue = u64::from(status.pairs - status.in_sync);
+        let rows = [("pairs".to_owned(), status.pairs.into()), ("overdue".to_owned(), overdue)];
+        let rows = rows.into_iter().chain(status.counters);
+        rows.map(|(name, count)| (format!("sync_{name}"), count)).collect()
+    }
+
+    /// Compares everything now.
+    pub fn compare_now(self: &Arc<Self>) {
+        self.take(Input::Now);
+    }
+
+    /// Begins no comparison until further notice, or goes on.
+    pub fn pause(self: &Arc<Self>, paused: bool) {
+        self.take(Input::Pause(paused));
+    }
+
+    /// There is a connection to the node.
+    pub fn connected(self: &Arc<Self>, node: NodeId) {
+        self.take(Input::Connected(node));
+    }
+
+    /// Answers another node, or this one.
+    pub async fn asked(&self, from: NodeId, request: SyncRequest) -> SyncReply {
+        let Some(node) = self.node() else { return SyncReply::Busy };
+        let (store, topology) = (node.store.clone(), node.topology());
+        let answer = match request {
+            SyncRequest::Take { body } => {
+                let entries = match body_entries(&body) {
+                    Ok(entries) => entries,
+                    Err(error) => return SyncReply::Failed(error.to_string()),
+                };
+                if let Err(why) = merge(&node, from, entries.clone(), Purpose::Repair).await {
+                    return SyncReply::Failed(why);
+                }
+                let more = move || with_more(store.as_ref(), &topology, &entries);
+                tokio::task::spawn_blocking(move || more().map(SyncReply::Taken)).await
+            }
+            request => {
+                let look = move || answer(store.as_ref(), &topology, &request);
+                tokio::task::spawn_blocking(look).await
+            }
+        };
+        match answer.expect("reading does not panic") {
+            Ok(reply) => reply,
+            Err(StoreError::Fatal(why)) => super::committer::die(&why),
+            Err(error) => SyncReply::Failed(error.to_string()),
+        }
+    }
+
+    fn begin(self: &Arc<Self>, effects: Vec<Effect>) {
+        for effect in effects {
+            let this = self.clone();
+            match effect {
+                Effect::Ask { to, id, request } => {
+                    tokio::spawn(async move { this.ask(to, id, request).await });
+                }
+                Effect::Look { id, request } => {
+                    tokio::spawn(async move {
+                        let Some(node) = this.node() else { return };
+                        let reply = this.asked(node.id, request).await;
+                        this.take(Input::Looked { id, reply });
+                    });
+                }
+                Effect::Merge { id, from, entries } => {
+                    tokio::spawn(async move {
+                        let Some(node) = this.node() else { return };
+                        let result = merge(&node, from, entries, Purpose::Repair).await;
+                        this.take(Input::Merged { id, result });
+                    });
+                }
+                Effect::Recount(partition) => {
+                    tokio::spawn(async move { this.recount(partition).await });
+                }
+                Effect::Complete(partition) => self.complete(partition),
+                Effect::Notice(notice) => report(&notice),
+            }
+        }
+    }
+
+    async fn ask(self: &Arc<Self>, to: NodeId, id: u64, request: SyncRequest) {
+        let Some(node) = self.node() else { return };
+        let answer = node.links.ask(to, Control::Sync(request), ANSWER_WITHIN).await;
+        let reply = match answer {
+            Some(Response::Control(ControlReply::Sync(reply))) => Some(reply),
+            _ => None,
+        };
+        self.take(Input::Answered { id, reply });
+    }
+
+    async fn recount(&self, partition: Partition) {
+        let Some(node) = self.node() else { return };
+        let store = node.store.clone();
+        let counted = tokio::task::spawn_blocking(move || store.recount(partition)).await;
+        match counted.expect("counting does not panic") {
+            Ok(true) => {
+                tracing::warn!(%partition, "the trees were wrong and have been counted again")
+            }
+            Ok(false) => {}
+            Err(error) => tracing::error!(%partition, %error, "the trees could not be counted"),
+        }
+    }
+
+    /// Everything of this partition that other owners know is here.
+    fn complete(&self, partition: Partition) {
+        let Some(node) = self.node() else { return };
+        if !node.amnesiac.load(Ordering::Relaxed) {
+            return;
+        }
+        let shard = usize::from(partition.0) % node.mailboxes.len();
+        let input = replica::Input::Complete(partition);
+        node.mailboxes[shard].post([Mail::Input(input)]);
+        let Some(mark) = self.mark.get().filter(|_| self.syncs().is_complete()) else { return };
+        match mark.set_repairing(false) {
+            Ok(()) => {
+                for mailbox in &node.mailboxes {
+                    mailbox.post([Mail::Input(replica::Input::Whole)]);
+                }
+                node.amnesiac.store(false, Ordering::Relaxed);
+                tracing::info!("everything this disk had forgotten is back");
+            }
+            Err(error) => tracing::error!(%error, "the mark could not be changed"),
+        }
+    }
+}
+
+fn report(notice: &Notice) {
+    match notice {
+        Notice::Mended { tree, peer, keys } => {
+            let (partition, bucket) = (tree.partition, &tree.bucket);
+            tracing::info!(%partition, bucket, %peer, keys, "mended differences");
+        }
+        Notice::Failed { partition, peer, why } => {
+            tracing::debug!(%partition, %peer, why, "a comparison failed; it is begun again");
+        }
+    }
+}
