@@ -240,6 +240,9 @@ impl World {
             first_states: BTreeMap::new(),
             plan,
         };
+        if world.plan.bug == Some(Bug::StaleLeaf) {
+            world.nodes.iter_mut().for_each(|node| node.disk.stale_leaves = true);
+        }
         world.describe();
         world
     }

@@ -675,7 +675,7 @@ impl Syncs {
             Err(error) => return self.fail(number, &SyncReply::Failed(error.to_string())),
         };
         let Some(exchange) = self.exchange(number) else { return };
-        let entries = exchange.to_push(entries);
+        let entries = exchange.news(entries);
         if entries.is_empty() {
             let step = exchange.pushed(std::iter::empty());
             return self.step(number, step);
