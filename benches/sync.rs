@@ -149,9 +149,9 @@ impl Pairing {
                 }
             }
             queue.extend(
-                effects
-                    .into_iter()
-                    .filter(|e| !matches!(e, Effect::Notice(_) | Effect::Complete(_))),
+                effects.into_iter().filter(|e| {
+                    !matches!(e, Effect::Notice(_) | Effect::Complete(_) | Effect::Whole)
+                }),
             );
         }
     }

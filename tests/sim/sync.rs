@@ -94,6 +94,7 @@ impl World {
                 }
                 Effect::Recount(partition) => self.recount(node, partition),
                 Effect::Complete(partition) => self.complete(node, partition),
+                Effect::Whole => self.whole(node),
                 Effect::Notice(notice) => self.note(format!("n{node} sync: {notice:?}")),
             }
         }
@@ -253,15 +254,13 @@ impl World {
     }
 
     fn complete(&mut self, node: usize, partition: Partition) {
-        if !self.nodes[node].amnesiac {
-            return;
-        }
         let shard = usize::from(partition.0) % self.plan.shards;
         self.input(node, shard, replica::Input::Complete(partition));
-        let machine = self.nodes[node].sync.as_ref().map(|desk| &desk.machine);
-        if machine.is_some_and(Syncs::is_complete) {
+    }
+
+    fn whole(&mut self, node: usize) {
+        if std::mem::take(&mut self.nodes[node].amnesiac) {
             self.note(format!("n{node} has everything back"));
-            self.nodes[node].amnesiac = false;
             for shard in 0..self.plan.shards {
                 self.input(node, shard, replica::Input::Whole);
             }

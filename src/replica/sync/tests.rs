@@ -187,6 +187,7 @@ impl Pairing {
                 self.complete[side].insert(partition);
                 None
             }
+            Effect::Whole => None,
             Effect::Notice(notice) => {
                 self.notices.push(notice);
                 None
