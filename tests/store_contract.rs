@@ -161,8 +161,8 @@ fn a_cleared_partition_is_empty_and_its_neighbours_and_hints_are_not(store: &dyn
     let kept = key(7, b"kept").kept_for(NodeId(9));
     put(store, vec![change(&kept, b"hint", 0)]);
     for cleared in [7, u16::MAX] {
-        store.clear(Partition(cleared)).unwrap();
-        store.clear(Partition(cleared)).unwrap();
+        store.clear(Partition(cleared), None).unwrap();
+        store.clear(Partition(cleared), None).unwrap();
         assert_eq!(store.page(Partition(cleared), None, 9).unwrap(), []);
         assert_eq!(store.read(&keys(cleared)[1]), Ok(None));
     }

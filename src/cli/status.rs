@@ -14,7 +14,6 @@ use super::quantity::{counted, percent, rough_span};
 use super::view;
 use crate::client::{self, Client, NodeStatus, Topology, TopologyVersion, direct};
 use crate::ids::NodeId;
-use crate::limits;
 use crate::membership::MemberEntry;
 
 /// What there is to know of one member.
@@ -56,8 +55,7 @@ fn rows(
     topology: &Topology,
     answers: Vec<(NodeId, MemberEntry, client::Result<NodeStatus>)>,
 ) -> Vec<Row> {
-    let n = topology.bucket("default").map_or(limits::REPLICAS_DEFAULT, |bucket| bucket.n);
-    let shares = topology.shares(n);
+    let shares = topology.shares(topology.home("default"));
     let owned = |id| shares.iter().find(|share| share.id == id).map_or(0, |s| s.owned.into());
     // Who answers speaks for itself; of two views of one member, up or down, each has its list.
     let viewers = |id: NodeId, up: bool| {

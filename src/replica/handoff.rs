@@ -271,15 +271,20 @@ fn send(
             return None;
         }
     };
-    let n = core.bucket(&name)?.n;
-    let slots = core.slots(&name, n);
+    let scopes = core.scopes(&name)?;
     // Its successor too: who has the owner's slot next must have all that was meant for it.
     let stands = |slot: &&Slot| slot.owner == Some(owner) || slot.successor == Some(owner);
-    let mut targets = match slots.iter().find(stands) {
-        Some(slot) => participants(std::slice::from_ref(slot)),
-        None => participants(slots),
-    };
-    let slots = core.fingerprint(&name, n);
+    let its = scopes.all().filter_map(|scope| core.slots(&name, scope).iter().find(stands));
+    let mut targets: Vec<NodeId> = Vec::new();
+    for target in its.flat_map(|slot| participants(std::slice::from_ref(slot))) {
+        if !targets.contains(&target) {
+            targets.push(target);
+        }
+    }
+    if targets.is_empty() {
+        targets = core.participants(&name);
+    }
+    let slots = core.fingerprint(&name);
     let digest = crate::causality::digest_of(&name, &object);
     let me = core.settings.node;
     if targets.contains(&me) {

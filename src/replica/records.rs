@@ -63,7 +63,7 @@ impl Shard {
         match step {
             Step::Read(op) => {
                 let (from, response) = (self.core.settings.node, self.held(key, state, false));
-                self.core.events.push_back((op, Event::Answer { from, response }));
+                self.core.events.push_back((op, Event::Answer { from, id: 0, response }));
                 None
             }
             Step::ReadFor { origin, slots, .. }
@@ -167,7 +167,9 @@ impl Shard {
         let response = Response::Held(Held { object, amnesiac: false });
         let from = self.core.settings.node;
         match reader {
-            Reader::Op(op) => self.core.events.push_back((op, Event::Answer { from, response })),
+            Reader::Op(op) => {
+                self.core.events.push_back((op, Event::Answer { from, id: 0, response }));
+            }
             Reader::Peer(origin) => self.core.respond(origin, response),
         }
     }

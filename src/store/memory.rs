@@ -62,8 +62,13 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn clear(&self, partition: Partition) -> Result<(), StoreError> {
-        self.rows().retain(|key, _| key.owner().is_some() || key.partition() != partition);
+    fn clear(&self, partition: Partition, bucket: Option<&str>) -> Result<(), StoreError> {
+        let is_meant = |key: &StoredKey| {
+            key.owner().is_none()
+                && key.partition() == partition
+                && bucket.is_none_or(|bucket| key.key().bucket() == bucket)
+        };
+        self.rows().retain(|key, _| !is_meant(key));
         Ok(())
     }
 

@@ -158,12 +158,13 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Full`] when nothing was written, [`StoreError::Fatal`] when nobody knows.
     fn commit(&self, batches: &[Batch]) -> Result<(), StoreError>;
 
-    /// Deletes every record of `partition` that is this node's own, as one range; as durable as a commit. It takes its place
-    /// among the commits: what was committed before is gone, what is committed later stays.
+    /// Deletes every record of `partition` that is this node's own, or of one bucket in it, as one
+    /// range; as durable as a commit. It takes its place among the commits: what was committed
+    /// before is gone, what is committed later stays.
     ///
     /// # Errors
     /// As [`Store::commit`].
-    fn clear(&self, partition: Partition) -> Result<(), StoreError>;
+    fn clear(&self, partition: Partition, bucket: Option<&str>) -> Result<(), StoreError>;
 
     /// Up to `count` records of `partition` in key order, behind `after`.
     ///

@@ -113,6 +113,9 @@ impl World {
                 let changing = topology.changing();
                 self.history.stuck.push(format!("{changing} slots still change hands"));
                 break;
+            } else if topology.moving() > 0 {
+                self.history.stuck.push("a bucket has not arrived in its new slots".to_owned());
+                break;
             }
         }
     }
@@ -121,7 +124,7 @@ impl World {
         let newest = self.newest();
         let knows =
             |node: &crate::node::Node| !node.up || node.topology.version() == newest.version();
-        newest.changing() == 0 && self.nodes.iter().all(knows)
+        newest.changing() == 0 && newest.moving() == 0 && self.nodes.iter().all(knows)
     }
 
     /// Stands in for anti-entropy, which does not exist yet: every key is read through each of its
@@ -130,7 +133,7 @@ impl World {
     fn repair_victims(&mut self) {
         for key in self.clients.keys().to_vec() {
             for via in self.primaries(&key) {
-                let others = (self.plan.n - 1).max(1);
+                let others = (self.n_of(&key) - 1).max(1);
                 self.final_read(&key, via, others, false);
             }
         }
@@ -152,7 +155,7 @@ impl World {
         for round in 0..3 {
             for key in self.clients.keys().to_vec() {
                 let via = self.serving();
-                let outcome = self.final_read(&key, via, self.plan.n, true);
+                let outcome = self.final_read(&key, via, self.n_of(&key), true);
                 if outcome != Outcome::Ok {
                     let line = format!("round {round}: {key} through n{via} at R=N: {outcome:?}");
                     self.history.stuck.push(line);

@@ -59,7 +59,10 @@ impl Pull {
             Some(owner) => vec![owner],
             None => other_owners(desk, view.id),
         };
-        let sources = nodes.into_iter().map(|node| Source::new(node, false)).collect();
+        // One of those whom the data comes from has most of it.
+        let sources = desk.topology.sources(view.id.partition, view.id.scope);
+        let digests = view.owner.is_none() && sources.contains(&desk.me());
+        let sources = nodes.into_iter().map(|node| Source::new(node, digests)).collect();
         Self::from_sources(view, sources)
     }
 
@@ -143,9 +146,10 @@ impl Pull {
     }
 }
 
-/// Those who own another slot of the partition.
+/// Those whom a slot without an owner is copied from, or one whose owner may have forgotten things.
 fn other_owners(desk: &Desk, id: SlotId) -> Vec<NodeId> {
-    let slots = desk.topology.slots(id.partition, id.n).iter().enumerate();
-    let others = slots.filter(|(at, _)| *at != usize::from(id.slot));
-    others.filter_map(|(_, slot)| slot.owner).filter(|node| *node != desk.me()).collect()
+    let slots = desk.topology.slots(id.partition, id.scope);
+    let owner = slots.get(usize::from(id.slot)).and_then(|slot| slot.owner);
+    let sources = desk.topology.sources(id.partition, id.scope).iter().copied();
+    sources.filter(|node| Some(*node) != owner && *node != desk.me()).collect()
 }

@@ -7,8 +7,9 @@
 //! ```
 //!
 //! The source of a slot is its owner. Where it has none, or the owner says that it may have
-//! forgotten things, all other owners of the partition are: the first is copied in full, of the
-//! others only what differs. A member that does not answer is left alone for a while, with
+//! forgotten things, all other owners of the partition are; where a bucket arrives in new slots, all
+//! owners of those that it comes from ([`Topology::sources`](crate::membership::Topology::sources)).
+//! The first is copied in full, of the others only what differs. A member that does not answer is left alone for a while, with
 //! everything that needs it, and holds up nothing else.
 
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ use super::kept::KeptPull;
 use super::notes::BATCH_MOST;
 use super::page::PAGE_BYTES;
 use super::show::Progress;
-use crate::ids::{NodeId, Partition};
+use crate::ids::{NodeId, Partition, Scope};
 use crate::time::Instant;
 use crate::wire::transfer::{
     Noted, Page, PageRequest, SlotView, TransferReply, TransferRequest, entries,
@@ -29,8 +30,8 @@ use crate::wire::transfer::{
 
 /// How often cursors are kept. What is lost between is copied twice.
 const KEEP_EVERY: Duration = Duration::from_secs(2);
-/// Slots of one replica count in a partition: a node stands in one of them at most.
-pub(super) type Place = (u8, Partition);
+/// Slots of one scope in a partition: a node stands in one of them at most.
+pub(super) type Place = (Scope, Partition);
 
 #[derive(Default)]
 pub(super) struct Pulls {
@@ -89,7 +90,7 @@ pub(super) fn can_be_asked(peers: &BTreeMap<NodeId, Peer>, node: NodeId, now: In
 }
 
 fn place(view: &SlotView) -> Place {
-    (view.id.n, view.id.partition)
+    (view.id.scope, view.id.partition)
 }
 
 impl Pulls {
@@ -121,12 +122,12 @@ impl Pulls {
         let before = std::mem::take(&mut self.wanted);
         let topology = desk.topology.clone();
         for (id, slot) in Desk::all_slots(&topology) {
-            if let Some(view) = view(id, &slot).filter(|view| view.successor == me) {
+            if let Some(view) = view(&topology, id, &slot).filter(|view| view.successor == me) {
                 self.wanted.insert(place(&view), view);
             }
         }
         for view in before.values().filter(|view| self.wanted.get(&place(view)) != Some(view)) {
-            let slots = topology.slots(view.id.partition, view.id.n);
+            let slots = topology.slots(view.id.partition, view.id.scope);
             let is_mine =
                 slots.get(usize::from(view.id.slot)).is_some_and(|slot| slot.owner == Some(me));
             if is_mine {

@@ -336,13 +336,20 @@ impl Store for RocksStore {
         self.see_committed(&group)
     }
 
-    fn clear(&self, partition: Partition) -> Result<(), StoreError> {
-        let first = partition.0.to_be_bytes().to_vec();
-        // Behind the number of the last partition stands the first letter of a bucket's name.
-        let end = match partition.0.checked_add(1) {
+    fn clear(&self, partition: Partition, bucket: Option<&str>) -> Result<(), StoreError> {
+        let mut first = partition.0.to_be_bytes().to_vec();
+        let mut end = match partition.0.checked_add(1) {
             Some(next) => next.to_be_bytes().to_vec(),
+            // Behind the number of the last partition stands the first letter of a bucket's name.
             None => vec![0xff; 3],
         };
+        if let Some(bucket) = bucket {
+            // Between the name and the key stands a zero, which no name contains.
+            first.extend_from_slice(bucket.as_bytes());
+            end.clone_from(&first);
+            first.push(0);
+            end.push(1);
+        }
         let mut gathering = self.gathering();
         for name in [OBJECTS, DIGESTS] {
             gathering.batch.delete_range_cf(self.family(name), &first, &end);
