@@ -297,11 +297,14 @@ impl Replication {
         self.parts.first().map_or(0, |part| part.scope.n)
     }
 
-    /// Who has it: the owner (or only successor) of each covered slot of those that are read, then
-    /// others; and how many of the latter there are.
+    /// Who has it: the owner (or only successor) of each covered slot, then others; and how many of
+    /// the latter there are. Of several scopes, in the one where it has fewest slots: a receipt must
+    /// not promise more than the reads of a moment later will find.
     pub(super) fn confirmed(&self) -> (Vec<NodeId>, usize) {
-        let part = self.parts.first();
-        part.map_or((Vec::new(), 0), |part| part.confirmed(&self.members, &self.acks()))
+        let acks = self.acks();
+        let confirmed = self.parts.iter().map(|part| part.confirmed(&self.members, &acks));
+        let fewest = confirmed.min_by_key(|(nodes, others)| nodes.len() - others);
+        fewest.unwrap_or_default()
     }
 
     /// Of those who have it, how many have it synced.

@@ -94,7 +94,9 @@ impl Pull {
         let owners = other_owners(desk, self.view.id);
         let owner = self.view.owner;
         self.sources.retain(|source| {
-            source.done || Some(source.node) == owner || owners.contains(&source.node)
+            // Whoever was removed confirms nothing any more, and counts in no quorum either.
+            let is_done = source.done && desk.topology.is_present(source.node);
+            is_done || Some(source.node) == owner || owners.contains(&source.node)
         });
         for node in owners {
             if !self.sources.iter().any(|source| source.node == node) {
