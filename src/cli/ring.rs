@@ -92,12 +92,7 @@ fn show_shares(topology: &Topology, scope: Scope, form: Form) -> Ending {
     Ok(Exit::Done)
 }
 
-fn show_partition(
-    topology: &Topology,
-    scope: Scope,
-    partition: Partition,
-    form: Form,
-) -> Ending {
+fn show_partition(topology: &Topology, scope: Scope, partition: Partition, form: Form) -> Ending {
     let last = topology.partitions() - 1;
     if u32::from(partition.0) > last {
         let message = format!("there is no partition {partition}");

@@ -142,9 +142,13 @@ fn text(topology: &Topology, rows: &[Row]) -> String {
 
 /// How much is still to change hands, where anything is.
 pub(super) fn changing(topology: &Topology) -> String {
-    match topology.changing() {
+    let slots = match topology.changing() {
         0 => String::new(),
         slots => format!(", {} changing hands", counted(slots, "slot")),
+    };
+    match topology.moving() {
+        0 => slots,
+        buckets => format!("{slots}, {} getting another n", counted(buckets, "bucket")),
     }
 }
 

@@ -41,6 +41,8 @@ pub mod swim;
 mod topology;
 
 #[cfg(test)]
+mod home_tests;
+#[cfg(test)]
 mod plan_tests;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::ids::{NodeId, Partition};
+use crate::ids::{NodeId, Partition, Scope};
 use crate::limits;
 use crate::random::Random;
 use crate::wire::messages::BucketSettings;
@@ -63,20 +63,17 @@ pub(super) fn partitions() -> impl Iterator<Item = Partition> {
 /// Gives slots with a successor to it, `most` of them, in an order drawn from `random`.
 pub(super) fn move_some(
     state: &mut ClusterState,
-    n: u8,
+    scope: impl Into<Scope>,
     most: usize,
     random: &mut Random,
 ) -> usize {
-    let mut moved = 0;
+    let (mut moved, scope) = (0, scope.into());
     while moved < most {
         let topology = Topology::new(state.clone());
         let open = partitions().flat_map(|partition| {
-            let slots = topology.slots(partition, n).iter().enumerate();
+            let slots = topology.slots(partition, scope).iter().enumerate();
             let open = slots.filter_map(|(at, slot)| Some((at, *slot, slot.successor?)));
-            open.map(move |(slot, expected, to)| {
-                let scope = n.into();
-                HandOver { scope, partition, slot, expected, to }
-            })
+            open.map(move |(slot, expected, to)| HandOver { scope, partition, slot, expected, to })
         });
         let open: Vec<HandOver> = open.collect();
         if open.is_empty() {
@@ -457,7 +454,10 @@ fn tables_that_were_begun_apart_never_mix() {
     let settings = BucketSettings { n: 2, ..BucketSettings::default() };
     assert!(left.add_bucket("few", settings) && right.add_bucket("few", settings));
     let both = merged(&left, &right);
-    assert!(both.slots[&2.into()] == left.slots[&2.into()] || both.slots[&2.into()] == right.slots[&2.into()]);
+    assert!(
+        both.slots[&2.into()] == left.slots[&2.into()]
+            || both.slots[&2.into()] == right.slots[&2.into()]
+    );
     assert_eq!(both.slots[&3.into()], left.slots[&3.into()]);
 }
 

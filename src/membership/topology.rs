@@ -223,6 +223,14 @@ impl Topology {
         table.is_some_and(|table| table.of(partition).iter().all(|owner| owner.version > 0))
     }
 
+    /// In how many partitions a bucket that moves is read by the slots it moves to.
+    #[must_use]
+    pub fn arrived(&self, bucket: &str) -> usize {
+        let next = self.state.buckets.get(bucket).and_then(|entry| entry.home.next);
+        let partitions = (0..self.state.partitions).map(|number| Partition(number as u16));
+        next.map_or(0, |next| partitions.filter(|of| self.has_arrived(*of, next)).count())
+    }
+
     /// Buckets that are moving to other slots.
     #[must_use]
     pub fn moving(&self) -> usize {

@@ -219,6 +219,22 @@ impl Core {
         fallbacks
     }
 
+    /// Who can keep `key` for `owner`: those in no slot of it, then those in no slot of a scope in
+    /// which the owner is in one. What the latter have of their own is deleted when the bucket's move
+    /// ends; a hint is not.
+    pub(super) fn stand_ins(&self, key: &Key, owner: NodeId) -> Vec<NodeId> {
+        let partition = self.topology.partition(key);
+        let mut stand_ins = self.fallbacks(key);
+        let scopes: Vec<Scope> = self.scopes(key).into_iter().flat_map(Scopes::all).collect();
+        let is_free = |node: NodeId| {
+            let stands = |who, scope: &Scope| self.topology.stands_in(partition, *scope, who);
+            scopes.iter().any(|scope| stands(owner, scope) && !stands(node, scope))
+        };
+        let others = self.participants(key).into_iter();
+        stand_ins.extend(others.filter(|node| is_free(*node) && self.usable(*node)));
+        stand_ins
+    }
+
     /// Those who can be asked in the place of an owner of `key`: who has it for the slots that its
     /// bucket moves to or comes from, then those who stand in.
     pub(super) fn read_fallbacks(&self, key: &Key) -> Vec<NodeId> {
@@ -244,12 +260,17 @@ impl Core {
         }
         match purpose {
             Purpose::Hint(_) => true,
-            Purpose::Replicate | Purpose::Handoff if slots != 0 => {
-                self.fingerprint(&name) == slots
-            }
+            Purpose::Replicate | Purpose::Handoff if slots != 0 => self.fingerprint(&name) == slots,
             // Whoever is in a slot takes it, whatever the others are.
             _ => self.participants(&name).contains(&self.settings.node),
         }
+    }
+
+    /// Whether this node owns a slot of a record.
+    pub(super) fn is_owned_here(&self, key: &StoredKey) -> bool {
+        let (name, me) = (key.key(), Some(self.settings.node));
+        let mut scopes = self.scopes(&name).into_iter().flat_map(Scopes::all);
+        scopes.any(|scope| self.slots(&name, scope).iter().any(|slot| slot.owner == me))
     }
 
     /// Has `reader` told what is held of `key` for its owners.

@@ -86,8 +86,8 @@ impl Coverage {
         self.everybody.contains(&node)
     }
 
-    /// Those who have it, or may still, and are in none of these slots: who stands in for somebody,
-    /// and who is in a slot of another scope only. Each counts once.
+    /// Those who keep it for somebody, or may still, and are in none of these slots. Each counts
+    /// once.
     fn others(&self, acks: &[(NodeId, Ack)], of: impl Fn(Ack) -> bool) -> Vec<NodeId> {
         let mut nodes: Vec<NodeId> =
             acks.iter().filter(|(node, ack)| of(*ack) && !self.is_in(*node)).map(|a| a.0).collect();

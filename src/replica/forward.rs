@@ -43,7 +43,9 @@ impl Forward {
 
     pub(super) fn event(&mut self, core: &mut Core, op: OpId, event: Event) -> Status {
         match event {
-            Event::Answer { from, response: Response::Failed(failure), .. } if goes_on(&failure) => {
+            Event::Answer { from, response: Response::Failed(failure), .. }
+                if goes_on(&failure) =>
+            {
                 if !self.awaited.contains(&from) {
                     return Status::Open;
                 }

@@ -272,17 +272,17 @@ fn send(
         }
     };
     let scopes = core.scopes(&name)?;
-    // Its successor too: who has the owner's slot next must have all that was meant for it.
+    // Its successor too: who has the owner's slot next must have all that was meant for it. And
+    // where it is in no slot, all who are, in each of the scopes: one of them will be left.
     let stands = |slot: &&Slot| slot.owner == Some(owner) || slot.successor == Some(owner);
-    let its = scopes.all().filter_map(|scope| core.slots(&name, scope).iter().find(stands));
     let mut targets: Vec<NodeId> = Vec::new();
-    for target in its.flat_map(|slot| participants(std::slice::from_ref(slot))) {
-        if !targets.contains(&target) {
-            targets.push(target);
-        }
-    }
-    if targets.is_empty() {
-        targets = core.participants(&name);
+    for scope in scopes.all() {
+        let slots = core.slots(&name, scope);
+        let its = match slots.iter().find(stands) {
+            Some(slot) => participants(std::slice::from_ref(slot)),
+            None => participants(slots),
+        };
+        targets.extend(its.into_iter().filter(|node| !targets.contains(node)).collect::<Vec<_>>());
     }
     let slots = core.fingerprint(&name);
     let digest = crate::causality::digest_of(&name, &object);

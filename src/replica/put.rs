@@ -36,8 +36,8 @@ use crate::store::StoredKey;
 use crate::store::record::Mint;
 use crate::time::{Instant, WallMs};
 use crate::wire::messages::{
-    Basis, BucketSettings, Condition, Done, Failure, FailureCode, Level, Outcome, Purpose, Put, Request,
-    Response,
+    Basis, BucketSettings, Condition, Done, Failure, FailureCode, Level, Outcome, Purpose, Put,
+    Request, Response,
 };
 
 #[derive(Debug)]
@@ -120,7 +120,8 @@ impl PutOp {
         // A repeated write asks everyone at first: whoever has it will say so.
         let r = if observe { bucket.r } else { Level::Count(0) };
         let (pr, strict, everyone) = (Level::Default, put.strict, put.attempt > 0);
-        let ballot = Ballot::new(core, put.key.clone(), Wants { r, pr, strict, everyone }, deadline);
+        let ballot =
+            Ballot::new(core, put.key.clone(), Wants { r, pr, strict, everyone }, deadline);
         let phase = Phase::Observing(ballot);
         let mut this = Self { put, context, bucket, needs, kept_for, asked, phase };
         if let Phase::Observing(ballot) = &mut this.phase {

@@ -97,6 +97,15 @@ impl Shard {
                 self.core.fail(origin, stale());
                 None
             }
+            Step::MergeFor { origin, object, purpose: Purpose::Handoff, slots: 0 }
+                if state.is_err() && !self.core.is_owned_here(key) =>
+            {
+                // It is on its way here, all of it, and whoever copies it begins again.
+                *state = Ok(KeyState::default());
+                let message = "the record was damaged; what belongs there must be copied again";
+                self.core.fail(origin, Failure::not_applied(FailureCode::Corrupt, message));
+                self.merge_step(key, state, batch, &object, Purpose::Handoff, Waiter::Nobody)
+            }
             Step::MergeFor { origin, object, purpose, .. } => {
                 self.merge_step(key, state, batch, &object, purpose, Waiter::Replica(origin))
             }

@@ -44,6 +44,9 @@ impl Ack {
 struct StandIn {
     node: NodeId,
     owner: NodeId,
+    /// The number of what it was asked; 0 where it is this node. It may be in a slot as well, and
+    /// answer twice.
+    asked: u64,
     ack: Ack,
 }
 
@@ -77,7 +80,8 @@ impl Replication {
         let members = members.map(|node| (node, Ack::Awaited)).collect();
         let mut stand_ins = Vec::new();
         if let Some(owner) = kept_for {
-            stand_ins.push(StandIn { node: core.settings.node, owner, ack: Ack::Awaited });
+            let (node, ack) = (core.settings.node, Ack::Awaited);
+            stand_ins.push(StandIn { node, owner, asked: 0, ack });
         }
         let mut this = Self { key, object, needs, deadline, parts, members, stand_ins };
         this.send(core, op);
@@ -116,17 +120,17 @@ impl Replication {
         let me = core.settings.node;
         let fallbacks = match self.needs.strict {
             true => Vec::new(),
-            false => core.fallbacks(&self.key),
+            false => core.stand_ins(&self.key, owner),
         };
         let is_new = |node: &NodeId| self.stand_ins.iter().all(|s| s.node != *node) && *node != me;
         match fallbacks.into_iter().find(is_new) {
             Some(node) => {
-                core.send(op, node, false, self.write(core, Purpose::Hint(owner), 0));
-                self.stand_ins.push(StandIn { node, owner, ack: Ack::Awaited });
+                let asked = core.send(op, node, false, self.write(core, Purpose::Hint(owner), 0));
+                self.stand_ins.push(StandIn { node, owner, asked, ack: Ack::Awaited });
             }
             None => {
                 self.keep(core, Some(op), owner);
-                self.stand_ins.push(StandIn { node: me, owner, ack: Ack::Awaited });
+                self.stand_ins.push(StandIn { node: me, owner, asked: 0, ack: Ack::Awaited });
             }
         }
     }
@@ -142,8 +146,8 @@ impl Replication {
         let me = core.settings.node;
         let fsynced = core.settings.fsync;
         match event {
-            Event::Committed(Ok(())) => self.confirm(me, Ack::Stored { fsynced }),
-            Event::Committed(Err(_)) => self.confirm(me, Ack::Refused),
+            Event::Committed(Ok(())) => self.confirm(me, 0, Ack::Stored { fsynced }),
+            Event::Committed(Err(_)) => self.confirm(me, 0, Ack::Refused),
             Event::Kept { owner, kept } => {
                 let ack = if kept { Ack::Stored { fsynced } } else { Ack::Refused };
                 let mine = |s: &&mut StandIn| s.node == me && s.owner == owner;
@@ -151,14 +155,15 @@ impl Replication {
                     stand_in.ack = ack;
                 }
             }
-            Event::Answer { from, response: Response::Stored(stored), .. } => {
-                self.confirm(from, Ack::Stored { fsynced: stored.fsynced });
+            Event::Answer { from, id, response: Response::Stored(stored) } => {
+                self.confirm(from, id, Ack::Stored { fsynced: stored.fsynced });
             }
-            Event::Answer { from, response: Response::Failed(failure), .. } => match failure.code {
-                FailureCode::Busy | FailureCode::Timeout if self.members.contains_key(&from) => {}
+            Event::Answer { from, id, response: Response::Failed(failure) } => match failure.code {
+                FailureCode::Busy | FailureCode::Timeout
+                    if self.members.contains_key(&from) && !self.is_hint(id) => {}
                 FailureCode::Stale => core.exchange(from),
                 _ => {
-                    self.confirm(from, Ack::Refused);
+                    self.confirm(from, id, Ack::Refused);
                     self.replace(core, op, from);
                 }
             },
@@ -175,15 +180,27 @@ impl Replication {
         }
     }
 
-    fn confirm(&mut self, from: NodeId, ack: Ack) {
+    /// Whether something of this number was to be kept for somebody else.
+    fn is_hint(&self, id: u64) -> bool {
+        id != 0 && self.stand_ins.iter().any(|stand_in| stand_in.asked == id)
+    }
+
+    fn confirm(&mut self, from: NodeId, id: u64, ack: Ack) {
+        if self.is_hint(id) {
+            let asked = |s: &&mut StandIn| s.asked == id && s.ack == Ack::Awaited;
+            if let Some(stand_in) = self.stand_ins.iter_mut().find(asked) {
+                stand_in.ack = ack;
+            }
+            return;
+        }
         if let Some(held) = self.members.get_mut(&from) {
             if *held == Ack::Awaited {
                 *held = ack;
             }
             return;
         }
-        // A fallback keeps for one; this node, if it stands in, confirms what it staged first.
-        let awaited = |s: &&mut StandIn| s.node == from && s.ack == Ack::Awaited;
+        // This node, if it stands in, confirms what it staged first.
+        let awaited = |s: &&mut StandIn| s.node == from && s.asked == 0 && s.ack == Ack::Awaited;
         if let Some(stand_in) = self.stand_ins.iter_mut().find(awaited) {
             stand_in.ack = ack;
         }
@@ -267,11 +284,9 @@ impl Replication {
             || self.stand_ins.iter().any(|s| s.ack == Ack::Awaited)
     }
 
-    /// Everybody who was given it, or is to be, each with what came of it.
+    /// Who keeps it for somebody else, or is to, each with what came of it.
     fn acks(&self) -> Vec<(NodeId, Ack)> {
-        let members = self.members.iter().map(|(node, ack)| (*node, *ack));
-        let stand_ins = self.stand_ins.iter().filter(|s| !self.members.contains_key(&s.node));
-        members.chain(stand_ins.map(|s| (s.node, s.ack))).collect()
+        self.stand_ins.iter().map(|stand_in| (stand_in.node, stand_in.ack)).collect()
     }
 
     pub(super) fn verdict(&self) -> Verdict {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ringdove::membership::Standing;
 
 use crate::history::{Held, History, Outcome, Time};
-use crate::plan::{MS, Plan, SECOND};
+use crate::plan::{Fault, MS, Plan, SECOND};
 use crate::world::{Event, World};
 
 /// Operations that a run is to have.
@@ -102,7 +102,17 @@ impl World {
 
     /// Waits until all know the same members, and every slot is with whom the ring wants.
     fn settle_members(&mut self) {
-        let limit = self.now + 60 * SECOND;
+        let limit = self.now + 20 * SECOND;
+        self.run(limit, |world| world.is_settled());
+        if !self.is_settled() && self.plan.faults.contains(&Fault::S14Corrupt) {
+            // A damaged record holds its slots up until somebody reads it.
+            for key in self.clients.keys().to_vec() {
+                for via in self.primaries(&key) {
+                    self.final_read(&key, via, (self.n_of(&key) - 1).max(1), false);
+                }
+            }
+        }
+        let limit = self.now + 40 * SECOND;
         self.run(limit, |world| world.is_settled());
         let present = (0..self.nodes.len()).filter(|node| self.nodes[*node].up);
         for number in present.collect::<Vec<_>>() {
@@ -111,11 +121,24 @@ impl World {
                 self.history.stuck.push(format!("n{number} knows other members than the others"));
             } else if topology.changing() > 0 {
                 let changing = topology.changing();
+                self.note_transfers();
                 self.history.stuck.push(format!("{changing} slots still change hands"));
                 break;
             } else if topology.moving() > 0 {
                 self.history.stuck.push("a bucket has not arrived in its new slots".to_owned());
                 break;
+            }
+        }
+    }
+
+    /// Writes down what moves, and who holds it up.
+    fn note_transfers(&mut self) {
+        for number in 0..self.nodes.len() {
+            let Some(desk) = &self.nodes[number].desk else { continue };
+            let lines = desk.machine.status().incoming;
+            for line in lines.iter().filter(|line| line.left > 0) {
+                let from = line.from.and_then(|id| self.number(id));
+                self.note(format!("to n{number} from {from:?}: {line:?}"));
             }
         }
     }

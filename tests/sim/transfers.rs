@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use ringdove::ids::{NodeId, Partition, Scope};
 use ringdove::membership::{ClusterState, HandOver, Standing, Topology};
-use ringdove::replica::transfer::{Effect, Input, Settings, Transfers, read_page};
+use ringdove::replica::transfer::{Effect, Input, Settings, Transfers, Unmerged, read_page};
 use ringdove::replica::{self, Origin, Strange};
 use ringdove::store::record::Record;
 use ringdove::store::{Store, StoreError};
 use ringdove::time::Instant;
-use ringdove::wire::messages::{Purpose, Request, Response, TopologyVersion, Write};
+use ringdove::wire::messages::{
+    Failure, FailureCode, Purpose, Request, Response, TopologyVersion, Write,
+};
 use ringdove::wire::transfer::{
     Page, PageEntry, PageRequest, TransferReply, TransferRequest, running_digest,
 };
@@ -33,8 +35,9 @@ pub struct Desk {
     last: u64,
     /// Who asked what, by the number the machine knows it under.
     asks: BTreeMap<u64, (usize, u32, u64)>,
-    /// Merges under way: how many writes are left of each, and whether one has failed.
-    merges: BTreeMap<u64, (usize, bool)>,
+    /// Merges under way: how many writes are left of each, whether one has failed, and whether one
+    /// has met a damaged record.
+    merges: BTreeMap<u64, (usize, bool, bool)>,
 }
 
 /// Something that takes its time on one node.
@@ -272,7 +275,7 @@ impl World {
             let object = match object {
                 Some(object) => object,
                 None if !self.nodes[source].up || !self.network.is_open(source, node) => {
-                    let result = Err("it does not answer".to_owned());
+                    let result = Err("it does not answer".to_owned().into());
                     return self.transfer_input(node, Input::Merged { id, result });
                 }
                 None => {
@@ -280,7 +283,7 @@ impl World {
                     match record.map(|record| record.and_then(|r| Record::decode(r).ok())) {
                         Ok(Some(record)) => record.object,
                         _ => {
-                            let result = Err("it cannot be read".to_owned());
+                            let result = Err("it cannot be read".to_owned().into());
                             return self.transfer_input(node, Input::Merged { id, result });
                         }
                     }
@@ -293,7 +296,7 @@ impl World {
             return self.transfer_input(node, Input::Merged { id, result: Ok(()) });
         }
         let desk = self.nodes[node].desk.as_mut().expect("a process has one");
-        desk.merges.insert(id, (writes.len(), false));
+        desk.merges.insert(id, (writes.len(), false, false));
         for write in writes {
             let shard = usize::from(self.stored_key(&write.key).partition().0) % self.plan.shards;
             let from = self.own_request(node, Sender::Merge(id));
@@ -306,16 +309,19 @@ impl World {
     /// A shard has answered what this node's transfers asked of it.
     pub fn answer_desk(&mut self, node: usize, to: Sender, response: &Response) {
         let done = matches!(response, Response::Stored(_));
+        let is_damaged = |failure: &Failure| failure.code == FailureCode::Corrupt;
+        let damaged = matches!(response, Response::Failed(failure) if is_damaged(failure));
         let Some(desk) = &mut self.nodes[node].desk else { return };
         match to {
             Sender::Fence(order) => self.transfer_input(node, Input::Fenced { order, done }),
             Sender::Merge(id) => {
-                let Some((left, failed)) = desk.merges.get_mut(&id) else { return };
-                (*left, *failed) = (*left - 1, *failed | !done);
+                let Some((left, failed, lost)) = desk.merges.get_mut(&id) else { return };
+                (*left, *failed, *lost) = (*left - 1, *failed | !done, *lost | damaged);
                 if *left == 0 {
-                    let failed = *failed;
+                    let (failed, begin_again) = (*failed, *lost);
                     desk.merges.remove(&id);
-                    let result = if failed { Err("refused".to_owned()) } else { Ok(()) };
+                    let why = "refused".to_owned();
+                    let result = if failed { Err(Unmerged { why, begin_again }) } else { Ok(()) };
                     self.transfer_input(node, Input::Merged { id, result });
                 }
             }

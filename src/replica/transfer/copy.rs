@@ -86,6 +86,12 @@ impl Pull {
         self.retry_at = desk.now + desk.pause(self.failures);
     }
 
+    /// Something that was copied is lost: all sources again, but most of it is here.
+    pub(super) fn begin_again(&mut self) {
+        self.sources.iter_mut().for_each(Source::begin_again);
+        self.ready_since = None;
+    }
+
     /// Everybody who owned the partition when the copy began has to be copied, or who does now.
     pub(super) fn settle_sources(&mut self, desk: &Desk, all: bool) {
         if !all {
@@ -104,9 +110,11 @@ impl Pull {
                 self.sources.push(Source::new(node, digests));
             }
         }
-        if !self.is_copied() {
-            self.ready_since = None;
-        }
+        self.ready_since = match self.is_copied() {
+            // The last that was open may be a source no more.
+            true => self.ready_since.or(Some(desk.now)),
+            false => None,
+        };
     }
 
     /// As it was kept.

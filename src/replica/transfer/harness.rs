@@ -600,7 +600,7 @@ impl World {
             let ids = match entry.object {
                 Some(object) => ids_of(&object),
                 None if !self.nodes[&from].up => {
-                    let result = Err("it does not answer".to_owned());
+                    let result = Err("it does not answer".to_owned().into());
                     return self.input(id, Input::Merged { id: merge, result });
                 }
                 None => self.held(from, &entry.key),

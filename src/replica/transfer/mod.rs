@@ -134,7 +134,7 @@ pub enum Input {
         /// Its number.
         id: u64,
         /// Whether all of it is committed; if not, why.
-        result: Result<(), String>,
+        result: Result<(), Unmerged>,
     },
     /// To [`Effect::HandOver`].
     HandedOver {
@@ -159,6 +159,21 @@ pub enum Input {
         /// Zero if there were none.
         p99: Duration,
     },
+}
+
+/// Why a page was not merged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unmerged {
+    /// What went wrong, for people.
+    pub why: String,
+    /// A record here was damaged, and what it held is lost: everything is to be copied again.
+    pub begin_again: bool,
+}
+
+impl From<String> for Unmerged {
+    fn from(why: String) -> Self {
+        Self { why, begin_again: false }
+    }
 }
 
 /// What the transfers of a node want done. The effects of one call are begun in their order, and

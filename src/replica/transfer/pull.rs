@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Effect;
+use super::Unmerged;
 use super::copy::Pull;
 use super::desk::{Desk, view};
 use super::kept::KeptPull;
@@ -268,15 +269,20 @@ impl Pulls {
     }
 
     /// A page is committed here, or is not.
-    pub(super) fn merged(&mut self, desk: &mut Desk, id: u64, result: Result<(), String>) {
+    pub(super) fn merged(&mut self, desk: &mut Desk, id: u64, result: Result<(), Unmerged>) {
         let Some(Matter::Merge { place, node, page, keys }) = self.under_way.remove(&id) else {
             return;
         };
         let is_current = |pull: &&mut Pull| pull.busy == Some(id);
         let Some(pull) = self.pulls.get_mut(&place).filter(is_current) else { return };
         pull.busy = None;
-        if let Err(why) = result {
+        if let Err(Unmerged { why, begin_again }) = result {
             pull.failed(desk, &why);
+            if begin_again {
+                pull.begin_again();
+                desk.tally.restarted += 1;
+                self.dirty = true;
+            }
             return;
         }
         (pull.failures, pull.why) = (0, String::new());
