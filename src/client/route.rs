@@ -126,6 +126,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::limits;
     use crate::membership::{ClusterState, Contact, MemberEntry};
 
     const PATIENCE: Patience =

@@ -214,7 +214,8 @@ impl Plan {
     fn change_counts(&mut self) {
         let mut random = Random::new(self.seed ^ 0x6e20_746f_206d_0000);
         let is_planted = self.bug == Some(Bug::ArrivedTooEarly);
-        if !random.chance(40) && !is_planted || self.bug.is_some() && !is_planted {
+        let is_chosen = random.chance(40) && self.bug.is_none();
+        if !is_chosen && !is_planted {
             return;
         }
         let most = self.nodes.min(5) as u64;
