@@ -92,6 +92,12 @@ impl Pull {
         self.ready_since = None;
     }
 
+    /// The slots have changed: whoever is to be copied now is a source.
+    pub(super) fn keep_sources(&mut self, desk: &Desk) {
+        let all = self.sources.iter().any(|source| Some(source.node) != self.view.owner);
+        self.settle_sources(desk, all || self.view.owner.is_none());
+    }
+
     /// Everybody who owned the partition when the copy began has to be copied, or who does now.
     pub(super) fn settle_sources(&mut self, desk: &Desk, all: bool) {
         if !all {

@@ -103,7 +103,9 @@ impl Pulls {
                 continue;
             }
             desk.tally.resumed += u64::from(sources.iter().any(|source| source.note.is_some()));
-            let pull = Pull::from_kept(KeptPull { view, sources }, desk.now);
+            let mut pull = Pull::from_kept(KeptPull { view, sources }, desk.now);
+            // It was kept before the last change of the state, perhaps.
+            pull.keep_sources(desk);
             pulls.pulls.insert(place(&view), pull);
         }
         pulls
@@ -143,8 +145,7 @@ impl Pulls {
         self.pulls.retain(|place, pull| self.wanted.get(place) == Some(&pull.view));
         self.dirty |= self.pulls.len() < begun;
         for pull in self.pulls.values_mut() {
-            let all = pull.sources.iter().any(|source| Some(source.node) != pull.view.owner);
-            pull.settle_sources(desk, all || pull.view.owner.is_none());
+            pull.keep_sources(desk);
         }
     }
 
