@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::causality::digest_of;
 use crate::ids::NodeId;
+use crate::replica::transfer::Unmerged;
 use crate::server::mailbox::Ask;
 use crate::server::node::Node;
 use crate::server::reply::ReplyTo;
@@ -31,7 +32,7 @@ pub async fn merge(
     from: NodeId,
     entries: Vec<PageEntry>,
     purpose: Purpose,
-) -> Result<(), String> {
+) -> Result<(), Unmerged> {
     let (whole, named): (Vec<_>, Vec<_>) =
         entries.into_iter().partition(|entry| entry.object.is_some());
     let mut writes: Vec<Write> =
@@ -94,7 +95,7 @@ async fn fetch(
 }
 
 /// Gives objects to their shards, and waits until all are committed.
-async fn merge_chunk(node: &Node, mut left: Vec<Write>) -> Result<(), String> {
+async fn merge_chunk(node: &Node, mut left: Vec<Write>) -> Result<(), Unmerged> {
     let until = tokio::time::Instant::now() + MERGE_WITHIN;
     while !left.is_empty() {
         let mut waiting = Vec::with_capacity(left.len());
@@ -112,7 +113,8 @@ async fn merge_chunk(node: &Node, mut left: Vec<Write>) -> Result<(), String> {
             match receiver.await {
                 Ok(Response::Stored(_)) => {}
                 Ok(Response::Failed(failure)) if failure.code != FailureCode::Busy => {
-                    return Err(failure.message);
+                    let begin_again = failure.code == FailureCode::Corrupt;
+                    return Err(Unmerged { why: failure.message, begin_again });
                 }
                 // The mailbox was full.
                 _ => left.push(write),
@@ -122,7 +124,7 @@ async fn merge_chunk(node: &Node, mut left: Vec<Write>) -> Result<(), String> {
             break;
         }
         if tokio::time::Instant::now() > until {
-            return Err("this node is too busy".to_owned());
+            return Err("this node is too busy".to_owned().into());
         }
         tokio::time::sleep(AGAIN).await;
     }

@@ -20,6 +20,7 @@ use crate::ids::{NodeId, Partition};
 use crate::membership::Topology;
 use crate::replica;
 use crate::replica::sync::{Effect, Input, Notice, Settings, Syncs, answer, with_more};
+use crate::replica::transfer::Unmerged;
 use crate::store::{Store, StoreError};
 use crate::wire::messages::{Control, ControlReply, Purpose, Response, TopologyVersion};
 use crate::wire::sync::{SyncReply, SyncRequest, SyncStatus};
@@ -167,7 +168,8 @@ impl SyncDesk {
                     Ok(entries) => entries,
                     Err(error) => return SyncReply::Failed(error.to_string()),
                 };
-                if let Err(why) = merge(&node, from, entries.clone(), Purpose::Repair).await {
+                let merged = merge(&node, from, entries.clone(), Purpose::Repair).await;
+                if let Err(Unmerged { why, .. }) = merged {
                     return SyncReply::Failed(why);
                 }
                 let more = move || with_more(store.as_ref(), &topology, &entries);
@@ -202,7 +204,8 @@ impl SyncDesk {
                 Effect::Merge { id, from, entries } => {
                     tokio::spawn(async move {
                         let Some(node) = this.node() else { return };
-                        let result = merge(&node, from, entries, Purpose::Repair).await;
+                        let merged = merge(&node, from, entries, Purpose::Repair).await;
+                        let result = merged.map_err(|unmerged| unmerged.why);
                         this.take(Input::Merged { id, result });
                     });
                 }

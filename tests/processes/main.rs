@@ -4,6 +4,7 @@
 //! doing.
 
 mod cluster;
+mod counts;
 mod failover;
 mod gossip;
 mod hostile;

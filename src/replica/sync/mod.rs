@@ -38,7 +38,7 @@ use std::time::Duration;
 pub use answer::{answer, with_more};
 
 use super::pace::Pace;
-use crate::ids::{NodeId, Partition};
+use crate::ids::{NodeId, Partition, Scope};
 use crate::membership::Topology;
 use crate::random::Random;
 use crate::time::Instant;
@@ -198,7 +198,7 @@ type PairId = (Partition, NodeId);
 
 #[derive(Debug, Default)]
 struct Pair {
-    shared: Vec<u8>,
+    shared: Vec<Scope>,
     /// When the last comparison began that found nothing left to do.
     in_sync: Option<Instant>,
     /// Not before this.
@@ -356,16 +356,16 @@ impl Syncs {
     /// The pairs of this node: every partition it owns, with every other owner of it.
     fn learn(&mut self, topology: Arc<Topology>) {
         let me = self.settings.node;
-        let counts: BTreeSet<u8> = topology.counts().collect();
-        let mut pairs: BTreeMap<PairId, Vec<u8>> = BTreeMap::new();
+        let scopes: Vec<Scope> = topology.state().slots.keys().copied().collect();
+        let mut pairs: BTreeMap<PairId, Vec<Scope>> = BTreeMap::new();
         for partition in (0..topology.partitions()).map(|number| Partition(number as u16)) {
-            for n in &counts {
-                let owners = topology.primaries(partition, *n);
+            for scope in &scopes {
+                let owners = topology.primaries(partition, *scope);
                 if !owners.contains(&me) {
                     continue;
                 }
                 for peer in owners.iter().filter(|peer| **peer != me) {
-                    pairs.entry((partition, *peer)).or_default().push(*n);
+                    pairs.entry((partition, *peer)).or_default().push(*scope);
                 }
             }
         }
@@ -402,8 +402,8 @@ impl Syncs {
     }
 
     fn shared(&self, id: &PairId) -> Shared {
-        let counts = self.pairs.get(id).map(|pair| pair.shared.clone()).unwrap_or_default();
-        Shared { partition: id.0, counts }
+        let scopes = self.pairs.get(id).map(|pair| pair.shared.clone()).unwrap_or_default();
+        Shared { partition: id.0, scopes }
     }
 
     /// Once a second: partitions may also come to be complete because pairs go.
