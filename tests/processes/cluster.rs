@@ -66,14 +66,19 @@ impl Cluster {
 
     /// As [`Cluster::start_newcomer`]; `extra` goes into its configuration.
     pub fn start_newcomer_with(&mut self, extra: &str) -> usize {
+        let index = self.prepare_newcomer(extra);
+        self.nodes[index].start();
+        index
+    }
+
+    /// Writes the configuration of one more node.
+    pub fn prepare_newcomer(&mut self, extra: &str) -> usize {
         let seeds: Vec<String> =
             self.nodes.iter().map(|node| format!("\"{}\"", node.frames)).collect();
         let index = self.nodes.len();
         let directory = self.directory.path();
         let ports = free_ports(1)[0];
-        let mut node = Node::prepare(directory, index, &ports, &seeds.join(", "), 1, extra);
-        node.start();
-        self.nodes.push(node);
+        self.nodes.push(Node::prepare(directory, index, &ports, &seeds.join(", "), 1, extra));
         index
     }
 
@@ -182,6 +187,14 @@ impl Node {
             .spawn()
             .unwrap();
         self.process = Some(child);
+    }
+
+    /// Changes its configuration, for the next start.
+    pub fn configure(&self, from: &str, to: &str) {
+        let file = self.home.join("ringdove.toml");
+        let config = fs::read_to_string(&file).unwrap();
+        assert!(config.contains(from), "{config}");
+        fs::write(&file, config.replace(from, to)).unwrap();
     }
 
     pub fn pid(&self) -> u32 {

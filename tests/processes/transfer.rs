@@ -14,7 +14,7 @@ use crate::load::{Load, check};
 
 const QUICK_CLEANUP: &str = "[transfers]\ncleanup_after_s = 1\n";
 
-async fn stage(client: &Client, name: &str, change: PlannedChange) {
+pub async fn stage(client: &Client, name: &str, change: PlannedChange) {
     let id = client.refresh().await.unwrap().state().find(name).unwrap();
     client.stage_change(id, change, true).await.unwrap();
 }
@@ -28,7 +28,12 @@ async fn transfers(node: &Node) -> TransferStatus {
 
 /// Waits until no node that runs sees a slot that is to change hands.
 async fn wait_until_moved(cluster: &mut Cluster) {
-    let deadline = Instant::now() + PATIENCE * 2;
+    wait_until_moved_within(cluster, PATIENCE * 2).await;
+}
+
+/// As [`wait_until_moved`], but not for longer than this.
+pub async fn wait_until_moved_within(cluster: &mut Cluster, patience: Duration) {
+    let deadline = Instant::now() + patience;
     loop {
         let mut open = Vec::new();
         for (index, node) in cluster.nodes.iter_mut().enumerate() {
@@ -48,7 +53,7 @@ async fn wait_until_moved(cluster: &mut Cluster) {
 }
 
 /// Waits until every key is on exactly three of the nodes that run.
-async fn wait_until_clean(cluster: &mut Cluster, keys: u64) {
+pub async fn wait_until_clean(cluster: &mut Cluster, keys: u64) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let mut objects = BTreeMap::new();
