@@ -102,6 +102,17 @@ impl Cluster {
         }
     }
 
+    /// Waits until a node serves and is connected to all others that run: before that it refuses
+    /// what must not be answered without them.
+    pub async fn wait_back(&mut self, index: usize) {
+        self.wait_ready(index);
+        for other in self.nodes.iter().filter(|node| node.has_started()) {
+            if other.frames != self.nodes[index].frames {
+                self.nodes[index].wait_connected_to(&other.frames).await;
+            }
+        }
+    }
+
     pub async fn client(&self) -> Client {
         let seeds = self.nodes.iter().map(|node| node.frames.clone());
         Client::builder().seeds(seeds).connect().await.unwrap()
