@@ -11,17 +11,17 @@
 //!                      seen
 //! ```
 //!
-//! It begins with an eighth of the full rate, and it never stops: a move that can be starved holds
-//! up the operator who waits for it. What clients are used to is learnt within seconds while
+//! It begins with an eighth of the full rate, and never comes below a sixteenth: a move that can be
+//! starved holds up the operator who waits for it, and where something else keeps clients waiting
+//! it does not help them. What clients are used to is learnt within seconds while
 //! nothing moves, and hardly while something does: what a move does to them must not become usual.
 
 use std::time::Duration;
 
 use crate::time::Instant;
 
-/// What is left of the rate under the greatest strain, in bytes a second: what no disk and no
-/// network notices, and still 80 GiB a day.
-const TRICKLE: u64 = 1 << 20;
+/// What is left of the full rate under the greatest strain.
+const LEAST: u64 = 16;
 /// A goal below this is none, whatever clients are used to.
 const NEVER_BELOW_MICROS: u64 = 2_000;
 /// How much of a second's percentile is believed: a single slow answer moves it by a fifth.
@@ -45,8 +45,8 @@ pub(super) struct Pace {
 impl Pace {
     /// At most `most` bytes a second.
     pub(super) fn new(most: u64) -> Self {
-        let rate = (most / 8).max(TRICKLE.min(most));
-        Self { most, rate, recent: 0.0, usual: 0.0, free_at: Instant(0) }
+        let most = most.max(LEAST);
+        Self { most, rate: most / 8, recent: 0.0, usual: 0.0, free_at: Instant(0) }
     }
 
     /// Bytes a second now.
@@ -67,13 +67,13 @@ impl Pace {
             self.usual += (self.recent - self.usual) * learnt;
         }
         if !is_moving {
-            self.rate = Self::new(self.most).rate;
+            self.rate = self.most / 8;
             return;
         }
         let goal = (1.5 * self.usual).max(NEVER_BELOW_MICROS as f64);
         let room = if micros > 0.0 { goal / self.recent.max(1.0) } else { 2.0 };
         let rate = (self.rate as f64 * room.clamp(0.5, 1.25)) as u64;
-        self.rate = rate.max(TRICKLE).min(self.most);
+        self.rate = rate.clamp(self.most / LEAST, self.most);
     }
 
     /// When the next piece may move.
@@ -102,14 +102,14 @@ mod tests {
     }
 
     #[test]
-    fn it_is_fast_while_clients_are_quick_and_a_trickle_while_they_wait_twice_as_long() {
+    fn it_is_fast_while_clients_are_quick_and_slow_while_they_wait_twice_as_long() {
         let mut pace = Pace::new(FULL);
         observe(&mut pace, 60, 10, false);
         assert_eq!(pace.rate(), FULL / 8, "it begins slowly");
         observe(&mut pace, 20, 10, true);
         assert_eq!(pace.rate(), FULL);
         observe(&mut pace, 60, 20, true);
-        assert_eq!(pace.rate(), TRICKLE, "and never stops");
+        assert_eq!(pace.rate(), FULL / LEAST, "and never stops");
         observe(&mut pace, 30, 10, true);
         assert_eq!(pace.rate(), FULL);
     }
@@ -131,7 +131,7 @@ mod tests {
         let mut pace = Pace::new(FULL);
         observe(&mut pace, 60, 10, false);
         observe(&mut pace, 120, 40, true);
-        assert_eq!(pace.rate(), TRICKLE);
+        assert_eq!(pace.rate(), FULL / LEAST);
         let mut pace = Pace::new(FULL);
         pace.observe(Duration::from_micros(100), false);
         for _ in 0..20 {
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn pieces_are_spaced_by_their_bytes() {
-        let mut pace = Pace::new(1 << 20);
+        let mut pace = Pace::new(8 << 20);
         assert_eq!(pace.rate(), 1 << 20);
         assert_eq!(pace.take(Instant(0), 1 << 19), Duration::from_millis(500));
         assert_eq!(pace.take(Instant(0), 1 << 19), Duration::from_secs(1));
