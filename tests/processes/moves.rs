@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ringdove::client::{Bucket, Client};
+use ringdove::client::{Bucket, Client, Error};
 use ringdove::membership::PlannedChange;
 use ringdove::random::Random;
 use tokio::task::{JoinHandle, JoinSet};
@@ -24,6 +24,8 @@ use crate::transfer::{stage, wait_until_clean, wait_until_moved_within};
 const VALUE_BYTES: usize = 1024;
 /// Requests under way at once where there is no rate: when keys are laid down, and checked.
 const AT_ONCE: usize = 64;
+/// Failures that are printed.
+const SHOWN: usize = 5;
 /// What one move may take.
 const PATIENCE: Duration = Duration::from_secs(1800);
 /// How much longer clients may wait, at the 99th percentile, than before. A build for debugging
@@ -41,6 +43,7 @@ struct Book {
     wrong: Mutex<Vec<String>>,
     /// How long requests took.
     ledger: Ledger,
+    failures: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -68,7 +71,19 @@ fn number_of(value: &[u8]) -> u64 {
 impl Book {
     fn new(keys: u64) -> Arc<Self> {
         let keys = (0..keys).map(|_| Entry::default()).collect();
-        Arc::new(Self { keys, wrong: Mutex::default(), ledger: Ledger::default() })
+        Arc::new(Self {
+            keys,
+            wrong: Mutex::default(),
+            ledger: Ledger::default(),
+            failures: AtomicUsize::new(0),
+        })
+    }
+
+    /// Prints the first few failures; all are counted.
+    fn failed(&self, key: usize, error: &Error) {
+        if self.failures.fetch_add(1, Ordering::Relaxed) < SHOWN {
+            println!("key-{key}: {error}");
+        }
     }
 
     /// Writes the key's next value, unless somebody else does.
@@ -85,7 +100,7 @@ impl Book {
         if self.ledger.sample(began, true, &answer) {
             entry.acknowledged.store(number, Ordering::Release);
         } else if let Err(error) = answer {
-            println!("key-{key} was not written: {error}");
+            self.failed(key, &error);
         }
         entry.is_written.store(false, Ordering::Release);
     }
@@ -98,7 +113,7 @@ impl Book {
         self.ledger.sample(began, false, &answer);
         let read = match answer {
             Ok(read) => read,
-            Err(error) => return println!("key-{key} was not read: {error}"),
+            Err(error) => return self.failed(key, &error),
         };
         let values = read.values.as_slice();
         let newest = values.iter().map(|value| number_of(&value.data)).max().unwrap_or(0);

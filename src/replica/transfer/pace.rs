@@ -11,8 +11,8 @@
 //!                      seen
 //! ```
 //!
-//! It begins with an eighth of the full rate, and never comes below a sixteenth: a move that can be
-//! starved holds up the operator who waits for it, and where something else keeps clients waiting
+//! It begins with a sixteenth of the full rate, for strain takes seconds to be seen, and never comes
+//! below that: a move that can be starved holds up the operator who waits for it, and where something else keeps clients waiting
 //! it does not help them. What clients are used to is learnt within seconds while
 //! nothing moves, and hardly while something does: what a move does to them must not become usual.
 
@@ -46,7 +46,7 @@ impl Pace {
     /// At most `most` bytes a second.
     pub(super) fn new(most: u64) -> Self {
         let most = most.max(LEAST);
-        Self { most, rate: most / 8, recent: 0.0, usual: 0.0, free_at: Instant(0) }
+        Self { most, rate: most / LEAST, recent: 0.0, usual: 0.0, free_at: Instant(0) }
     }
 
     /// Bytes a second now.
@@ -67,7 +67,7 @@ impl Pace {
             self.usual += (self.recent - self.usual) * learnt;
         }
         if !is_moving {
-            self.rate = self.most / 8;
+            self.rate = self.most / LEAST;
             return;
         }
         let goal = (1.5 * self.usual).max(NEVER_BELOW_MICROS as f64);
@@ -105,7 +105,7 @@ mod tests {
     fn it_is_fast_while_clients_are_quick_and_slow_while_they_wait_twice_as_long() {
         let mut pace = Pace::new(FULL);
         observe(&mut pace, 60, 10, false);
-        assert_eq!(pace.rate(), FULL / 8, "it begins slowly");
+        assert_eq!(pace.rate(), FULL / LEAST, "it begins slowly");
         observe(&mut pace, 20, 10, true);
         assert_eq!(pace.rate(), FULL);
         observe(&mut pace, 60, 20, true);
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn pieces_are_spaced_by_their_bytes() {
-        let mut pace = Pace::new(8 << 20);
+        let mut pace = Pace::new(16 << 20);
         assert_eq!(pace.rate(), 1 << 20);
         assert_eq!(pace.take(Instant(0), 1 << 19), Duration::from_millis(500));
         assert_eq!(pace.take(Instant(0), 1 << 19), Duration::from_secs(1));
