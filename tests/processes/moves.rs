@@ -29,8 +29,8 @@ const SHOWN: usize = 5;
 /// What one move may take.
 const PATIENCE: Duration = Duration::from_secs(1800);
 /// How much longer clients may wait, at the 99th percentile, than before. A build for debugging
-/// is busy with itself.
-const SLOWER: f64 = if cfg!(debug_assertions) { 50.0 } else { 2.0 };
+/// is busy with itself: there it says nothing.
+const SLOWER: f64 = if cfg!(debug_assertions) { f64::INFINITY } else { 2.0 };
 const CLEANUP: &str = "[transfers]\ncleanup_after_s = 2\n";
 /// What the other tests set, and what a node has by itself.
 const SMALL: &str = "partitions = 64\n";
