@@ -131,9 +131,9 @@ async fn a_copy_goes_on_where_it_was_after_sigkill_of_either_side_and_leftovers_
     const KEYS: usize = 240;
     const VALUE_BYTES: usize = 256 * 1024;
     let _alone = alone().await;
-    // Eight slots in turn, a page of a megabyte every half second: each is under way for seconds, so
-    // that its cursor is on the disk when the process dies.
-    let slow = "[transfers]\ncleanup_after_s = 1\nrate_mb_s = 2\nat_once = 8\n";
+    // Eight slots in turn, half a megabyte a second at first and some two when the process dies: each
+    // is under way for seconds, so that its cursor is on the disk by then.
+    let slow = "[transfers]\ncleanup_after_s = 1\nrate_mb_s = 8\nat_once = 8\n";
     let mut cluster = Cluster::start_with(3, slow);
     let newcomer = cluster.start_newcomer_with(slow);
     cluster.wait_log(newcomer, "known as a candidate").await;
