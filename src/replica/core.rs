@@ -334,7 +334,15 @@ impl Core {
         self.effects.push(Effect::Respond { to, response });
     }
 
-    pub(super) fn fail(&mut self, to: Origin, failure: Failure) {
+    pub(super) fn fail(&mut self, to: Origin, mut failure: Failure) {
+        if failure.code == FailureCode::Unavailable
+            && failure.retry_after_ms == 0
+            && self.peers.are_some_silent(self.now.instant)
+        {
+            // A peer that is slow for a moment is back within one: whoever asks again at once uses
+            // up its attempts before that.
+            failure.retry_after_ms = self.settings.attempt.as_millis() as u32;
+        }
         match failure.code {
             FailureCode::Busy => self.counters.busy += 1,
             FailureCode::Unavailable => self.counters.unavailable += 1,

@@ -20,8 +20,9 @@ use crate::wire::transfer::PageEntry;
 
 /// How long one object of a page may take to be merged, or read from where it comes from.
 const MERGE_WITHIN: Duration = Duration::from_secs(10);
-/// Objects of one page that are merged at once: they share a commit, and do not fill a mailbox.
-const MERGED_AT_ONCE: usize = 128;
+/// Objects of one page that are merged at once: they share a commit, and requests of clients wait
+/// for one turn of the shard with so many in it.
+const MERGED_AT_ONCE: usize = 64;
 /// How long to wait where the shard's mailbox is full.
 const AGAIN: Duration = Duration::from_millis(10);
 

@@ -13,6 +13,7 @@ mod kill;
 mod life;
 mod load;
 mod members;
+mod moves;
 mod operator;
 mod rejoin;
 mod transfer;

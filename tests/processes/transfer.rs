@@ -14,7 +14,7 @@ use crate::load::{Load, check};
 
 const QUICK_CLEANUP: &str = "[transfers]\ncleanup_after_s = 1\n";
 
-async fn stage(client: &Client, name: &str, change: PlannedChange) {
+pub async fn stage(client: &Client, name: &str, change: PlannedChange) {
     let id = client.refresh().await.unwrap().state().find(name).unwrap();
     client.stage_change(id, change, true).await.unwrap();
 }
@@ -28,7 +28,12 @@ async fn transfers(node: &Node) -> TransferStatus {
 
 /// Waits until no node that runs sees a slot that is to change hands, or a bucket that moves.
 pub async fn wait_until_moved(cluster: &mut Cluster) {
-    let deadline = Instant::now() + PATIENCE * 2;
+    wait_until_moved_within(cluster, PATIENCE * 2).await;
+}
+
+/// As [`wait_until_moved`], but not for longer than this.
+pub async fn wait_until_moved_within(cluster: &mut Cluster, patience: Duration) {
+    let deadline = Instant::now() + patience;
     loop {
         let mut open = Vec::new();
         for (index, node) in cluster.nodes.iter_mut().enumerate() {
@@ -127,9 +132,9 @@ async fn a_copy_goes_on_where_it_was_after_sigkill_of_either_side_and_leftovers_
     const KEYS: usize = 240;
     const VALUE_BYTES: usize = 256 * 1024;
     let _alone = alone().await;
-    // Eight slots in turn, a page of a megabyte every half second: each is under way for seconds, so
-    // that its cursor is on the disk when the process dies.
-    let slow = "[transfers]\ncleanup_after_s = 1\nrate_mb_s = 2\nat_once = 8\n";
+    // Eight slots in turn, half a megabyte a second at first and some two when the process dies: each
+    // is under way for seconds, so that its cursor is on the disk by then.
+    let slow = "[transfers]\ncleanup_after_s = 1\nrate_mb_s = 8\nat_once = 8\n";
     let mut cluster = Cluster::start_with(3, slow);
     let newcomer = cluster.start_newcomer_with(slow);
     cluster.wait_log(newcomer, "known as a candidate").await;

@@ -348,8 +348,8 @@ impl Transfers {
             }
             Input::Connected(node) => self.pulls.connected(desk, node),
             Input::Second { p99 } => {
-                desk.taking.observe(p99);
-                desk.giving.observe(p99);
+                desk.taking.observe(p99, !self.pulls.is_empty());
+                desk.giving.observe(p99, !self.notes.is_empty());
                 self.pulls.second();
                 self.leftovers.second(desk, self.pulls.is_empty());
                 let topology = &desk.topology;

@@ -6,8 +6,9 @@ use crate::store::record::Record;
 use crate::store::{Store, StoreError, StoredKey};
 use crate::wire::transfer::{Page, PageBuilder, PageRequest};
 
-/// Most bytes of a page, whatever is asked for.
-pub const PAGE_BYTES: u32 = 1 << 20;
+/// Most bytes of a page, whatever is asked for. Reading and merging one takes milliseconds of a
+/// processor: larger ones are felt by clients, smaller ones are mostly round trips.
+pub const PAGE_BYTES: u32 = 256 << 10;
 /// Rows looked at for one page: pages of digests, and of keys that are passed over, must end too.
 const PAGE_ROWS: usize = 4096;
 /// A larger object is named in the page and fetched alone: a page must fit a control message.

@@ -423,6 +423,8 @@ impl Store for RocksStore {
         count: usize,
     ) -> Result<Vec<Entry>, StoreError> {
         let mut options = ReadOptions::default();
+        // A copy of everything must not push out what requests are read from.
+        options.fill_cache(false);
         // The last partition has no key behind it.
         if let Some(next) = partition.0.checked_add(1) {
             options.set_iterate_upper_bound(next.to_be_bytes());
