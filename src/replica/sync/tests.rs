@@ -15,6 +15,7 @@ use crate::store::record::Record;
 use crate::store::{Batch, Change, Imprint, Store, StoredKey};
 use crate::wire::control;
 use crate::wire::messages::BucketSettings;
+use crate::wire::transfer::body_entries;
 
 const P: Partition = Partition(0);
 
