@@ -27,6 +27,9 @@ use crate::wire::messages::{FailureCode, Held, HeldObject, Level, Read, Request,
 /// No hedge goes out earlier than this: below it a second question costs more than it can save.
 const HEDGE_AFTER_LEAST: Duration = Duration::from_millis(2);
 
+/// How often a strict read asks an owner that is silent.
+const ASKED_MOST: usize = 3;
+
 /// Where one replica's vote stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Vote {
@@ -96,9 +99,10 @@ impl Ballot {
         let scope = core.reads(&key);
         let owners = core.owners(&key);
         let mut voters: Vec<Voter> =
-            owners.into_iter().map(|node| Voter::new(core, node, true)).collect();
+            owners.into_iter().map(|node| Voter::new(core, node, true, wants.strict)).collect();
         core.peers.demote_slow(&mut voters, |voter| voter.node, core.now.instant);
-        voters.sort_by_key(|voter| voter.node != core.settings.node);
+        let is_me = |voter: &Voter| voter.node == core.settings.node;
+        voters.sort_by_key(|voter| (!is_me(voter), !core.usable(voter.node)));
         let owners = usize::from(wants.pr.resolve(scope.n, 0));
         let needed = match wants.everyone {
             true => voters.iter().filter(|voter| voter.vote == Vote::Spare).count().max(1),
@@ -140,7 +144,7 @@ impl Ballot {
         let fallbacks = core.read_fallbacks(&self.key);
         let new = |node: &NodeId| self.voters.iter().all(|voter| voter.node != *node);
         let node = fallbacks.into_iter().find(new)?;
-        self.voters.push(Voter::new(core, node, false));
+        self.voters.push(Voter::new(core, node, false, false));
         Some(self.voters.len() - 1)
     }
 
@@ -212,8 +216,10 @@ impl Ballot {
         self.voters.retain(|voter| !voter.is_owner || owners.contains(&voter.node));
         for node in owners {
             match self.voters.iter_mut().find(|voter| voter.node == node) {
-                None => self.voters.push(Voter::new(core, node, true)),
-                Some(voter) if !voter.is_owner => *voter = Voter::new(core, node, true),
+                None => self.voters.push(Voter::new(core, node, true, self.wants.strict)),
+                Some(voter) if !voter.is_owner => {
+                    *voter = Voter::new(core, node, true, self.wants.strict);
+                }
                 Some(voter) if voter.vote == Vote::Stale => voter.vote = Vote::Spare,
                 Some(_) => {}
             }
@@ -307,12 +313,12 @@ impl Ballot {
             return;
         }
         for index in slow {
-            let Voter { node, vote, .. } = &mut self.voters[index];
+            let Voter { node, vote, asked, .. } = &mut self.voters[index];
             // This node's own disk is not asked twice: it will answer.
             if *node == core.settings.node {
                 continue;
             }
-            if core.usable(*node) {
+            if core.askable(*node, self.wants.strict && asked.len() < ASKED_MOST) {
                 self.ask(core, op, index, false);
             } else {
                 *vote = Vote::Failed(FailureCode::Unavailable);
@@ -460,8 +466,8 @@ impl Wants {
 }
 
 impl Voter {
-    fn new(core: &Core, node: NodeId, is_owner: bool) -> Self {
-        let vote = match core.usable(node) {
+    fn new(core: &Core, node: NodeId, is_owner: bool, strict: bool) -> Self {
+        let vote = match core.askable(node, strict) {
             true => Vote::Spare,
             false => Vote::Failed(FailureCode::Unavailable),
         };

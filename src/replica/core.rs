@@ -287,6 +287,12 @@ impl Core {
         self.steps.push_back((stored.kept_for(owner), step));
     }
 
+    /// Whether a request may go to `node`: it is usable, or the request is `strict`, so that nobody
+    /// else will do, and the node may answer.
+    pub(super) fn askable(&self, node: NodeId, strict: bool) -> bool {
+        self.usable(node) || (strict && self.peers.answerable(node))
+    }
+
     /// Whether it makes sense to ask `node` now; this node always answers itself.
     pub(super) fn usable(&self, node: NodeId) -> bool {
         node == self.settings.node || self.peers.usable(node, self.now.instant)

@@ -138,7 +138,8 @@ impl Coverage {
     /// Refuses, before anything is begun, a write that too few can be reached for.
     fn check_reachable(&self, core: &Core, key: &Key) -> Result<(), Failure> {
         let reachable = |slot: &&Slot| {
-            participants(std::slice::from_ref(slot)).iter().all(|node| core.usable(*node))
+            let participants = participants(std::slice::from_ref(slot));
+            participants.iter().all(|node| core.askable(*node, self.strict))
         };
         let (covered, width) = (self.slots.iter().filter(reachable).count(), self.width);
         if covered >= self.all {

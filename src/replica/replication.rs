@@ -97,7 +97,7 @@ impl Replication {
         let slots = core.fingerprint(&self.key);
         let targets: Vec<NodeId> = self.awaited().collect();
         for node in targets {
-            if node != core.settings.node && core.usable(node) {
+            if node != core.settings.node && core.askable(node, self.needs.strict) {
                 let purpose = Purpose::Replicate;
                 core.send(op, node, false, self.write(core, purpose, slots));
             }
@@ -280,7 +280,8 @@ impl Replication {
     pub(super) fn is_open(&self, core: &Core) -> bool {
         let stands_for =
             |node: NodeId| self.stand_ins.iter().any(|s| s.owner == node && s.ack.is_stored());
-        self.awaited().any(|node| core.usable(node) && !stands_for(node))
+        let strict = self.needs.strict;
+        self.awaited().any(|node| core.askable(node, strict) && !stands_for(node))
             || self.stand_ins.iter().any(|s| s.ack == Ack::Awaited)
     }
 
