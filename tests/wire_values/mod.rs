@@ -161,6 +161,9 @@ impl Values {
             Control::Transfer(transfer),
             Control::Transfers,
             Control::Survey,
+            Control::SyncStatus,
+            Control::SyncNow,
+            Control::SyncPause(true),
         ]))
     }
 
