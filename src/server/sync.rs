@@ -220,6 +220,7 @@ impl SyncDesk {
                     tokio::spawn(async move { this.recount(partition).await });
                 }
                 Effect::Complete(partition) => self.complete(partition),
+                Effect::Whole => self.whole(),
                 Effect::Notice(notice) => report(&notice),
             }
         }
@@ -251,23 +252,25 @@ impl SyncDesk {
     /// Everything of this partition that other owners know is here.
     fn complete(&self, partition: Partition) {
         let Some(node) = self.node() else { return };
+        let shard = usize::from(partition.0) % node.mailboxes.len();
+        node.mailboxes[shard].post([Mail::Input(replica::Input::Complete(partition))]);
+    }
+
+    /// Everything that this disk may have forgotten is back.
+    fn whole(&self) {
+        let (Some(node), Some(mark)) = (self.node(), self.mark.get()) else { return };
         if !node.amnesiac.load(Ordering::Relaxed) {
             return;
         }
-        let shard = usize::from(partition.0) % node.mailboxes.len();
-        let input = replica::Input::Complete(partition);
-        node.mailboxes[shard].post([Mail::Input(input)]);
-        let Some(mark) = self.mark.get().filter(|_| self.syncs().is_complete()) else { return };
-        match mark.set_repairing(false) {
-            Ok(()) => {
-                for mailbox in &node.mailboxes {
-                    mailbox.post([Mail::Input(replica::Input::Whole)]);
-                }
-                node.amnesiac.store(false, Ordering::Relaxed);
-                tracing::info!("everything this disk had forgotten is back");
-            }
-            Err(error) => tracing::error!(%error, "the mark could not be changed"),
+        if let Err(error) = mark.set_repairing(false) {
+            tracing::error!(%error, "the mark could not be changed; this node repairs again after its next start");
+            return;
         }
+        for mailbox in &node.mailboxes {
+            mailbox.post([Mail::Input(replica::Input::Whole)]);
+        }
+        node.amnesiac.store(false, Ordering::Relaxed);
+        tracing::info!("everything this disk had forgotten is back");
     }
 }
 

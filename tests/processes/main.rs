@@ -14,6 +14,7 @@ mod load;
 mod members;
 mod operator;
 mod rejoin;
+mod sync;
 mod transfer;
 
 use tokio::sync::{Mutex, MutexGuard};

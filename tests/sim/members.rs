@@ -96,6 +96,10 @@ impl World {
 
     /// Notes what the owners of a partition have when one of its slots has changed hands.
     fn look_at_slots(&mut self, before: &Topology, after: &Topology) {
+        // Whoever has just come to know the cluster has seen nothing change hands.
+        if !before.state().is_formed() {
+            return;
+        }
         let n = self.plan.n;
         for number in 0..self.plan.partitions {
             let partition = Partition(number as u16);

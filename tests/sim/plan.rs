@@ -32,6 +32,8 @@ pub enum Bug {
     ForgottenHint,
     /// An owner says too early that its successor has everything.
     ReadyTooEarly,
+    /// A write leaves the leaf of its tree as it was.
+    StaleLeaf,
 }
 
 impl Bug {
@@ -45,6 +47,7 @@ impl Bug {
         (Self::EarlyReaping, &["P2"]),
         (Self::ForgottenHint, &["P1"]),
         (Self::ReadyTooEarly, &["P16"]),
+        (Self::StaleLeaf, &["P6"]),
     ];
 }
 
@@ -186,7 +189,12 @@ impl Plan {
             w_least: if destructive { 2 } else { 1 },
             siblings_refuse: if random.chance(25) { 6 } else { 100 },
             sloppy: random.chance(60) || bug == Some(Bug::ForgottenHint),
-            hint_bytes: if random.chance(15) { 2_000 } else { 1 << 20 },
+            hint_bytes: match bug {
+                // Hints would mend what anti-entropy is to find.
+                Some(Bug::StaleLeaf) => 0,
+                _ if random.chance(15) => 2_000,
+                _ => 1 << 20,
+            },
             max_in_flight: if random.chance(15) { 4 } else { 256 },
             attempt: Duration::from_millis(50 + random.below(150)),
             think: 0,
@@ -365,7 +373,7 @@ fn draw_faults(random: &mut Random, bug: Option<Bug>) -> Vec<Fault> {
     // A defect shows only where its occasion arises.
     let needed = match bug {
         Some(Bug::ReusedIncarnation | Bug::ClaimsComplete) => Some(Fault::S15Wipe),
-        Some(Bug::ForgottenHint) => Some(Fault::S1Halves),
+        Some(Bug::ForgottenHint | Bug::StaleLeaf) => Some(Fault::S1Halves),
         Some(Bug::ReadyTooEarly) => Some(Fault::S19Change),
         _ => None,
     };

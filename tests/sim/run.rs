@@ -165,6 +165,22 @@ impl World {
                 self.history.stuck.push(format!("n{node} is amnesiac for ever"));
             }
         }
+        self.compare_owners();
+    }
+
+    /// Owners are equal, and nobody has read anything yet that could have made them so.
+    fn compare_owners(&mut self) {
+        let disks: Vec<BTreeMap<String, Held>> =
+            (0..self.nodes.len()).map(|node| self.contents(node)).collect();
+        for key in self.clients.keys().to_vec() {
+            let name = key.to_string();
+            let held: Vec<Option<u128>> = (self.primaries(&key).into_iter())
+                .map(|node| disks[node].get(&name).map(|held| held.digest))
+                .collect();
+            if held.iter().any(|digest| *digest != held[0]) {
+                self.history.stuck.push(format!("{name} differs between its owners"));
+            }
+        }
     }
 
     /// Whether all comparisons of a node that began after `began` found nothing left to do.

@@ -240,6 +240,9 @@ impl World {
             first_states: BTreeMap::new(),
             plan,
         };
+        if world.plan.bug == Some(Bug::StaleLeaf) {
+            world.nodes.iter_mut().for_each(|node| node.disk.stale_leaves = true);
+        }
         world.describe();
         world
     }
@@ -265,6 +268,7 @@ impl World {
         );
         self.history.note(0, line);
         self.history.siblings_refuse = plan.siblings_refuse;
+        self.history.owners_lost = u8::from(plan.w_least > 1);
         for key in self.clients.keys().to_vec() {
             let name = key.to_string();
             let primaries = self.primaries(&key);

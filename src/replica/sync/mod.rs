@@ -144,6 +144,8 @@ pub enum Effect {
     Recount(Partition),
     /// Since this node was started, it has been in sync with every other owner of the partition.
     Complete(Partition),
+    /// That is so for all partitions that this node owns.
+    Whole,
     /// Something an operator should know.
     Notice(Notice),
 }
@@ -259,6 +261,7 @@ pub struct Syncs {
     sleeping: BTreeSet<(Instant, u64)>,
     merges: BTreeMap<u64, u64>,
     complete: BTreeSet<Partition>,
+    whole: bool,
     recounted: BTreeMap<Partition, Instant>,
     pace: Pace,
     paused: bool,
@@ -289,6 +292,7 @@ impl Syncs {
             sleeping: BTreeSet::new(),
             merges: BTreeMap::new(),
             complete: BTreeSet::new(),
+            whole: false,
             recounted: BTreeMap::new(),
             pace,
             paused: false,
@@ -316,7 +320,10 @@ impl Syncs {
                     pair.due = pair.due.min(now);
                 }
             }
-            Input::Second { p99 } => self.pace.observe(p99),
+            Input::Second { p99 } => {
+                self.pace.observe(p99);
+                self.look_whether_whole();
+            }
             Input::Now => {
                 self.asked_at = now;
                 self.pairs.values_mut().for_each(|pair| pair.due = Instant(0));
@@ -405,6 +412,15 @@ impl Syncs {
     fn shared(&self, id: &PairId) -> Shared {
         let counts = self.pairs.get(id).map(|pair| pair.shared.clone()).unwrap_or_default();
         Shared { partition: id.0, counts }
+    }
+
+    /// Once a second: partitions may also come to be complete because pairs go.
+    fn look_whether_whole(&mut self) {
+        let is_whole = self.topology.state().is_formed()
+            && self.pairs.values().all(|pair| pair.in_sync.is_some());
+        if is_whole && !std::mem::replace(&mut self.whole, true) {
+            self.effects.push(Effect::Whole);
+        }
     }
 
     /// A comparison of this pair is over.
@@ -686,7 +702,7 @@ impl Syncs {
             Err(error) => return self.fail(number, &SyncReply::Failed(error.to_string())),
         };
         let Some(exchange) = self.exchange(number) else { return };
-        let entries = exchange.to_push(entries);
+        let entries = exchange.news(entries);
         if entries.is_empty() {
             let step = exchange.pushed(std::iter::empty());
             return self.step(number, step);
@@ -754,12 +770,6 @@ impl Syncs {
         });
         status.exchanging = exchanging.collect();
         status
-    }
-
-    /// Whether every pair has been in sync since this node was started.
-    #[must_use]
-    pub fn is_complete(&self) -> bool {
-        self.pairs.values().all(|pair| pair.in_sync.is_some())
     }
 
     /// What was done since the start.
