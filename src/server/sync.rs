@@ -152,14 +152,10 @@ impl SyncDesk {
         rows.map(|(name, count)| (format!("sync_{name}"), count)).collect()
     }
 
-    /// Compares everything now.
-    pub fn compare_now(self: &Arc<Self>) {
-        self.take(Input::Now);
-    }
-
-    /// Begins no comparison until further notice, or goes on.
-    pub fn pause(self: &Arc<Self>, paused: bool) {
-        self.take(Input::Pause(paused));
+    /// Takes an operator's order: [`Input::Now`] or [`Input::Pause`].
+    pub fn obey(self: &Arc<Self>, order: Input) -> ControlReply {
+        self.take(order);
+        ControlReply::Ok
     }
 
     /// There is a connection to the node.

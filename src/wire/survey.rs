@@ -95,6 +95,8 @@ pub struct Waiting {
     drained_ms: BTreeMap<NodeId, u64>,
     /// The first step is done, since then.
     all_drained_ms: Option<u64>,
+    /// The longest that answers have taken.
+    slowest_ms: u64,
     told_ms: Option<u64>,
 }
 
@@ -106,14 +108,18 @@ impl Waiting {
     /// Begins to wait.
     #[must_use]
     pub fn new(goals: Goals) -> Self {
-        Self { goals, drained_ms: BTreeMap::new(), all_drained_ms: None, told_ms: None }
+        let (drained_ms, all_drained_ms) = (BTreeMap::new(), None);
+        Self { goals, drained_ms, all_drained_ms, slowest_ms: 0, told_ms: None }
     }
 
     /// Whether all members are to be told now to compare everything; true is taken for done.
     pub fn tells_to_compare(&mut self, now_ms: u64) -> bool {
-        let Some(since) = self.all_drained_ms else { return false };
-        let is_due = |told: u64| told < since || now_ms - told >= TELL_EVERY_MS;
-        let tells = self.goals.synced && self.told_ms.is_none_or(is_due);
+        let Some(drained) = self.all_drained_ms else { return false };
+        // An age is known to within the time that its answer took: what begins too soon after the
+        // first step cannot be told from what began before it.
+        let earliest = drained + 2 * self.slowest_ms;
+        let is_due = |told: u64| told < earliest || now_ms - told >= TELL_EVERY_MS;
+        let tells = self.goals.synced && now_ms >= earliest && self.told_ms.is_none_or(is_due);
         if tells {
             self.told_ms = Some(now_ms);
         }
@@ -124,6 +130,7 @@ impl Waiting {
     /// `asked_ms` and answered before `answered_ms`. Empty when nothing does.
     pub fn open(&mut self, asked_ms: u64, answered_ms: u64, reports: &[MemberReport]) -> Vec<Open> {
         self.note_drained(answered_ms, reports);
+        self.slowest_ms = self.slowest_ms.max(answered_ms.saturating_sub(asked_ms));
         let goals = self.goals;
         let said = reports.iter().filter_map(|report| report.said.as_ref());
         let newest = said.map(|state| state.topology).max_by_key(|version| version.epoch);
@@ -319,14 +326,15 @@ mod tests {
         assert!(!waiting.tells_to_compare(1010), "in vain before b has delivered");
         // It is gone. That it keeps newer ones later changes nothing.
         assert_eq!(look(2000, &mut waiting, [Some(5), Some(5)], [3, 0]).len(), 2);
-        assert!(waiting.tells_to_compare(2010) && !waiting.tells_to_compare(2020));
+        assert!(!waiting.tells_to_compare(2029), "it could not be told from what was before");
+        assert!(waiting.tells_to_compare(2030) && !waiting.tells_to_compare(2040));
         // Compared since 2010: an age of 188 is up to 189, by a clock that may be slower.
         let open = look(2200, &mut waiting, [Some(188), Some(190)], [3, 3]);
         assert_eq!(open, ["b was last in sync with all other owners 0.2 s ago"]);
         let open = look(2200, &mut waiting, [None, Some(188)], [3, 3]);
         assert_eq!(open, ["a has not been in sync with all other owners since its start"]);
         assert!(look(2200, &mut waiting, [Some(188), Some(188)], [3, 3]).is_empty());
-        assert!(waiting.tells_to_compare(7010), "somebody may not have heard it");
+        assert!(waiting.tells_to_compare(7030), "somebody may not have heard it");
     }
 
     #[test]
