@@ -17,6 +17,9 @@ use crate::ids::NodeId;
 use crate::limits;
 use crate::membership::MemberEntry;
 
+/// Of pairs that are overdue, how many are named for each member: `sync status` names more.
+const OVERDUE_SHOWN: usize = 3;
+
 /// What there is to know of one member.
 struct Row {
     id: NodeId,
@@ -51,7 +54,7 @@ pub(super) async fn status(
     let mut text = text(&topology, &rows);
     if rows.iter().any(|row| row.counter("sync_overdue") > 0) {
         let statuses = sync::statuses(&topology, time).await;
-        for line in sync::overdue_lines(&topology, &statuses) {
+        for line in sync::overdue_lines(&topology, &statuses, OVERDUE_SHOWN) {
             let _ = writeln!(text, "{line}");
         }
     }

@@ -166,7 +166,7 @@ fn text(topology: &Topology, rows: &[Row<SyncStatus>]) -> String {
     };
     let mut text = table(&header, &header[1..], said(rows).map(figures).collect());
     text.push('\n');
-    for line in overdue_lines(topology, rows) {
+    for line in overdue_lines(topology, rows, usize::MAX) {
         let _ = writeln!(text, "{line}");
     }
     for (name, status) in said(rows) {
@@ -190,13 +190,15 @@ fn text(topology: &Topology, rows: &[Row<SyncStatus>]) -> String {
     text + &summary(rows) + "\n"
 }
 
-/// What is to be said of a pair that is overdue, for each that a member has named.
+/// What is to be said of pairs that are overdue: of each member's at most so many, and then how
+/// many more there are.
 pub(super) fn overdue_lines<'a>(
     topology: &'a Topology,
     rows: &'a [Row<SyncStatus>],
+    most: usize,
 ) -> impl Iterator<Item = String> + 'a {
     said(rows).flat_map(move |(name, status)| {
-        let overdue = status.shown.iter().filter(|pair| pair.is_overdue);
+        let overdue = status.shown.iter().filter(|pair| pair.is_overdue).take(most);
         let named = overdue.clone().count() as u32;
         let line = move |pair: &SyncPair| {
             let (partition, peer) = (pair.partition, name_of(topology, pair.peer));
