@@ -105,7 +105,7 @@ fn document(reports: &[MemberReport]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::MemberState;
+    use crate::client::{MemberState, SyncState};
     use crate::ids::NodeId;
     use crate::wire::messages::TopologyVersion;
 
@@ -117,6 +117,7 @@ mod tests {
             buckets_moving: 0,
             apart_from: Vec::new(),
             hints,
+            sync: SyncState::default(),
         };
         MemberReport { id: NodeId(1), name: name.to_owned(), said: Some(said) }
     }

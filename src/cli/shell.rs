@@ -27,6 +27,7 @@ use super::digest::Digest;
 use super::exit::{Ending, Exit, Failure};
 use super::hints::Hints;
 use super::output::{self, Form};
+use super::sync::{self, Sync};
 use super::{bucket, digest, explain, hints, member, ring, status, transfers};
 use crate::client::{Client, Context};
 use crate::key::{self, Key, KeyError};
@@ -57,6 +58,7 @@ enum Word {
     Transfers(Said<Transfers>),
     Digest(Said<Digest>),
     Hints(Said<Hints>),
+    Sync(Said<Sync>),
     /// Go to another bucket
     Use {
         /// Its name
@@ -181,6 +183,9 @@ impl Session {
             }
             Word::Digest(said) => drop(digest::digest(&self.client, time, said.form()).await?),
             Word::Hints(said) => drop(hints::hints(&self.client, said.form()).await?),
+            Word::Sync(said) => {
+                sync::sync(&self.client, &said.question, time, said.form()).await?;
+            }
             Word::Use { bucket } => {
                 if !key::is_bucket_name(bucket.as_bytes()) {
                     return Err(KeyError::BucketName.into());

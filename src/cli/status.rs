@@ -11,10 +11,13 @@ use super::cluster::{ask_all, connect};
 use super::exit::{Ending, Exit};
 use super::output::{Form, table};
 use super::quantity::{counted, percent, rough_span};
-use super::view;
+use super::{sync, view};
 use crate::client::{self, Client, NodeStatus, Topology, TopologyVersion, direct};
 use crate::ids::NodeId;
 use crate::membership::MemberEntry;
+
+/// Of pairs that are overdue, how many are named for each member: `sync status` names more.
+const OVERDUE_SHOWN: usize = 3;
 
 /// What there is to know of one member.
 struct Row {
@@ -47,7 +50,14 @@ pub(super) async fn status(
     }
     let answers = ask_all(&topology, |address| async move { direct::status(&address, time).await });
     let rows = rows(&topology, answers.await);
-    form.answer(&text(&topology, &rows), || document(&topology, &rows))?;
+    let mut text = text(&topology, &rows);
+    if rows.iter().any(|row| row.counter("sync_overdue") > 0) {
+        let statuses = sync::statuses(&topology, time).await;
+        for line in sync::overdue_lines(&topology, &statuses, OVERDUE_SHOWN) {
+            let _ = writeln!(text, "{line}");
+        }
+    }
+    form.answer(&text, || document(&topology, &rows))?;
     Ok(Exit::Done)
 }
 
@@ -87,6 +97,11 @@ fn ring_mark(version: TopologyVersion) -> String {
 impl Row {
     fn state(&self) -> &str {
         self.answer.as_ref().map_or("down", |status| &status.state)
+    }
+
+    fn counter(&self, name: &str) -> u64 {
+        let counters = self.answer.iter().flat_map(|status| &status.counters);
+        counters.filter(|(row, _)| row == name).map(|(_, count)| *count).sum()
     }
 
     fn cells(&self, all: u64) -> Vec<String> {

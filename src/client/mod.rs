@@ -79,7 +79,8 @@ pub use crate::ids::{NodeId, WriteId};
 pub use crate::membership::Topology;
 pub use crate::wire::messages::{
     BucketSettings, Conflicts, Explanation, Goals, HintStatus, Hop, Level, MemberReport,
-    MemberState, NodeStatus, Open, PlannedChange, Receipt, TopologyVersion, Value,
+    MemberState, NodeStatus, Open, PlannedChange, Receipt, SyncState, TopologyVersion, Value,
+    Waiting,
 };
 
 use budget::RetryBudget;

@@ -122,6 +122,8 @@ pub enum Command {
     Digest,
     /// `RD.HINTS`.
     Hints,
+    /// `RD.SYNC STATUS|NOW|PAUSE|RESUME`.
+    Sync(SyncCommand),
     /// `RD.WAIT`.
     Wait {
         /// What for.
@@ -188,6 +190,19 @@ pub enum ClientCommand {
     /// `NO-EVICT on|off` and `NO-TOUCH on|off`: nothing is evicted here, so they are answered with
     /// `OK`.
     Nothing,
+}
+
+/// What all nodes are asked about their anti-entropy, or told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncCommand {
+    /// How it stands.
+    Status,
+    /// Compare everything now.
+    Now,
+    /// Begin no comparison until further notice.
+    Pause,
+    /// Go on.
+    Resume,
 }
 
 /// `COMMAND …`.

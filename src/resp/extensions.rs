@@ -5,8 +5,9 @@ use bytes::Bytes;
 
 use super::command::{
     Command, CommandError, DeleteBasis, PutBasis, QuorumMode, QuorumSettings, RdDelete, RdPut,
+    SyncCommand,
 };
-use super::options::{Options, integer, once, wrong_arity};
+use super::options::{Options, integer, once, shown, wrong_arity};
 use super::table;
 use crate::key::{self, KeyError};
 use crate::wire::messages::Goals;
@@ -163,6 +164,17 @@ pub(super) fn hints(_: &[Bytes]) -> Parsed {
     Ok(Command::Hints)
 }
 
+pub(super) fn sync(arguments: &[Bytes]) -> Parsed {
+    let word = &arguments[1];
+    match word.to_ascii_uppercase().as_slice() {
+        b"STATUS" => Ok(Command::Sync(SyncCommand::Status)),
+        b"NOW" => Ok(Command::Sync(SyncCommand::Now)),
+        b"PAUSE" => Ok(Command::Sync(SyncCommand::Pause)),
+        b"RESUME" => Ok(Command::Sync(SyncCommand::Resume)),
+        _ => Err(CommandError::UnknownSubcommand { command: "RD.SYNC", name: shown(word) }),
+    }
+}
+
 pub(super) fn wait(arguments: &[Bytes]) -> Parsed {
     let (mut goals, mut timeout_ms) = (Goals::NONE, None);
     let mut options = Options::behind(arguments, 1);
@@ -171,6 +183,7 @@ pub(super) fn wait(arguments: &[Bytes]) -> Parsed {
             b"HEALTHY" => goals.healthy = true,
             b"HINTS" => goals.hints_drained = true,
             b"TRANSFERS" => goals.transfers_done = true,
+            b"SYNCED" => goals.synced = true,
             // 0 for one look.
             b"TIMEOUT" => {
                 let millis = integer(options.value()?).and_then(|ms| u64::try_from(ms).ok());

@@ -204,8 +204,11 @@ rows! {
         "RD.HINTS"     1 ADMIN     NONE   extensions::hints
             ""
             "What every node keeps for members that are away."
+        "RD.SYNC"      2 ADMIN     NONE   extensions::sync
+            "STATUS|NOW|PAUSE|RESUME"
+            "How the owners of the data stand with each other; compares now, pauses, goes on."
         "RD.WAIT"     -1 ADMIN     NONE   extensions::wait
-            "[HEALTHY] [HINTS] [TRANSFERS] [TIMEOUT milliseconds]"
+            "[HEALTHY] [HINTS] [TRANSFERS] [SYNCED] [TIMEOUT milliseconds]"
             "Waits until the cluster is as named, or answers what is still open."
         "RD.HELP"     -1 SELF      NONE   extensions::help
             "[command]"

@@ -46,6 +46,10 @@ async fn status(State(node): State<Arc<Node>>) -> impl IntoResponse {
 const GAUGES_OF_HINTS: [&str; 4] =
     ["hints_keys", "hints_bytes", "hints_oldest_ms", "hints_marked_partitions"];
 
+/// Those of `status` that tell how the comparisons with other owners stand.
+const GAUGES_OF_SYNC: [&str; 5] =
+    ["sync_pairs", "sync_in_sync", "sync_overdue", "sync_waits_ms", "sync_paused"];
+
 /// What is kept for each member.
 fn hints(node: &Node, text: &mut String) {
     let kept = node.hints();
@@ -76,6 +80,7 @@ async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
             let is_gauge = ["in_flight", "slots_changing", "buckets_moving"]
                 .contains(&name.as_str())
                 || GAUGES_OF_HINTS.contains(&name.as_str())
+                || GAUGES_OF_SYNC.contains(&name.as_str())
                 || name.ends_with("_connections")
                 || (name.starts_with("disk_") && name.ends_with("_bytes"));
             let kind = if is_gauge { "gauge" } else { "counter" };

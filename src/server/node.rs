@@ -22,7 +22,7 @@ use crate::key::Key;
 use crate::limits;
 use crate::membership::{ClusterState, Standing, Topology};
 use crate::random::Random;
-use crate::replica::Counters;
+use crate::replica::{Counters, sync};
 use crate::store::{Store, StoredKey};
 use crate::wire::greeting::Introduction;
 use crate::wire::messages::{Control, ControlReply, Failure, FailureCode, Request, Response};
@@ -266,14 +266,8 @@ impl Node {
             Control::Survey => Ok(ControlReply::Survey(self.survey().await)),
             Control::Sync(request) => Ok(ControlReply::Sync(self.sync.asked(from, request).await)),
             Control::SyncStatus => Ok(ControlReply::SyncStatus(self.sync.status())),
-            Control::SyncNow => {
-                self.sync.compare_now();
-                Ok(ControlReply::Ok)
-            }
-            Control::SyncPause(paused) => {
-                self.sync.pause(paused);
-                Ok(ControlReply::Ok)
-            }
+            Control::SyncNow => Ok(self.sync.obey(sync::Input::Now)),
+            Control::SyncPause(paused) => Ok(self.sync.obey(sync::Input::Pause(paused))),
             Control::Digest => self.digest().await,
         }
     }

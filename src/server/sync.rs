@@ -100,10 +100,10 @@ impl SyncDesk {
 
     /// Goes by the cluster state in force.
     fn follow(self: &Arc<Self>, node: &Node) {
-        let topology = node.topology();
+        // Held to the end: when this returns, nobody is told of an older one.
         let mut version = self.topology.lock().expect("no holder of the lock panics");
+        let topology = node.topology();
         if std::mem::replace(&mut *version, topology.version()) != topology.version() {
-            drop(version);
             self.take(Input::Topology(topology));
         }
     }
@@ -127,30 +127,36 @@ impl SyncDesk {
         self.wake.notify_one();
     }
 
-    /// How things stand, for people.
+    /// How things stand, for people and for those who wait: by the cluster state of this moment.
     #[must_use]
-    pub fn status(&self) -> SyncStatus {
-        self.syncs().status()
+    pub fn status(self: &Arc<Self>) -> SyncStatus {
+        if let Some(node) = self.node() {
+            self.follow(&node);
+        }
+        let syncs = self.syncs();
+        syncs.status(self.clock.instant())
     }
 
     /// What metrics show.
     #[must_use]
-    pub fn counters(&self) -> Vec<(String, u64)> {
+    pub fn counters(self: &Arc<Self>) -> Vec<(String, u64)> {
         let status = self.status();
-        let overdue = u64::from(status.pairs - status.in_sync);
-        let rows = [("pairs".to_owned(), status.pairs.into()), ("overdue".to_owned(), overdue)];
-        let rows = rows.into_iter().chain(status.counters);
+        let gauges = [
+            ("pairs", status.pairs.into()),
+            ("in_sync", status.in_sync.into()),
+            ("overdue", status.overdue.into()),
+            ("waits_ms", status.waits_ms),
+            ("paused", status.paused.into()),
+        ];
+        let gauges = gauges.map(|(name, count)| (name.to_owned(), count));
+        let rows = gauges.into_iter().chain(status.counters);
         rows.map(|(name, count)| (format!("sync_{name}"), count)).collect()
     }
 
-    /// Compares everything now.
-    pub fn compare_now(self: &Arc<Self>) {
-        self.take(Input::Now);
-    }
-
-    /// Begins no comparison until further notice, or goes on.
-    pub fn pause(self: &Arc<Self>, paused: bool) {
-        self.take(Input::Pause(paused));
+    /// Takes an operator's order: [`Input::Now`] or [`Input::Pause`].
+    pub fn obey(self: &Arc<Self>, order: Input) -> ControlReply {
+        self.take(order);
+        ControlReply::Ok
     }
 
     /// There is a connection to the node.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use super::settings::{BucketSettings, Conflicts, PlannedChange};
-pub use super::survey::{Goals, MemberReport, MemberState, Open};
+pub use super::survey::{Goals, MemberReport, MemberState, Open, SyncState, Waiting};
 
 use crate::causality::{Dot, Hlc};
 use crate::ids::{NodeId, WriteId};

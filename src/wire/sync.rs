@@ -244,7 +244,11 @@ pub struct SyncPair {
     /// How long ago the last comparison began that found nothing left to do; none since this node
     /// was started.
     pub in_sync_ms: Option<u64>,
-    /// Keys that were mended since then, at either end.
+    /// The same; where there was none, for how long there should have been one.
+    pub waits_ms: u64,
+    /// That is longer than the alarm's time.
+    pub is_overdue: bool,
+    /// Keys that were mended since the start, at either end.
     pub repaired: u64,
     /// Bytes of objects that went either way.
     pub bytes: u64,
@@ -260,8 +264,12 @@ pub struct SyncStatus {
     /// How long ago the last comparison began for the pair that has waited longest; none where a pair
     /// was not in sync since the start.
     pub oldest_ms: Option<u64>,
-    /// Pairs that are overdue, or have differences, the worst first, some at most.
-    pub overdue: Vec<SyncPair>,
+    /// Pairs that have waited for longer than the alarm's time.
+    pub overdue: u32,
+    /// How long the pair has waited that has waited longest, in sync since the start or not.
+    pub waits_ms: u64,
+    /// Pairs that are overdue, or are mended now, the worst first, some at most.
+    pub shown: Vec<SyncPair>,
     /// After how long a pair is overdue.
     pub alarm_ms: u64,
     /// What is being mended now: tree, peer, differing keys so far.
@@ -270,6 +278,14 @@ pub struct SyncStatus {
     pub paused: bool,
     /// Names and counts, in the order to show them.
     pub counters: Vec<(String, u64)>,
+}
+
+impl SyncStatus {
+    /// A count by its name; zero where there is none of it.
+    #[must_use]
+    pub fn counter(&self, name: &str) -> u64 {
+        self.counters.iter().find(|(row, _)| row == name).map_or(0, |(_, count)| *count)
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod members;
 mod moves;
 mod operator;
 mod rejoin;
+mod sync;
 mod transfer;
 
 use tokio::sync::{Mutex, MutexGuard};

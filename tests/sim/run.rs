@@ -183,7 +183,8 @@ impl World {
         self.run(began + 60 * SECOND, |world| up.iter().all(|node| world.is_in_sync(*node, began)));
         for node in up {
             if !self.is_in_sync(node, began) {
-                let status = self.nodes[node].sync.as_ref().map(|desk| desk.machine.status());
+                let now = self.now_at(node).instant;
+                let status = self.nodes[node].sync.as_ref().map(|desk| desk.machine.status(now));
                 self.history.stuck.push(format!("n{node} is not in sync: {status:?}"));
             }
             if self.nodes[node].amnesiac {
@@ -211,7 +212,7 @@ impl World {
     /// Whether all comparisons of a node that began after `began` found nothing left to do.
     fn is_in_sync(&self, node: usize, began: Time) -> bool {
         let Some(desk) = &self.nodes[node].sync else { return true };
-        let oldest_ms = desk.machine.status().oldest_ms;
+        let oldest_ms = desk.machine.status(self.now_at(node).instant).oldest_ms;
         oldest_ms.is_some_and(|age| age * MS < self.now - began)
     }
 

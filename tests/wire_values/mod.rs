@@ -165,6 +165,9 @@ impl Values {
             Control::Transfer(transfer),
             Control::Transfers,
             Control::Survey,
+            Control::SyncStatus,
+            Control::SyncNow,
+            Control::SyncPause(true),
         ]))
     }
 

@@ -180,6 +180,8 @@ type PairId = (Partition, NodeId);
 #[derive(Debug, Default)]
 struct Pair {
     shared: Vec<Scope>,
+    /// Since when it has to be compared.
+    since: Instant,
     /// When the last comparison began that found nothing left to do.
     in_sync: Option<Instant>,
     /// Not before this.
@@ -232,6 +234,8 @@ pub struct Syncs {
     recounted: BTreeMap<Partition, Instant>,
     pace: Pace,
     paused: bool,
+    /// A pair whose comparison began before is compared again at once: somebody waits for it.
+    asked_at: Instant,
     tally: Tally,
     effects: Vec<Effect>,
 }
@@ -261,6 +265,7 @@ impl Syncs {
             recounted: BTreeMap::new(),
             pace,
             paused: false,
+            asked_at: Instant(0),
             tally: Tally::default(),
             effects: Vec::new(),
         };
@@ -288,7 +293,10 @@ impl Syncs {
                 self.pace.observe(p99, !self.jobs.is_empty());
                 self.look_whether_whole();
             }
-            Input::Now => self.pairs.values_mut().for_each(|pair| pair.due = Instant(0)),
+            Input::Now => {
+                self.asked_at = now;
+                self.pairs.values_mut().for_each(|pair| pair.due = Instant(0));
+            }
             Input::Pause(paused) => self.paused = paused,
         }
         self.go_on(effects);
@@ -343,7 +351,7 @@ impl Syncs {
             let pair = self.pairs.entry(id).or_default();
             if pair.shared != shared {
                 // What was in sync is another thing now.
-                (pair.in_sync, pair.shared) = (None, shared);
+                (pair.in_sync, pair.shared, pair.since) = (None, shared, self.now);
             }
         }
         self.topology = topology;
@@ -390,6 +398,9 @@ impl Syncs {
         pair.busy = false;
         pair.due = self.now + pause;
         let Some(began) = in_sync else { return };
+        if began < self.asked_at {
+            pair.due = self.now;
+        }
         pair.in_sync = Some(began);
         let of_partition = (id.0, NodeId(0))..=(id.0, NodeId(u128::MAX));
         let is_complete = self.pairs.range(of_partition).all(|(_, pair)| pair.in_sync.is_some());

@@ -2,7 +2,9 @@
 
 use std::cmp::Reverse;
 
-use super::{Pair, Syncs};
+use std::collections::BTreeSet;
+
+use super::{Pair, PairId, Syncs};
 use crate::time::Instant;
 use crate::wire::sync::{SyncPair, SyncStatus};
 
@@ -31,40 +33,44 @@ pub struct Tally {
 }
 
 impl Syncs {
-    /// How things stand, for people.
+    /// How things stand at `now`, for people and for those who wait.
     #[must_use]
-    pub fn status(&self) -> SyncStatus {
-        let age = |at: &Instant| (self.now - *at).as_millis() as u64;
+    pub fn status(&self, now: Instant) -> SyncStatus {
+        let age = |at: Instant| (now - at).as_millis() as u64;
         let alarm_ms = self.settings.alarm.as_millis() as u64;
-        let is_in_sync = |pair: &Pair| pair.in_sync.as_ref().is_some_and(|at| age(at) <= alarm_ms);
-        let ages = self.pairs.values().map(|pair| pair.in_sync.as_ref().map(age));
-        let oldest_ms = ages.collect::<Option<Vec<u64>>>();
-        let mut overdue: Vec<SyncPair> = (self.pairs.iter())
-            .filter(|(id, pair)| !is_in_sync(pair) || self.jobs.values().any(|j| j.pair == **id))
-            .map(|((partition, peer), pair)| SyncPair {
-                partition: *partition,
-                peer: *peer,
-                in_sync_ms: pair.in_sync.as_ref().map(age),
-                repaired: pair.repaired,
-                bytes: pair.bytes,
-            })
-            .collect();
-        overdue.sort_by_key(|pair| Reverse(pair.in_sync_ms.unwrap_or(u64::MAX)));
-        overdue.truncate(SHOWN);
+        let mended: BTreeSet<PairId> = self.jobs.values().map(|job| job.pair).collect();
+        let mut status = SyncStatus {
+            pairs: self.pairs.len() as u32,
+            oldest_ms: Some(0),
+            alarm_ms,
+            paused: self.paused,
+            counters: self.tally.rows(),
+            ..SyncStatus::default()
+        };
+        for (id, pair) in &self.pairs {
+            let in_sync_ms = pair.in_sync.map(age);
+            let waits_ms = in_sync_ms.unwrap_or_else(|| age(pair.since));
+            let is_overdue = waits_ms > alarm_ms;
+            status.in_sync += u32::from(in_sync_ms.is_some() && !is_overdue);
+            status.overdue += u32::from(is_overdue);
+            status.waits_ms = status.waits_ms.max(waits_ms);
+            status.oldest_ms = status.oldest_ms.zip(in_sync_ms).map(|(a, b)| a.max(b));
+            if is_overdue || mended.contains(id) {
+                let (partition, peer) = *id;
+                let Pair { repaired, bytes, .. } = *pair;
+                let pair =
+                    SyncPair { partition, peer, in_sync_ms, waits_ms, is_overdue, repaired, bytes };
+                status.shown.push(pair);
+            }
+        }
+        status.shown.sort_by_key(|pair| Reverse(pair.waits_ms));
+        status.shown.truncate(SHOWN);
         let exchanging = self.jobs.values().filter_map(|job| {
             let exchange = job.exchange.as_ref()?;
             Some((exchange.tree.clone(), exchange.peer, exchange.repaired))
         });
-        SyncStatus {
-            pairs: self.pairs.len() as u32,
-            in_sync: self.pairs.values().filter(|pair| is_in_sync(pair)).count() as u32,
-            oldest_ms: oldest_ms.map(|ages| ages.into_iter().max().unwrap_or(0)),
-            overdue,
-            alarm_ms,
-            exchanging: exchanging.collect(),
-            paused: self.paused,
-            counters: self.tally.rows(),
-        }
+        status.exchanging = exchanging.collect();
+        status
     }
 
     /// What was done since the start.

@@ -243,7 +243,7 @@ fn any_two_stores_are_equal_after_one_of_them_has_compared() {
         pairing.exchange(0);
         assert!(pairing.wire - before < 150, "equal stores said {} bytes", pairing.wire - before);
         assert_eq!(pairing.complete[0], BTreeSet::from([P]));
-        assert_eq!(pairing.syncs[0].status().in_sync, 1);
+        assert_eq!(pairing.syncs[0].status(pairing.now).in_sync, 1);
     }
 }
 
@@ -281,7 +281,11 @@ fn what_arrives_or_changes_during_the_pause_is_no_difference() {
     pairing.exchange(0);
     let tally = pairing.syncs[0].tally();
     assert_eq!((tally.repaired, tally.in_flight, tally.bytes), (0, 1, 0));
-    assert_eq!(pairing.syncs[0].status().in_sync, 1, "all that is older is on both sides");
+    assert_eq!(
+        pairing.syncs[0].status(pairing.now).in_sync,
+        1,
+        "all that is older is on both sides"
+    );
     pairing.exchange(1);
     pairing.assert_equal();
 }
@@ -347,4 +351,45 @@ fn an_exchange_that_is_cut_off_anywhere_is_begun_again() {
         pairing.assert_equal();
         assert!(pairing.syncs[0].jobs.is_empty() && pairing.syncs[0].questions.is_empty());
     }
+}
+
+#[test]
+fn a_pair_is_overdue_only_when_it_has_had_the_time() {
+    let mut pairing = Pairing::new(5);
+    let at = |seconds: u64| Instant(seconds * 1_000_000);
+    let fresh = pairing.syncs[0].status(at(50));
+    assert_eq!((fresh.pairs, fresh.in_sync, fresh.overdue, fresh.oldest_ms), (1, 0, 0, None));
+    let late = pairing.syncs[0].status(at(61));
+    assert_eq!((late.overdue, late.waits_ms, late.shown.len()), (1, 61_000, 1));
+    pairing.now = at(61);
+    pairing.exchange(0);
+    let mended = pairing.syncs[0].status(at(62));
+    assert_eq!((mended.in_sync, mended.overdue, mended.oldest_ms), (1, 0, Some(1000)));
+    assert!(mended.shown.is_empty());
+    assert_eq!(pairing.syncs[0].status(at(300)).shown[0].in_sync_ms, Some(239_000));
+}
+
+#[test]
+fn what_was_compared_when_somebody_asked_is_compared_again_at_once() {
+    let mut pairing = Pairing::new(6);
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    pairing.syncs[0].handle(Instant(1000), Input::Now, &mut first);
+    assert_eq!(first.len(), 2, "one question to either side: {first:?}");
+    // While it is under way, somebody asks: what was acknowledged just before may be missed by it.
+    pairing.syncs[0].handle(Instant(2000), Input::Now, &mut second);
+    assert!(second.is_empty(), "{second:?}");
+    pairing.now = Instant(3000);
+    for effect in first {
+        let input = pairing.perform(0, effect).unwrap();
+        pairing.syncs[0].handle(pairing.now, input, &mut second);
+    }
+    second.retain(|effect| !matches!(effect, Effect::Complete(_)));
+    assert_eq!(second.len(), 2, "the same questions again: {second:?}");
+    assert_eq!(pairing.syncs[0].status(Instant(5000)).oldest_ms, Some(4));
+    for effect in std::mem::take(&mut second) {
+        let input = pairing.perform(0, effect).unwrap();
+        pairing.syncs[0].handle(pairing.now, input, &mut second);
+    }
+    assert!(second.is_empty(), "{second:?}");
+    assert_eq!(pairing.syncs[0].status(Instant(5000)).oldest_ms, Some(2));
 }

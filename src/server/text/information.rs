@@ -18,7 +18,7 @@ const REDIS_VERSION: &str = "7.4.0";
 type Section = fn(&Server, &mut String);
 
 /// The sections of `INFO`, in order.
-const SECTIONS: [(&str, Section); 10] = [
+const SECTIONS: [(&str, Section); 11] = [
     ("Server", server),
     ("Clients", clients),
     ("Memory", memory),
@@ -27,6 +27,7 @@ const SECTIONS: [(&str, Section); 10] = [
     ("Cluster", cluster),
     ("Members", members),
     ("Hints", hints),
+    ("Sync", sync),
     ("Counters", counters),
     ("Keyspace", keyspace),
 ];
@@ -127,6 +128,13 @@ fn hints(server: &Server, out: &mut String) {
              marked_partitions={dirty_partitions}"
         );
         line(out, &format!("hints_for_{}", hint.label()), value);
+    }
+}
+
+/// How the comparisons with other owners stand; `RD.SYNC STATUS` asks all nodes.
+fn sync(server: &Server, out: &mut String) {
+    for (name, count) in server.node.sync.counters() {
+        line(out, &name, count);
     }
 }
 

@@ -9,13 +9,14 @@ use super::Server;
 use super::answers;
 use super::cursors::Place;
 use super::settings::Settings;
+use super::sync;
 use crate::ids::Partition;
 use crate::membership::{MemberEntry, Topology};
 use crate::resp::command::Scan;
 use crate::resp::{Command, Reply, glob};
 use crate::wire::messages::{
     Control, ControlReply, Explanation, Failure, Goals, MemberReport, NodeStatus, Open,
-    ReplicaView, Request, Response,
+    ReplicaView, Request, Response, Waiting,
 };
 use crate::wire::transfer::{Incoming, TransferStatus};
 
@@ -34,8 +35,8 @@ pub(super) struct Inside {
 }
 
 impl Inside {
-    /// Answers `RD.EXPLAIN`, `RD.RING`, `RD.NODES`, `RD.TRANSFERS`, `RD.DIGEST`, `RD.HINTS`, `RD.WAIT`
-    /// or `SCAN`.
+    /// Answers `RD.EXPLAIN`, `RD.RING`, `RD.NODES`, `RD.TRANSFERS`, `RD.DIGEST`, `RD.HINTS`, `RD.SYNC`,
+    /// `RD.WAIT` or `SCAN`.
     pub(super) async fn run(self, command: Command) -> Reply {
         let answered = match command {
             Command::Explain { key } => self.explain(&key).await,
@@ -56,6 +57,7 @@ impl Inside {
                 _ => answers::unexpected(),
             }),
             Command::Hints => Ok(hints(&self.server.node.survey().await)),
+            Command::Sync(command) => Ok(sync::run(&self.server.node, command).await),
             Command::Wait { goals, timeout_ms } => Ok(self.wait(goals, timeout_ms).await),
             Command::Scan(scan) => self.scan(&scan).await,
             _ => Ok(answers::unexpected()),
@@ -73,14 +75,22 @@ impl Inside {
 
     /// Looks until nothing is open, or the time is up.
     async fn wait(&self, goals: Goals, timeout_ms: u64) -> Reply {
-        let deadline = Instant::now() + Duration::from_millis(timeout_ms.min(WAIT_MS_MAX));
+        let began = Instant::now();
+        let deadline = began + Duration::from_millis(timeout_ms.min(WAIT_MS_MAX));
+        let waited_ms = || began.elapsed().as_millis() as u64;
+        let (node, mut waiting) = (&self.server.node, Waiting::new(goals));
         loop {
-            let open = goals.open(&self.server.node.survey().await);
+            let asked_ms = waited_ms();
+            let reports = node.survey().await;
+            let open = waiting.open(asked_ms, waited_ms(), &reports);
             if open.is_empty() || Instant::now() >= deadline {
                 let row = |open: Open| {
                     Reply::map([("node", Reply::text(open.node)), ("what", Reply::text(open.what))])
                 };
                 return Reply::Array(open.into_iter().map(row).collect());
+            }
+            if waiting.tells_to_compare(waited_ms()) {
+                node.ask_all(Control::SyncNow).await;
             }
             tokio::time::sleep_until(deadline.min(Instant::now() + LOOK_EVERY)).await;
         }

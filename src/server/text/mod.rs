@@ -34,6 +34,7 @@ mod output;
 mod queue;
 mod session;
 mod settings;
+mod sync;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
