@@ -165,8 +165,11 @@ impl SyncDesk {
     }
 
     /// Answers another node, or this one.
-    pub async fn asked(&self, from: NodeId, request: SyncRequest) -> SyncReply {
+    pub async fn asked(self: &Arc<Self>, from: NodeId, request: SyncRequest) -> SyncReply {
         let Some(node) = self.node() else { return SyncReply::Busy };
+        if let Some(partition) = request.mends().filter(|_| from != node.id) {
+            self.take(Input::Visited(from, partition));
+        }
         let (store, topology) = (node.store.clone(), node.topology());
         let answer = match request {
             SyncRequest::Take { body } => {

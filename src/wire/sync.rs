@@ -139,6 +139,22 @@ pub enum SyncRequest {
     },
 }
 
+impl SyncRequest {
+    /// The partition that whoever asks this is mending; none where it only compares roots.
+    #[must_use]
+    pub fn mends(&self) -> Option<Partition> {
+        match self {
+            Self::Roots(_) | Self::Take { .. } => None,
+            Self::Trees(shared) => Some(shared.partition),
+            Self::Leaves(tree)
+            | Self::Branches { tree, .. }
+            | Self::Marks { tree, .. }
+            | Self::Names { tree, .. }
+            | Self::Objects { tree, .. } => Some(tree.partition),
+        }
+    }
+}
+
 /// The answer to a [`SyncRequest`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SyncReply {

@@ -181,6 +181,8 @@ impl World {
             self.sync_input(*node, sync::Input::Now);
         }
         self.run(began + 60 * SECOND, |world| up.iter().all(|node| world.is_in_sync(*node, began)));
+        // Whether nothing is missing any more is looked at once a second.
+        self.wait(2 * SECOND);
         for node in up {
             if !self.is_in_sync(node, began) {
                 let now = self.now_at(node).instant;

@@ -157,6 +157,10 @@ impl World {
                     self.sync_merge(node, entries, waiting);
                 }
                 request => {
+                    if let Some(partition) = request.mends() {
+                        let peer = self.nodes[from].id;
+                        self.sync_input(node, Input::Visited(peer, partition));
+                    }
                     let reply = self.sync_look(node, &request);
                     self.sync_answer(node, (from, asker), id, reply);
                 }

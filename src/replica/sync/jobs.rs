@@ -10,6 +10,9 @@ use crate::time::Instant;
 use crate::wire::sync::{SyncReply, SyncRequest, TreeId};
 use crate::wire::transfer::{Blob, PageBuilder, PageEntry, body_entries};
 
+/// Pairs that are mended, or wait for what is on its way.
+const JOBS_MOST: usize = 64;
+
 /// The mending of one pair.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -17,6 +20,7 @@ pub(super) struct Job {
     began: Instant,
     trees: VecDeque<TreeId>,
     pub(super) exchange: Option<Exchange>,
+    unsettled: bool,
     repaired: u64,
     /// Objects that are being merged here, or given to the peer.
     pub(super) moving: Vec<PageEntry>,
@@ -24,16 +28,23 @@ pub(super) struct Job {
 
 impl Syncs {
     pub(super) fn begin_jobs(&mut self) {
-        while self.jobs.len() < self.settings.at_once
+        // Those that wait for what is on its way cost nothing meanwhile.
+        let is_settling = |job: &&Job| job.exchange.as_ref().is_some_and(Exchange::is_settling);
+        let mut busy = self.jobs.len() - self.jobs.values().filter(is_settling).count();
+        while busy < self.settings.at_once
+            && self.jobs.len() < JOBS_MOST
             && let Some((pair, began)) = self.queue.pop_front()
         {
             if !self.pairs.contains_key(&pair) {
                 continue;
             }
+            busy += 1;
             let number = self.next_id();
             let (trees, moving) = (VecDeque::new(), Vec::new());
-            self.jobs
-                .insert(number, Job { pair, began, trees, exchange: None, repaired: 0, moving });
+            self.jobs.insert(
+                number,
+                Job { pair, began, trees, exchange: None, unsettled: false, repaired: 0, moving },
+            );
             let request = SyncRequest::Trees(self.shared(&pair));
             self.compare(pair.1, request, Purpose::Trees(number));
         }
@@ -103,6 +114,7 @@ impl Syncs {
         let Some(exchange) = job.exchange.take() else { return };
         let (pair, repaired) = (job.pair, exchange.repaired);
         job.repaired += repaired;
+        job.unsettled |= exchange.unsettled;
         if repaired > 0 {
             self.tally.repaired += repaired;
             let tree = exchange.tree;
@@ -135,6 +147,7 @@ impl Syncs {
             pair.repaired += job.repaired;
         }
         match job.repaired {
+            0 if job.unsettled => self.settle_pair(job.pair, None, AGAIN),
             0 => self.settle_pair(job.pair, Some(job.began), self.settings.interval),
             _ => self.settle_pair(job.pair, None, Duration::ZERO),
         }

@@ -20,8 +20,8 @@
 //! # What always holds
 //!
 //! - *In sync* means: everything that was acknowledged before the comparison began is on both sides. Equal
-//!   roots say so; so does an exchange in which every difference had vanished or changed when it
-//!   was looked at again, for what was acknowledged before its beginning does neither.
+//!   roots say so; so does an exchange at the end of which every branch that had differed was the same in
+//!   both.
 //! - Objects are merged by their shard, as any write is: an exchange can only add knowledge. Cut
 //!   off anywhere, it has done no harm and is begun again.
 //! - A value is read only to be moved.
@@ -52,6 +52,8 @@ use jobs::Job;
 
 /// Partitions whose roots are compared with one question.
 const ROOTS_AT_ONCE: usize = 64;
+/// For how long somebody who has asked about a pair is taken to be mending it.
+const VISIT_LASTS: Duration = Duration::from_secs(5);
 /// How long a pair whose comparison failed is left alone.
 const AGAIN: Duration = Duration::from_secs(2);
 /// How long trees that were counted again are taken for right.
@@ -100,6 +102,8 @@ pub enum Input {
         /// Whether all of it is committed; if not, why.
         result: Result<(), String>,
     },
+    /// The peer has asked something about this partition: it is mending the pair.
+    Visited(NodeId, Partition),
     /// There is a connection to the node: pairs with it that failed may be compared at once.
     Connected(NodeId),
     /// A second has gone by: the recent 99th percentile of foreground requests in it.
@@ -188,6 +192,10 @@ struct Pair {
     due: Instant,
     /// It is being compared.
     busy: bool,
+    /// When the peer last asked about it.
+    visited: Option<Instant>,
+    /// Its roots differed before, and the peer was given time to mend it.
+    yielded: bool,
     repaired: u64,
     bytes: u64,
 }
@@ -284,6 +292,11 @@ impl Syncs {
             }
             Input::Looked { id, reply } => self.answered(id, Some(reply), None),
             Input::Merged { id, result } => self.merged(id, result),
+            Input::Visited(peer, partition) => {
+                if let Some(pair) = self.pairs.get_mut(&(partition, peer)) {
+                    pair.visited = Some(now);
+                }
+            }
             Input::Connected(peer) => {
                 for ((_, _), pair) in self.pairs.iter_mut().filter(|((_, of), _)| *of == peer) {
                     pair.due = pair.due.min(now);
@@ -401,12 +414,21 @@ impl Syncs {
         if began < self.asked_at {
             pair.due = self.now;
         }
-        pair.in_sync = Some(began);
+        (pair.in_sync, pair.yielded) = (Some(began), false);
         let of_partition = (id.0, NodeId(0))..=(id.0, NodeId(u128::MAX));
         let is_complete = self.pairs.range(of_partition).all(|(_, pair)| pair.in_sync.is_some());
         if is_complete && self.complete.insert(id.0) {
             self.effects.push(Effect::Complete(id.0));
         }
+    }
+
+    /// Whether the peer is left to mend a pair that differs: of two, the one of the lower id comes
+    /// first, and for as long as it asks.
+    fn yields(&mut self, id: PairId) -> bool {
+        let Some(pair) = self.pairs.get_mut(&id) else { return false };
+        let is_visited = pair.visited.is_some_and(|at| self.now - at < VISIT_LASTS);
+        let is_first = id.1 < self.settings.node && !std::mem::replace(&mut pair.yielded, true);
+        is_first || is_visited
     }
 
     fn roots(
@@ -431,6 +453,8 @@ impl Syncs {
                     if ours == theirs {
                         self.tally.equal += 1;
                         self.settle_pair(id, Some(began), self.settings.interval);
+                    } else if self.yields(id) {
+                        self.settle_pair(id, None, AGAIN);
                     } else {
                         self.queue.push_back((id, began));
                     }
