@@ -107,13 +107,14 @@ async fn a_replay_goes_on_where_it_was_when_the_receiver_or_the_sender_is_killed
     assert_eq!(cluster.equal_digests().await.0, count);
 }
 
-/// What node 0 keeps, and how much it has delivered, once neither changes any more.
+/// What node 0 keeps, and how much it has delivered, once neither changes any more: a write keeps
+/// something for a member that is silent up to an attempt's time after its client was answered.
 async fn settled(cluster: &Cluster) -> (u64, u64) {
     let node = &cluster.nodes[0];
     loop {
         let before = node.counter("hints_delivered").await;
         let left = node.hints().await;
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         if node.counter("hints_delivered").await == before && node.hints().await == left {
             return (left, before);
         }
