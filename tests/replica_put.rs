@@ -16,8 +16,8 @@ use ringdove::store::memory::MemoryStore;
 use ringdove::store::{Batch, Store as _, StoreError};
 use ringdove::time::{Instant, Now, WallMs};
 use ringdove::wire::messages::{
-    Basis, BucketSettings, Condition, Conflicts, Done, Failure, FailureCode, Get, Got, Level,
-    Outcome, Purpose, Put, Request, Response, Write,
+    Basis, BucketSettings, Condition, Conflicts, Done, Expiry, Failure, FailureCode, Get, Got,
+    Level, Outcome, Purpose, Put, Request, Response, Write,
 };
 
 const NODE: NodeId = NodeId(1);
@@ -204,7 +204,7 @@ fn put(write_id: u128, basis: Basis, value: &'static str) -> Put {
         basis,
         condition: Condition::None,
         value: Some(Bytes::from_static(value.as_bytes())),
-        ttl_ms: None,
+        expiry: Expiry::Bucket,
         w: Level::Default,
         pw: Level::Default,
         strict: true,

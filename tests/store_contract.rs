@@ -242,14 +242,18 @@ fn trees_and_lists_follow_every_change(store: &dyn Store) {
     fading.sort_unstable();
     assert_eq!(store.faded(partition, WallMs(50), None, 1000).unwrap(), fading);
     assert_eq!(store.faded(partition, WallMs(50), Some(&fading[1]), 2).unwrap(), fading[2..4]);
-    let conflicts = model.iter().filter(|(_, of)| of.siblings > 1).map(|(key, _)| stored(key));
+    let conflicts =
+        model.iter().filter(|(_, of)| of.siblings > 1).map(|(key, _)| stored(key).key());
     let conflicts: Vec<_> = conflicts.collect();
-    assert_eq!(store.conflicts(None, 1000).unwrap(), conflicts);
-    assert_eq!(store.conflicts(Some(&conflicts[0]), 1).unwrap(), conflicts[1..2]);
+    for bucket in ["a", "ab"] {
+        let all: Vec<_> = conflicts.iter().filter(|key| key.bucket() == bucket).cloned().collect();
+        assert_eq!(store.conflicts(partition, bucket, None, 1000).unwrap(), all);
+        assert_eq!(store.conflicts(partition, bucket, Some(&all[0]), 1).unwrap(), all[1..2]);
+    }
     store.clear(partition).unwrap();
     assert_eq!(store.roots(partition), Some(Vec::new()));
     assert_eq!(store.faded(partition, WallMs(50), None, 9), Ok(Vec::new()));
-    assert_eq!(store.conflicts(None, 9), Ok(Vec::new()));
+    assert_eq!(store.conflicts(partition, "a", None, 9), Ok(Vec::new()));
 }
 
 fn the_digest_counts_current_records_only(store: &dyn Store) {

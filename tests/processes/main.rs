@@ -10,6 +10,7 @@ mod hostile;
 mod hung;
 mod kill;
 mod life;
+mod listing;
 mod load;
 mod members;
 mod operator;
