@@ -211,7 +211,8 @@ impl Node {
     ///
     /// # Errors
     /// `Stale` when it goes by other slots than the asker, and what the disk says.
-    pub async fn owner_keys(&self, asked: OwnerListing) -> Result<OwnerPage, Failure> {
+    pub async fn owner_keys(&self, mut asked: OwnerListing) -> Result<OwnerPage, Failure> {
+        asked.count = asked.count.min(OWNER_KEYS_MOST);
         let (slots, bucket) = (asked.slots, asked.bucket.clone());
         let partition = Partition(asked.partition);
         let (store, now, complete) = (self.store.clone(), self.clock.now().wall, !self.amnesiac);
@@ -235,6 +236,8 @@ impl Node {
     /// What the disk says.
     pub async fn outliers(&self) -> Result<Outliers, Failure> {
         let partitions = self.topology().partitions();
+        // One look at a time: whoever asks beside it waits.
+        let _alone = self.looking.lock().await;
         let lot = self.random.lock().expect("no holder of the lock panics").next_u64();
         let first = Partition((lot % u64::from(partitions)) as u16);
         let store = self.store.clone();

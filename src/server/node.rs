@@ -62,6 +62,8 @@ pub struct Node {
     pub draining: watch::Sender<bool>,
     /// Where write ids come from.
     pub random: Mutex<Random>,
+    /// Held by whoever looks at the digests for keys that stand out.
+    pub looking: tokio::sync::Mutex<()>,
 }
 
 /// What the sessions count.

@@ -110,7 +110,8 @@ impl Node {
     }
 
     /// By bucket, what last-write-wins has dropped here of keys whose first owner this node is.
-    fn discarded(&self) -> BTreeMap<String, u64> {
+    #[must_use]
+    pub fn discarded(&self) -> BTreeMap<String, u64> {
         let mut sum = BTreeMap::new();
         for gauge in &self.gauges {
             for (bucket, count) in &gauge.lock().expect("no holder of the lock panics").discarded {

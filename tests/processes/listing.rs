@@ -118,7 +118,8 @@ async fn a_listing_of_100_000_keys_misses_none_when_a_node_dies_and_another_come
 async fn a_listing_misses_no_key_while_a_member_joins_and_partitions_change_hands() {
     const KEYS: usize = 20_000;
     let _alone = alone().await;
-    let quick = "[transfers]\ncleanup_after_s = 1\n";
+    // One slot after the other, so that it takes a while.
+    let quick = "[transfers]\ncleanup_after_s = 1\nat_once = 1\n";
     let mut cluster = Cluster::start_with(3, quick);
     let client = cluster.client().await;
     let bucket = client.bucket("default").unwrap();
@@ -232,6 +233,46 @@ async fn keys_in_conflict_are_counted_once_shown_and_gone_when_they_are_resolved
     let row = said["buckets"].as_array().unwrap().iter().find(|row| row["bucket"] == "carts");
     assert_eq!(row.unwrap()["conflicts"], 2, "{said}");
     println!("{said}");
+}
+
+/// Writes the same keys as others do at other nodes, at the same time.
+fn write_beside_others(address: &str, value: usize) {
+    let client = redis::Client::open(format!("redis://{address}/")).unwrap();
+    let mut connection = client.get_connection().unwrap();
+    redis::cmd("RD.BUCKET").arg("latest").exec(&mut connection).unwrap();
+    for round in 0..300 {
+        let key = format!("key-{}", round % 3);
+        redis::cmd("SET").arg(key).arg(value).exec(&mut connection).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_last_write_wins_drops_is_counted_by_bucket_and_at_one_owner_only() {
+    let _alone = alone().await;
+    let cluster = Cluster::start(3);
+    let client = cluster.client().await;
+    let settings = BucketSettings { conflicts: Conflicts::LastWriteWins, ..Default::default() };
+    client.create_bucket("latest", settings).await.unwrap();
+    let mut discarded = 0;
+    let deadline = Instant::now() + PATIENCE;
+    let mut writes = 0;
+    while discarded == 0 {
+        assert!(Instant::now() < deadline, "no two writes met in {writes}");
+        std::thread::scope(|scope| {
+            for (value, node) in cluster.nodes.iter().enumerate() {
+                scope.spawn(move || write_beside_others(&node.text, value));
+            }
+        });
+        writes += 900;
+        let tally = client.tallies().await.unwrap();
+        let of = tally.buckets.iter().find(|of| of.bucket == "latest").unwrap();
+        assert_eq!((of.keys, of.conflicts), (3, 0), "{of:?}");
+        discarded = of.discarded;
+    }
+    println!("{discarded} versions of {writes} were dropped");
+    assert!(discarded < writes);
+    let by_node = cluster.nodes[0].counter("discarded_by_last_write_wins").await;
+    println!("node 0 has dropped {by_node}");
 }
 
 /// `RINGDOVE_TOMBSTONES` says how many (`1000000` for the figure in the report).
