@@ -1,3 +1,5 @@
+//! What a listing by cursors finds, page by page, over one store and several.
+
 use super::*;
 use crate::store::memory::MemoryStore;
 use crate::store::{Batch, Change, Imprint, StoredKey};
