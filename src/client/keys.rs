@@ -3,8 +3,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::operation::Effect;
 use super::{Inner, Level, Listed, Result};
 use crate::limits;
@@ -48,7 +46,7 @@ impl Keys {
 
     /// Only keys that begin with this.
     pub fn prefix(mut self, prefix: impl AsRef<[u8]>) -> Self {
-        self.prefix = Bytes::copy_from_slice(prefix.as_ref()).into();
+        self.prefix = prefix.as_ref().to_vec();
         self
     }
 

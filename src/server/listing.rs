@@ -140,7 +140,12 @@ impl Node {
     ) -> Result<Vec<OwnerPage>, Failure> {
         for _ in 0..STALE_TRIES {
             let mut round = Round::new(self, gathering, from, count);
-            match round.run(self, gathering.needed).await {
+            // Of owners that the ring does not have (yet) nothing can be missed.
+            let needed = match gathering.listing.r {
+                Level::Default => gathering.needed.min(round.left.len()).max(1),
+                _ => gathering.needed,
+            };
+            match round.run(self, needed).await {
                 Ok(pages) => {
                     gathering.silent.extend(round.silent);
                     return Ok(pages);
@@ -150,7 +155,7 @@ impl Node {
                     gathering.topology = self.topology();
                 }
                 Err(Missing::Owners { answered }) => {
-                    let (partition, needed) = (from.partition, gathering.needed);
+                    let partition = from.partition;
                     let message = format!(
                         "{answered} of the {needed} owners of partition {partition} that a listing needs have \
                          answered; try again with the same cursor, or ask for fewer with R"

@@ -235,6 +235,57 @@ async fn keys_in_conflict_are_counted_once_shown_and_gone_when_they_are_resolved
     println!("{said}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_expired_value_is_absent_at_every_node_and_a_bucket_s_time_to_live_can_be_taken_away() {
+    let _alone = alone().await;
+    let cluster = Cluster::start(3);
+    let client = cluster.client().await;
+    let settings = BucketSettings { ttl_ms: Some(3_600_000), ..Default::default() };
+    client.create_bucket("sessions", settings).await.unwrap();
+    let sessions = client.bucket("sessions").unwrap();
+    sessions.put("stays", "v").observed().never_expires().await.unwrap();
+    for node in &cluster.nodes {
+        let client = redis::Client::open(format!("redis://{}/", node.text)).unwrap();
+        let mut connection = client.get_connection().unwrap();
+        let mut ask = |words: &[&str]| -> redis::Value {
+            redis::cmd(words[0]).arg(&words[1..]).query(&mut connection).unwrap()
+        };
+        let int = redis::Value::Int;
+        ask(&["RD.BUCKET", "sessions"]);
+        assert_eq!(ask(&["TTL", "stays"]), int(-1));
+        ask(&["SET", "k", "v"]);
+        let redis::Value::Int(left) = ask(&["TTL", "k"]) else { panic!("no number") };
+        assert!((3500..=3600).contains(&left), "{left}");
+        assert_eq!(ask(&["PERSIST", "k"]), int(1));
+        ask(&["SET", "k", "w", "KEEPTTL"]);
+        assert_eq!(ask(&["TTL", "k"]), int(-1), "it is kept that there is none");
+        assert_eq!(ask(&["PEXPIRE", "k", "200"]), int(1));
+        let deadline = Instant::now() + PATIENCE;
+        while ask(&["EXISTS", "k"]) == int(1) {
+            assert!(Instant::now() < deadline, "it does not expire");
+        }
+        for node in &cluster.nodes {
+            let client = redis::Client::open(format!("redis://{}/", node.text)).unwrap();
+            let mut connection = client.get_connection().unwrap();
+            redis::cmd("RD.BUCKET").arg("sessions").exec(&mut connection).unwrap();
+            let nothing = redis::Value::Nil;
+            for (words, expected) in [
+                (&["GET", "k"][..], nothing.clone()),
+                (&["MGET", "k"], redis::Value::Array(vec![nothing])),
+                (&["EXISTS", "k", "k"], int(0)),
+                (&["TTL", "k"], int(-2)),
+                (&["EXPIRE", "k", "10"], int(0)),
+            ] {
+                let mut command = redis::cmd(words[0]);
+                let found: redis::Value = command.arg(&words[1..]).query(&mut connection).unwrap();
+                assert_eq!(found, expected, "{words:?}");
+            }
+        }
+        let (found, _) = listed(&sessions, 0, async || {}).await;
+        assert_eq!(found, BTreeSet::from(["stays".to_owned()]));
+    }
+}
+
 /// Writes the same keys as others do at other nodes, at the same time.
 fn write_beside_others(address: &str, value: usize) {
     let client = redis::Client::open(format!("redis://{address}/")).unwrap();
