@@ -242,23 +242,27 @@ fn trees_and_lists_follow_every_change(store: &dyn Store) {
     fading.sort_unstable_by_key(|(at, key)| (key.key().bucket().to_owned(), *at, key.clone()));
     assert_eq!(store.faded(partition, WallMs(50), None, 1000).unwrap(), fading);
     assert_eq!(store.faded(partition, WallMs(50), Some(&fading[1]), 2).unwrap(), fading[2..4]);
-    let conflicts = model.iter().filter(|(_, of)| of.siblings > 1).map(|(key, _)| stored(key));
+    let conflicts =
+        model.iter().filter(|(_, of)| of.siblings > 1).map(|(key, _)| stored(key).key());
     let conflicts: Vec<_> = conflicts.collect();
-    assert_eq!(store.conflicts(None, 1000).unwrap(), conflicts);
-    assert_eq!(store.conflicts(Some(&conflicts[0]), 1).unwrap(), conflicts[1..2]);
+    for bucket in ["a", "ab"] {
+        let all: Vec<_> = conflicts.iter().filter(|key| key.bucket() == bucket).cloned().collect();
+        assert_eq!(store.conflicts(partition, bucket, None, 1000).unwrap(), all);
+        assert_eq!(store.conflicts(partition, bucket, Some(&all[0]), 1).unwrap(), all[1..2]);
+    }
     store.clear(partition, Some("a")).unwrap();
     let left = |bucket: &str| bucket == "ab";
     assert!(store.roots(partition).unwrap().iter().all(|root| left(&root.bucket)));
     let faded = store.faded(partition, WallMs(50), None, 1000).unwrap();
     let expected: Vec<_> = fading.into_iter().filter(|(_, k)| left(k.key().bucket())).collect();
     assert_eq!(faded, expected);
-    let found = store.conflicts(None, 1000).unwrap();
-    assert!(!found.is_empty() && found.iter().all(|key| left(key.key().bucket())));
+    assert_eq!(store.conflicts(partition, "a", None, 1000), Ok(Vec::new()));
+    assert!(!store.conflicts(partition, "ab", None, 1000).unwrap().is_empty());
     assert_eq!(store.page(partition, None, 1000).unwrap().len(), left_of(&model, "ab"));
     store.clear(partition, None).unwrap();
     assert_eq!(store.roots(partition), Some(Vec::new()));
     assert_eq!(store.faded(partition, WallMs(50), None, 9), Ok(Vec::new()));
-    assert_eq!(store.conflicts(None, 9), Ok(Vec::new()));
+    assert_eq!(store.conflicts(partition, "a", None, 9), Ok(Vec::new()));
 }
 
 fn left_of(model: &BTreeMap<Key, Imprint>, bucket: &str) -> usize {

@@ -7,9 +7,11 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use super::bucket::{Expiry, OnConflict, parse_expiry};
+use super::conflicts::{Conflicts, Top};
 use super::digest::Digest;
 use super::exit;
 use super::hints::Hints;
+use super::keys::Keys;
 use super::output::Form;
 use super::quantity::{parse_address, parse_level, parse_mark, parse_span, parse_timeout};
 use super::sync::Sync;
@@ -59,6 +61,9 @@ pub(super) enum Command {
     Digest(Asked<Digest>),
     Hints(Asked<Hints>),
     Sync(Asked<Sync>),
+    Keys(Asked<Keys>),
+    Conflicts(Asked<Conflicts>),
+    Top(Asked<Top>),
     Wait(Wait),
     Shell(Shell),
     Completions(Completions),

@@ -103,6 +103,8 @@ pub(super) struct Core {
     pub(super) topology: Arc<Topology>,
     pub(super) peers: Peers,
     pub(super) counters: Counters,
+    /// By bucket, concurrent versions that last-write-wins has dropped of keys whose first owner is here.
+    pub(super) discarded: BTreeMap<String, u64>,
     pub(super) now: Now,
     pub(super) clock: HybridClock,
     pub(super) recent: Recent,
@@ -145,6 +147,7 @@ impl Core {
             topology,
             peers,
             counters: Counters::default(),
+            discarded: BTreeMap::new(),
             now: Now::default(),
             clock: HybridClock::new(),
             recent: Recent::new(limits::RECENT_WRITES),
@@ -302,6 +305,22 @@ impl Core {
     /// heard of yet is taken to keep all: nothing is lost by that.
     pub(super) fn keeps_latest(&self, key: &Key) -> bool {
         self.bucket(key).is_some_and(|bucket| bucket.conflicts == Conflicts::LastWriteWins)
+    }
+
+    /// Last-write-wins has dropped concurrent versions of `key` here. Each owner drops them for itself,
+    /// so by bucket only the first of them counts: over all nodes each version counts once at most.
+    pub(super) fn count_discarded(&mut self, key: &Key, versions: usize) {
+        if versions == 0 {
+            return;
+        }
+        self.counters.discarded_by_last_write_wins += versions as u64;
+        if self.owners(key).first() != Some(&self.settings.node) {
+            return;
+        }
+        match self.discarded.get_mut(key.bucket()) {
+            Some(count) => *count += versions as u64,
+            None => drop(self.discarded.insert(key.bucket().to_owned(), versions as u64)),
+        }
     }
 
     /// Distinct zones of `nodes`.

@@ -44,6 +44,7 @@ mod get;
 mod handoff;
 mod hints;
 mod keys;
+pub mod listing;
 mod pace;
 mod peers;
 mod put;

@@ -36,8 +36,8 @@ use crate::store::StoredKey;
 use crate::store::record::Mint;
 use crate::time::{Instant, WallMs};
 use crate::wire::messages::{
-    Basis, BucketSettings, Condition, Done, Failure, FailureCode, Level, Outcome, Purpose, Put,
-    Request, Response,
+    Basis, BucketSettings, Condition, Done, Expiry, Failure, FailureCode, Level, Outcome, Purpose,
+    Put, Request, Response,
 };
 
 #[derive(Debug)]
@@ -206,6 +206,9 @@ impl PutOp {
         let (code, message) = match (self.put.condition, exists) {
             (Condition::Absent, true) => (FailureCode::Exists, "a value is there already"),
             (Condition::Present, false) => (FailureCode::Absent, "no value is there"),
+            (Condition::Unchanged, _) if !self.has_seen(held) => {
+                (FailureCode::Exists, "the key has been written since it was read")
+            }
             _ => return Ok(()),
         };
         Err(Failure::not_applied(code, message))
@@ -278,12 +281,11 @@ impl PutOp {
             busy.retry_after_ms = 10;
             return Err(busy);
         };
-        let ttl_ms = self.put.ttl_ms.or(self.bucket.ttl_ms).filter(|_| self.put.value.is_some());
         let sibling = Sibling {
             dot: Dot { actor: mint.actor, counter: mint.counter },
             write_id: self.put.write_id,
             hlc: self.timestamp(core, state, &basis),
-            expires_at: ttl_ms.map(|ttl_ms| WallMs(core.now.wall.0.saturating_add(ttl_ms))),
+            expires_at: self.expires_at(core.now.wall),
             content: self.put.value.clone().map_or(Content::Tombstone, Content::Value),
         };
         state.mint = Some(mint);
@@ -291,7 +293,7 @@ impl PutOp {
         state.object.overwrite(&basis.names, sibling.write_id);
         state.object.write(&basis.clock, sibling.clone());
         if core.keeps_latest(&self.put.key) {
-            core.counters.discarded_by_last_write_wins += state.object.keep_latest() as u64;
+            core.count_discarded(&self.put.key, state.object.keep_latest());
         }
         let siblings = state.object.siblings().len();
         if siblings >= core.settings.siblings_warn {
@@ -299,6 +301,23 @@ impl PutOp {
             core.notice(Notice::ManySiblings { key, siblings });
         }
         Ok(basis.after(&sibling))
+    }
+
+    /// Whether the context covers all that is held.
+    fn has_seen(&self, held: &Object) -> bool {
+        self.context.as_ref().is_some_and(|context| context.clock.covers(held.clock()))
+    }
+
+    /// From when on the value reads as absent; a deletion has none.
+    fn expires_at(&self, now: WallMs) -> Option<WallMs> {
+        self.put.value.as_ref()?;
+        let after = |ttl_ms| WallMs(now.0.saturating_add(ttl_ms));
+        match self.put.expiry {
+            Expiry::Bucket => self.bucket.ttl_ms.map(after),
+            Expiry::After(ttl_ms) => Some(after(ttl_ms)),
+            Expiry::At(at) => Some(at),
+            Expiry::Never => None,
+        }
     }
 
     /// What the write builds on, and so replaces. Of a write that builds on what is there that is

@@ -304,7 +304,7 @@ pub(super) fn merge(
         true => state.object.merge_latest(object),
         false => (state.object.merge(object), 0),
     };
-    core.counters.discarded_by_last_write_wins += discarded as u64;
+    core.count_discarded(&name, discarded);
     for dot in &outcome.collisions {
         let (key, dot) = (name.to_string(), dot.to_string());
         core.notice(Notice::DotCollision { key, dot });

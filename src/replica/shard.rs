@@ -172,6 +172,13 @@ impl Shard {
         self.core.counters
     }
 
+    /// By bucket, concurrent versions that last-write-wins has dropped since the shard was made, of keys
+    /// whose first owner is this node.
+    #[must_use]
+    pub fn discarded(&self) -> &BTreeMap<String, u64> {
+        &self.core.discarded
+    }
+
     /// What is kept for members that are away.
     #[must_use]
     pub fn hints(&self) -> BTreeMap<NodeId, HintTally> {

@@ -12,6 +12,8 @@ use axum::{Json, Router};
 use tokio::net::TcpListener;
 
 use super::node::Node;
+use crate::store::Store as _;
+use crate::store::forest::Tally;
 use crate::wire::messages::{Control, ControlReply, HintStatus, Response};
 
 /// Serves until the process ends.
@@ -70,6 +72,28 @@ fn hints(node: &Node, text: &mut String) {
     }
 }
 
+/// What is on this node's disk, by bucket.
+fn buckets(node: &Node, text: &mut String) {
+    let tallies = node.store.tallies();
+    type Figure = (&'static str, fn(&Tally) -> u64);
+    let figures: [Figure; 4] = [
+        ("keys", |tally| tally.keys.saturating_sub(tally.deleted)),
+        ("deleted_keys", |tally| tally.deleted),
+        ("conflicts", |tally| tally.conflicts),
+        ("bytes", |tally| tally.bytes),
+    ];
+    for (name, figure) in figures {
+        let _ = writeln!(text, "# TYPE ringdove_bucket_{name} gauge");
+        for (bucket, tally) in &tallies {
+            let _ = writeln!(text, "ringdove_bucket_{name}{{bucket={bucket:?}}} {}", figure(tally));
+        }
+    }
+    let _ = writeln!(text, "# TYPE ringdove_bucket_discarded_total counter");
+    for (bucket, count) in node.discarded() {
+        let _ = writeln!(text, "ringdove_bucket_discarded_total{{bucket={bucket:?}}} {count}");
+    }
+}
+
 /// Every counter of `status` in Prometheus' text format.
 async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
     let mut text = String::new();
@@ -89,6 +113,7 @@ async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
             let _ = writeln!(text, "ringdove_{name}{suffix} {count}");
         }
         hints(&node, &mut text);
+        buckets(&node, &mut text);
         let up = status.peers.iter().filter(|peer| peer.up).count();
         let members = status.peers.len();
         for (name, value) in [

@@ -31,6 +31,8 @@ use crate::wire::messages::{Failure, FailureCode, Request, Response};
 pub struct Gauge {
     /// What it has counted.
     pub counters: Counters,
+    /// By bucket, what last-write-wins has dropped of keys whose first owner is this node.
+    pub discarded: BTreeMap<String, u64>,
     /// Operations under way.
     pub in_flight: usize,
     /// What it keeps for members that are away.
@@ -129,6 +131,7 @@ impl Driver {
             turn.taken.clear();
             let gauge = Gauge {
                 counters: self.shard.counters(),
+                discarded: self.shard.discarded().clone(),
                 in_flight: self.shard.in_flight(),
                 hints: self.shard.hints(),
                 p99: self.shard.p99(),

@@ -286,6 +286,7 @@ async fn assemble(
         traffic: Traffic::default(),
         draining: tokio::sync::watch::Sender::new(false),
         random: Mutex::new(Random::new(entropy()?)),
+        looking: tokio::sync::Mutex::default(),
         config,
     };
     Ok(Assembled { node: Arc::new(node), connections, gossip: gossip_task, news })

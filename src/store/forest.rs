@@ -55,6 +55,8 @@ pub struct Tally {
     pub keys: u64,
     /// Keys of which all values have been deleted or have an expiry.
     pub fading: u64,
+    /// Of those, the ones that have no value any more: only the deletion is remembered.
+    pub deleted: u64,
     /// Keys with more than one value that nothing has overwritten.
     pub conflicts: u64,
     /// Bytes of keys and objects.
@@ -66,22 +68,24 @@ impl Tally {
         let counts = |of: &Imprint| {
             let is = |condition: bool| u64::from(condition && of.is_some());
             let fading = is(of.fades_at.is_some());
-            [is(true), fading, is(of.siblings > 1), u64::from(of.bytes)]
+            let deleted = is(of.siblings == 0);
+            [is(true), fading, deleted, is(of.siblings > 1), u64::from(of.bytes)]
         };
         let (before, after) = (counts(before), counts(after));
-        let mut fields = [&mut self.keys, &mut self.fading, &mut self.conflicts, &mut self.bytes];
+        let Self { keys, fading, deleted, conflicts, bytes } = self;
+        let mut fields = [keys, fading, deleted, conflicts, bytes];
         for (field, (before, after)) in fields.iter_mut().zip(before.iter().zip(after)) {
             // Wraps while a count is under way: what was there before it is added at its end.
             **field = field.wrapping_add(after).wrapping_sub(*before);
         }
     }
 
-    fn fields(&self) -> [u64; 4] {
-        [self.keys, self.fading, self.conflicts, self.bytes]
+    fn fields(&self) -> [u64; 5] {
+        [self.keys, self.fading, self.deleted, self.conflicts, self.bytes]
     }
 
-    fn from_fields([keys, fading, conflicts, bytes]: [u64; 4]) -> Self {
-        Self { keys, fading, conflicts, bytes }
+    fn from_fields([keys, fading, deleted, conflicts, bytes]: [u64; 5]) -> Self {
+        Self { keys, fading, deleted, conflicts, bytes }
     }
 
     /// The sum of both.
@@ -304,7 +308,7 @@ impl Forest {
             let bucket = input.take(length, "bucket")?;
             let bucket = std::str::from_utf8(&bucket).map_err(|_| CodecError::Invalid("bucket"))?;
             let mut tree = Tree::default();
-            let mut fields = [0; 4];
+            let mut fields = [0; 5];
             for field in &mut fields {
                 *field = input.varint("tally")?;
             }

@@ -242,14 +242,17 @@ impl Store for MemoryStore {
 
     fn conflicts(
         &self,
-        after: Option<&StoredKey>,
+        partition: Partition,
+        bucket: &str,
+        after: Option<&Key>,
         count: usize,
-    ) -> Result<Vec<StoredKey>, StoreError> {
+    ) -> Result<Vec<Key>, StoreError> {
         let contents = self.contents();
         let own = contents.rows.iter().filter(|(key, _)| key.owner().is_none());
-        let conflicting = own.filter(|(_, row)| row.imprint.siblings > 1).map(|(key, _)| key);
-        let behind = conflicting.filter(|key| after.is_none_or(|after| *key > after));
-        Ok(behind.take(count).cloned().collect())
+        let within = own.filter(|(key, _)| key.partition() == partition);
+        let conflicting = within.filter(|(_, row)| row.imprint.siblings > 1);
+        let keys = conflicting.map(|(key, _)| key.key()).filter(|key| key.bucket() == bucket);
+        Ok(keys.filter(|key| after.is_none_or(|after| key > after)).take(count).collect())
     }
 
     fn estimated_bytes(&self) -> u64 {

@@ -335,15 +335,18 @@ pub trait Store: Send + Sync {
         count: usize,
     ) -> Result<Vec<(WallMs, StoredKey)>, StoreError>;
 
-    /// Up to `count` keys with several values that nothing has overwritten, behind `after`, in order.
+    /// Up to `count` keys of a bucket in `partition` with several values that nothing has overwritten,
+    /// behind `after`, in order.
     ///
     /// # Errors
     /// As [`Store::read`].
     fn conflicts(
         &self,
-        after: Option<&StoredKey>,
+        partition: Partition,
+        bucket: &str,
+        after: Option<&Key>,
         count: usize,
-    ) -> Result<Vec<StoredKey>, StoreError>;
+    ) -> Result<Vec<Key>, StoreError>;
 
     /// How many keys there are and the XOR of their digests.
     ///

@@ -8,6 +8,7 @@
 //!   codec      requests and answers, from and to the values in `messages`
 //!   control    the payloads that are not hot: serde and bincode
 //!   transfer   what moves when a partition changes hands, and its pages
+//!   listing    pages of keys, and counts of them
 //! ```
 //!
 //! What always holds: every length and count is compared with its bound before anything is
@@ -19,6 +20,7 @@ pub mod codec;
 pub mod control;
 pub mod frame;
 pub mod greeting;
+pub mod listing;
 pub mod messages;
 mod report;
 mod settings;

@@ -11,6 +11,7 @@ mod hostile;
 mod hung;
 mod kill;
 mod life;
+mod listing;
 mod load;
 mod members;
 mod moves;

@@ -8,7 +8,7 @@ use ringdove::key::Key;
 use ringdove::limits;
 use ringdove::random::Random;
 use ringdove::wire::messages::{
-    Basis, Condition, Failure, Get, Level, Outcome as Applied, Put, Request, Response,
+    Basis, Condition, Expiry, Failure, Get, Level, Outcome as Applied, Put, Request, Response,
 };
 use ringdove::wire::{codec, frame};
 
@@ -175,7 +175,7 @@ impl World {
             basis: basis.0,
             condition,
             value,
-            ttl_ms: None,
+            expiry: Expiry::Bucket,
             w,
             pw: Level::Default,
             strict,

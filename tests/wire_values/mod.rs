@@ -96,7 +96,8 @@ impl Values {
         let conditions = [Condition::None, Condition::Absent, Condition::Present];
         let condition = match basis {
             Basis::Observed => self.one_of(&conditions),
-            Basis::Context(_) | Basis::Blind => Condition::None,
+            Basis::Context(_) => self.one_of(&[Condition::None, Condition::Unchanged]),
+            Basis::Blind => Condition::None,
         };
         Request::Put(Put {
             key: self.key(),
@@ -105,12 +106,18 @@ impl Values {
             basis,
             condition,
             value: self.flag().then(|| self.bytes(300)),
-            ttl_ms: self.flag().then(|| self.number()),
+            expiry: self.expiry(),
             w: self.level(),
             pw: self.level(),
             strict: self.flag(),
             budget_ms: self.budget_ms(),
         })
+    }
+
+    fn expiry(&mut self) -> Expiry {
+        let (span, at) = (self.number(), self.number() >> 1);
+        let at = Expiry::At(WallMs(at));
+        self.one_of(&[Expiry::Bucket, Expiry::After(span), at, Expiry::Never])
     }
 
     pub fn read(&mut self) -> Request {
@@ -147,6 +154,13 @@ impl Values {
             PlannedChange::Zone(name.clone()),
             PlannedChange::Replace { dead: NodeId(partition.into()) },
         ]);
+        let which = self.one_of(&[Which::Live, Which::Conflicts]);
+        let (bucket, prefix) = (name.clone(), bytes.clone());
+        let (cursor, r) = (self.number(), self.level());
+        let listing = Listing { bucket, which, prefix, cursor, count, r };
+        let (bucket, prefix) = (name.clone(), bytes.clone());
+        let (from, slots) = (self.number(), self.number());
+        let owner_listing = OwnerListing { bucket, which, prefix, partition, from, count, slots };
         let gossip = Control::Gossip { digest: self.number(), view: bytes.clone() };
         Request::Control(self.one_of(&[
             gossip,
@@ -155,7 +169,11 @@ impl Values {
             Control::CreateBucket { name: name.clone(), settings },
             Control::Status,
             Control::Explain { bucket: name.clone(), key: bytes.clone() },
-            Control::Keys { bucket: name.clone(), partition, after: bytes, count },
+            Control::Keys(listing),
+            Control::OwnerKeys(owner_listing),
+            Control::Tallies,
+            Control::Tally(vec![member]),
+            Control::Outliers,
             Control::Digest,
             Control::SetBucket { name: name.clone(), settings },
             Control::StageChange { member, change, force },
@@ -335,16 +353,41 @@ impl Values {
         }
     }
 
+    fn listed(&mut self) -> Listed {
+        let siblings = self.number() as u16;
+        Listed { key: self.bytes(30).to_vec(), siblings, bytes: self.number() as u32 }
+    }
+
     pub fn control_reply(&mut self) -> Response {
         let bytes = self.bytes(200).to_vec();
-        let keys = (0..self.0.below(5)).map(|_| self.bytes(30).to_vec()).collect();
+        let keys: Vec<Listed> = (0..self.0.below(5)).map(|_| self.listed()).collect();
+        let outliers =
+            keys.iter().map(|listed| Outlier { bucket: self.text(9), listed: listed.clone() });
+        let siblings: Vec<Outlier> = outliers.collect();
+        let (largest, seen) = (siblings.clone(), self.number());
+        let outliers = Outliers { siblings, largest, seen, complete: self.flag() };
+        let owner_page = OwnerPage {
+            keys: keys.clone(),
+            next: self.flag().then(|| self.number()),
+            complete: self.flag(),
+        };
+        let buckets = vec![BucketTally {
+            bucket: self.text(9),
+            keys: self.number(),
+            ..BucketTally::default()
+        }];
+        let (silent, uncounted) = (vec![self.text(9)], 7);
         let choices = [
             ControlReply::Topology(bytes),
             ControlReply::Ok,
             ControlReply::Gossip(self.bytes(200).to_vec()),
             ControlReply::Status(self.status()),
             ControlReply::Explain(self.explanation()),
-            ControlReply::Keys { keys, done: self.flag() },
+            ControlReply::Keys(ListingPage { cursor: self.number(), keys }),
+            ControlReply::OwnerKeys(owner_page),
+            ControlReply::Tally(NodeTally { buckets: buckets.clone(), uncounted }),
+            ControlReply::Tallies(ClusterTally { buckets, silent, uncounted }),
+            ControlReply::Outliers(outliers),
             ControlReply::Digest { objects: self.number(), digest: self.number_u128() },
             ControlReply::Transfer(self.transfer_reply()),
         ];

@@ -52,6 +52,12 @@ pub(super) fn digest_range(places: &Places) -> (Vec<u8>, Vec<u8>) {
     (first, end)
 }
 
+/// The first stored key of a bucket in a partition, and one behind the last.
+pub(super) fn bucket_range(partition: Partition, bucket: &str) -> (Vec<u8>, Vec<u8>) {
+    let range = |ending: u8| [&partition.0.to_be_bytes(), bucket.as_bytes(), &[ending]].concat();
+    (range(0), range(1))
+}
+
 /// Where a time stands that a key fades at.
 pub(super) fn fading_key(at: WallMs, key: &StoredKey) -> Vec<u8> {
     with_word(key, at.0)
@@ -83,6 +89,8 @@ mod tests {
                 let (first, end) = digest_range(&places);
                 (first..end).contains(&digest_key(&stored))
             };
+            let (first, end) = bucket_range(Partition(513), bucket);
+            assert!((first..end).contains(&stored.as_bytes().to_vec()));
             assert!(within(0, u64::MAX) && within(place, place) && within(place, u64::MAX));
             assert!(!within(0, place - 1) && !within(place + 1, u64::MAX));
         }

@@ -594,15 +594,18 @@ impl Store for RocksStore {
 
     fn conflicts(
         &self,
-        after: Option<&StoredKey>,
+        partition: Partition,
+        bucket: &str,
+        after: Option<&Key>,
         count: usize,
-    ) -> Result<Vec<StoredKey>, StoreError> {
-        let mut rows = self.db.raw_iterator_cf(self.family(CONFLICTS));
-        match after {
-            Some(after) => rows.seek(after.as_bytes()),
-            None => rows.seek_to_first(),
-        }
-        if let (Some(after), Some(key)) = (after, rows.key())
+    ) -> Result<Vec<Key>, StoreError> {
+        let (first, end) = keys::bucket_range(partition, bucket);
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(end);
+        let mut rows = self.db.raw_iterator_cf_opt(self.family(CONFLICTS), options);
+        let after = after.map(|after| StoredKey::new(partition, after));
+        rows.seek(after.as_ref().map_or(&first[..], |after| after.as_bytes()));
+        if let (Some(after), Some(key)) = (&after, rows.key())
             && key == after.as_bytes()
         {
             rows.next();
@@ -613,7 +616,7 @@ impl Store for RocksStore {
                 return Ok(false);
             }
             let key = StoredKey::from_bytes(Bytes::copy_from_slice(key));
-            found.push(key.map_err(|_| damaged("a stored key"))?);
+            found.push(key.map_err(|_| damaged("a stored key"))?.key());
             Ok(true)
         })?;
         Ok(found)

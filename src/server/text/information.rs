@@ -200,8 +200,3 @@ pub(super) fn config(server: &Server, patterns: &[Bytes]) -> Reply {
             .map(|(name, value)| (name, Reply::text(value))),
     )
 }
-
-/// The answer to `DBSIZE`.
-pub(super) fn database_size(server: &Server) -> Reply {
-    Reply::Integer(server.node.store.estimated_keys() as i64)
-}
