@@ -23,7 +23,7 @@ const NEVER_BELOW_MICROS: u64 = 5_000;
 
 /// A rate, and when the next piece may move.
 #[derive(Clone, Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     most: u64,
     rate: u64,
     /// The percentile clients are used to, in microseconds; 0 until one was seen.
@@ -33,18 +33,18 @@ pub(super) struct Pace {
 
 impl Pace {
     /// At most `most` bytes a second.
-    pub(super) fn new(most: u64) -> Self {
+    pub(crate) fn new(most: u64) -> Self {
         let most = most.max(TRICKLE);
         Self { most, rate: most, usual: 0, free_at: Instant(0) }
     }
 
     /// Bytes a second now.
-    pub(super) fn rate(&self) -> u64 {
+    pub(crate) fn rate(&self) -> u64 {
         self.rate
     }
 
     /// Once a second: the recent 99th percentile of foreground requests, zero if there were none.
-    pub(super) fn observe(&mut self, p99: Duration) {
+    pub(crate) fn observe(&mut self, p99: Duration) {
         let micros = u64::try_from(p99.as_micros()).unwrap_or(u64::MAX);
         if micros > 0 {
             // Down at once, up by a thousandth a second: minutes under load do not become usual.
@@ -59,12 +59,12 @@ impl Pace {
     }
 
     /// When the next piece may move.
-    pub(super) fn free_at(&self) -> Instant {
+    pub(crate) fn free_at(&self) -> Instant {
         self.free_at
     }
 
     /// A piece of so many bytes has moved. Returns how long the next one should wait.
-    pub(super) fn take(&mut self, now: Instant, bytes: usize) -> Duration {
+    pub(crate) fn take(&mut self, now: Instant, bytes: usize) -> Duration {
         let micros = bytes as u64 * 1_000_000 / self.rate;
         self.free_at = self.free_at.max(now) + Duration::from_micros(micros);
         self.free_at - now

@@ -204,7 +204,7 @@ impl Shard {
     ) -> Option<u64> {
         let core = &mut self.core;
         if state.is_err() && (purpose == Purpose::Restore || key.owner().is_some()) {
-            *state = Ok(KeyState::default());
+            *state = Ok(KeyState::unreadable());
         }
         let state = match state {
             Ok(state) => state,

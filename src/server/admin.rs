@@ -46,6 +46,10 @@ async fn status(State(node): State<Arc<Node>>) -> impl IntoResponse {
 const GAUGES_OF_HINTS: [&str; 4] =
     ["hints_keys", "hints_bytes", "hints_oldest_ms", "hints_marked_partitions"];
 
+/// Those that tell how the scrub stands.
+const GAUGES_OF_SCRUB: [&str; 4] =
+    ["scrub_last_pass_ms", "scrub_partitions_left", "scrub_waiting", "scrub_rebuild_due"];
+
 /// What is kept for each member.
 fn hints(node: &Node, text: &mut String) {
     let kept = node.hints();
@@ -75,6 +79,7 @@ async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
         for (name, count) in &status.counters {
             let is_gauge = ["in_flight", "slots_changing"].contains(&name.as_str())
                 || GAUGES_OF_HINTS.contains(&name.as_str())
+                || GAUGES_OF_SCRUB.contains(&name.as_str())
                 || name.ends_with("_connections")
                 || (name.starts_with("disk_") && name.ends_with("_bytes"));
             let kind = if is_gauge { "gauge" } else { "counter" };

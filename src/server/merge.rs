@@ -42,11 +42,12 @@ pub async fn merge(
         }
     }
     let mut writes = writes.into_iter().peekable();
+    let mut damaged = None;
     while writes.peek().is_some() {
         let chunk: Vec<Write> = writes.by_ref().take(MERGED_AT_ONCE).collect();
-        merge_chunk(node, chunk).await?;
+        damaged = merge_chunk(node, chunk).await?.or(damaged);
     }
-    Ok(())
+    damaged.map_or(Ok(()), Err)
 }
 
 fn write(entry: PageEntry, purpose: Purpose) -> Option<Write> {
@@ -93,8 +94,10 @@ async fn fetch(
     }
 }
 
-/// Gives objects to their shards, and waits until all are committed.
-async fn merge_chunk(node: &Node, mut left: Vec<Write>) -> Result<(), String> {
+/// Gives objects to their shards, and waits until all are committed, but for those whose record here is
+/// damaged: of one of these it returns why.
+async fn merge_chunk(node: &Node, mut left: Vec<Write>) -> Result<Option<String>, String> {
+    let mut damaged = None;
     let until = tokio::time::Instant::now() + MERGE_WITHIN;
     while !left.is_empty() {
         let mut waiting = Vec::with_capacity(left.len());
@@ -111,6 +114,10 @@ async fn merge_chunk(node: &Node, mut left: Vec<Write>) -> Result<(), String> {
         for (write, receiver) in waiting {
             match receiver.await {
                 Ok(Response::Stored(_)) => {}
+                // It is being restored; the others need not wait for it.
+                Ok(Response::Failed(failure)) if failure.code == FailureCode::Corrupt => {
+                    damaged = Some(failure.message);
+                }
                 Ok(Response::Failed(failure)) if failure.code != FailureCode::Busy => {
                     return Err(failure.message);
                 }
@@ -126,5 +133,5 @@ async fn merge_chunk(node: &Node, mut left: Vec<Write>) -> Result<(), String> {
         }
         tokio::time::sleep(AGAIN).await;
     }
-    Ok(())
+    Ok(damaged)
 }

@@ -15,6 +15,7 @@ use super::links::Links;
 use super::mailbox::{Ask, Mailbox};
 use super::reply::ReplyTo;
 use super::rocks::RocksStore;
+use super::scrub::ScrubDesk;
 use super::sync::SyncDesk;
 use super::transfers::TransferDesk;
 use crate::ids::{Incarnation, NodeId, Partition, WriteId};
@@ -54,6 +55,8 @@ pub struct Node {
     pub transfers: Arc<TransferDesk>,
     /// Its comparisons with other owners.
     pub sync: Arc<SyncDesk>,
+    /// Its search for damaged records.
+    pub scrub: Arc<ScrubDesk>,
     /// Its part in finding out who is up.
     pub gossip: Gossip,
     /// Its records.
@@ -272,6 +275,10 @@ impl Node {
             }
             Control::SyncPause(paused) => {
                 self.sync.pause(paused);
+                Ok(ControlReply::Ok)
+            }
+            Control::ScrubNow => {
+                self.scrub.now();
                 Ok(ControlReply::Ok)
             }
             Control::Digest => self.digest().await,

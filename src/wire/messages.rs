@@ -487,6 +487,8 @@ pub enum Control {
     SyncNow,
     /// Begin no comparison until further notice, or go on.
     SyncPause(bool),
+    /// Read everything on this node's disk now, and look for damage.
+    ScrubNow,
 }
 
 /// The answer to a [`Control`].

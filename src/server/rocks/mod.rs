@@ -24,9 +24,13 @@
 //! - After a failed sync nothing more is written or acknowledged.
 //! - "Not there" is only said by a read that met no error.
 
+mod check;
+mod damage;
 mod keys;
 mod open;
 mod options;
+mod rebuild;
+mod rows;
 mod space;
 mod trees;
 
@@ -45,10 +49,13 @@ use rocksdb::{
     WriteBatch, WriteOptions,
 };
 
+pub(super) use check::Checked;
+pub(super) use damage::{Damage, demanded_rebuild, forget_demand};
 use keys::{digest_key, fading_key, hint_key, read_digest_key, read_fading_key};
 pub(super) use open::{Refusal, number_of, open_strictly, salvage, set_number};
 use options::{CONFLICTS, DIGESTS, FADING, HINTS, META, OBJECTS};
 pub use options::{Durability, RocksOptions};
+pub(super) use rebuild::rebuild;
 use space::Space;
 
 use super::journal::Journal;
@@ -76,6 +83,7 @@ pub struct RocksStore {
     committing: Mutex<Committing>,
     /// Changed with each group, by the thread that writes it.
     forest: Mutex<Forest>,
+    damage: Damage,
     /// The number of the last group that was written.
     number: AtomicU64,
     /// A commit was refused since this store was opened.
@@ -150,6 +158,7 @@ impl RocksStore {
             gathering: Mutex::new(Gathering { batch, bytes: 0, leaves: Vec::new(), group }),
             committing: Mutex::new(committing),
             forest: Mutex::new(Forest::uncounted()),
+            damage: Damage::none(path),
             number: AtomicU64::new(number),
             refused: AtomicBool::new(false),
             reads: ReadOptions::default(),
@@ -201,8 +210,13 @@ impl RocksStore {
         Ok(self.number())
     }
 
+    /// What is known to be damaged.
+    pub(super) fn damage(&self) -> &Damage {
+        &self.damage
+    }
+
     fn family(&self, name: &str) -> &ColumnFamily {
-        self.db.cf_handle(name).expect("every family was opened")
+        family(&self.db, name)
     }
 
     fn gathering(&self) -> MutexGuard<'_, Gathering> {
@@ -223,45 +237,73 @@ impl RocksStore {
     }
 
     fn gather_change(&self, gathering: &mut Gathering, change: &Change) {
-        let key = change.key.as_bytes();
-        let record = change.record.as_deref();
-        gathering.bytes += 2 * key.len() + record.map_or(0, <[u8]>::len) + Imprint::BYTES;
-        let batch = &mut gathering.batch;
-        if let Some(owner) = change.key.owner() {
-            let hints = self.family(HINTS);
-            match record {
-                Some(record) => batch.put_cf(hints, hint_key(owner, key), record),
-                None => batch.delete_cf(hints, hint_key(owner, key)),
-            }
-            return;
+        let before = change.before.unwrap_or_else(|| self.imprint_of(&change.key));
+        gathering.bytes += rows::add(&self.db, &mut gathering.batch, change, &before);
+        if change.key.owner().is_none() {
+            gathering.leaves.push(LeafChange::Replaced(change.key.clone(), before, change.after));
         }
-        let (objects, digests) = (self.family(OBJECTS), self.family(DIGESTS));
-        match record {
-            Some(record) => {
-                batch.put_cf(objects, key, record);
-                batch.put_cf(digests, digest_key(&change.key), change.after.encode());
-            }
-            None => {
-                batch.delete_cf(objects, key);
-                batch.delete_cf(digests, digest_key(&change.key));
-            }
+    }
+
+    /// What stands beside a record that cannot be read. If that cannot be read either, the trees will
+    /// be wrong until they are counted.
+    fn imprint_of(&self, key: &StoredKey) -> Imprint {
+        let row = self.db.get_pinned_cf(self.family(DIGESTS), digest_key(key));
+        row.ok().flatten().and_then(|row| Imprint::decode(&row)).unwrap_or(Imprint::NONE)
+    }
+
+    /// A record could not be read.
+    fn record_failed(&self, key: &StoredKey, error: &Error) -> StoreError {
+        if key.owner().is_none() {
+            self.damage.is_unreadable(key);
         }
-        let (before, after) = (&change.before, &change.after);
-        if before.fades_at != after.fades_at {
-            let fading = self.family(FADING);
-            if let Some(at) = before.fades_at {
-                batch.delete_cf(fading, fading_key(at, &change.key));
-            }
-            if let Some(at) = after.fades_at {
-                batch.put_cf(fading, fading_key(at, &change.key), []);
-            }
+        read_failed(error)
+    }
+
+    /// What is kept for others cannot be read on: only a new database goes past it.
+    fn hints_failed(&self, error: &StoreError) {
+        if let StoreError::Corrupt(why) = error {
+            self.damage.demand_rebuild(&format!("what is kept for other members: {why}"));
         }
-        match (before.siblings > 1, after.siblings > 1) {
-            (false, true) => batch.put_cf(self.family(CONFLICTS), key, []),
-            (true, false) => batch.delete_cf(self.family(CONFLICTS), key),
-            _ => {}
+    }
+
+    fn refuse_wrong(&self, key: &StoredKey) -> Result<(), StoreError> {
+        match self.damage.has_wrong(key) {
+            true => Err(damaged("the record is not what was written")),
+            false => Ok(()),
         }
-        gathering.leaves.push(LeafChange::Replaced(change.key.clone(), *before, *after));
+    }
+
+    fn page_in_order(
+        &self,
+        partition: Partition,
+        after: Option<&StoredKey>,
+        count: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let mut options = ReadOptions::default();
+        // The last partition has no key behind it.
+        if let Some(next) = partition.0.checked_add(1) {
+            options.set_iterate_upper_bound(next.to_be_bytes());
+        }
+        let mut rows = self.db.raw_iterator_cf_opt(self.family(OBJECTS), options);
+        let first = partition.0.to_be_bytes();
+        rows.seek(after.map_or(&first[..], |after| after.as_bytes()));
+        if let (Some(after), Some(key)) = (after, rows.key())
+            && key == after.as_bytes()
+        {
+            rows.next();
+        }
+        let mut page = Vec::new();
+        each(&mut rows, |key, record| {
+            if page.len() == count {
+                return Ok(false);
+            }
+            let key = StoredKey::from_bytes(Bytes::copy_from_slice(key));
+            let key = key.map_err(|error| StoreError::Corrupt(format!("a stored key: {error}")))?;
+            self.refuse_wrong(&key)?;
+            page.push(Entry { key, record: Bytes::copy_from_slice(record) });
+            Ok(true)
+        })?;
+        Ok(page)
     }
 
     /// Commits a group, unless somebody has; returns what came of it.
@@ -285,6 +327,16 @@ impl RocksStore {
         drop(gathering);
         let written = self.write(committing, &mut batch, bytes);
         if written.is_ok() {
+            let replaced = leaves.iter().filter_map(|change| match change {
+                LeafChange::Replaced(key, ..) => Some(key),
+                LeafChange::Cleared(_) => None,
+            });
+            self.damage.is_written(replaced);
+            for change in &leaves {
+                if let LeafChange::Cleared(partition) = change {
+                    self.damage.is_cleared(*partition);
+                }
+            }
             self.update_forest(leaves);
         }
         let outcome = written.and_then(|()| match self.durability {
@@ -315,8 +367,12 @@ impl RocksStore {
         committing.full = written.as_ref().is_err_and(is_no_space);
         written.map_err(|error| match error.kind() {
             _ if committing.full => StoreError::Full(error.to_string()),
-            // A compaction met damage and RocksDB has closed itself to writes. Nothing was written.
-            ErrorKind::Corruption => StoreError::Corrupt(error.to_string()),
+            // A compaction met damage and RocksDB has closed itself to writes, for good: every start
+            // would come to the same table again.
+            ErrorKind::Corruption => {
+                self.damage.demand_rebuild(error.as_ref());
+                committing.end(error.to_string())
+            }
             _ => committing.end(error.to_string()),
         })?;
         self.number.store(number, Ordering::Release);
@@ -362,7 +418,8 @@ impl Store for RocksStore {
                 self.db.get_pinned_cf_opt(self.family(HINTS), key, &self.reads)
             }
         };
-        let found = found.map_err(|error| read_failed(&error))?;
+        let found = found.map_err(|error| self.record_failed(key, &error))?;
+        self.refuse_wrong(key)?;
         Ok(found.map(|record| Bytes::copy_from_slice(&record)))
     }
 
@@ -376,9 +433,12 @@ impl Store for RocksStore {
             }
         };
         match found {
-            Ok(found) => Ok(Cached::Known(found.map(|record| Bytes::copy_from_slice(&record)))),
+            Ok(found) => {
+                self.refuse_wrong(key)?;
+                Ok(Cached::Known(found.map(|record| Bytes::copy_from_slice(&record))))
+            }
             Err(error) if error.kind() == ErrorKind::Incomplete => Ok(Cached::WouldBlock),
-            Err(error) => Err(read_failed(&error)),
+            Err(error) => Err(self.record_failed(key, &error)),
         }
     }
 
@@ -415,30 +475,11 @@ impl Store for RocksStore {
         after: Option<&StoredKey>,
         count: usize,
     ) -> Result<Vec<Entry>, StoreError> {
-        let mut options = ReadOptions::default();
-        // The last partition has no key behind it.
-        if let Some(next) = partition.0.checked_add(1) {
-            options.set_iterate_upper_bound(next.to_be_bytes());
+        match self.page_in_order(partition, after, count) {
+            // A damaged block is in the way. What was in it has been written anew, or is an error.
+            Err(StoreError::Corrupt(_)) => self.page_by_digests(partition, after, count),
+            page => page,
         }
-        let mut rows = self.db.raw_iterator_cf_opt(self.family(OBJECTS), options);
-        let first = partition.0.to_be_bytes();
-        rows.seek(after.map_or(&first[..], |after| after.as_bytes()));
-        if let (Some(after), Some(key)) = (after, rows.key())
-            && key == after.as_bytes()
-        {
-            rows.next();
-        }
-        let mut page = Vec::new();
-        each(&mut rows, |key, record| {
-            if page.len() == count {
-                return Ok(false);
-            }
-            let key = StoredKey::from_bytes(Bytes::copy_from_slice(key));
-            let key = key.map_err(|error| StoreError::Corrupt(format!("a stored key: {error}")))?;
-            page.push(Entry { key, record: Bytes::copy_from_slice(record) });
-            Ok(true)
-        })?;
-        Ok(page)
     }
 
     fn hints(
@@ -472,7 +513,8 @@ impl Store for RocksStore {
             let key = key.map_err(|error| StoreError::Corrupt(format!("a hint's key: {error}")))?;
             page.push(Entry { key: key.kept_for(owner), record: Bytes::copy_from_slice(record) });
             Ok(read < bytes)
-        })?;
+        })
+        .inspect_err(|error| self.hints_failed(error))?;
         Ok(page)
     }
 
@@ -487,7 +529,8 @@ impl Store for RocksStore {
             let Some(next) = owner.checked_add(1) else { break };
             rows.seek(next.to_be_bytes());
         }
-        rows.status().map_err(|error| read_failed(&error))?;
+        let read = rows.status().map_err(|error| read_failed(&error));
+        read.inspect_err(|error| self.hints_failed(error))?;
         Ok(owners)
     }
 
@@ -618,6 +661,10 @@ impl Store for RocksStore {
         let estimate = self.db.property_int_value_cf(self.family(DIGESTS), name);
         estimate.ok().flatten().unwrap_or(0)
     }
+}
+
+fn family<'a>(db: &'a DB, name: &str) -> &'a ColumnFamily {
+    db.cf_handle(name).expect("every family was opened")
 }
 
 /// How everything is read that should not push out what requests are read from.

@@ -29,6 +29,9 @@ pub(super) fn restore(store: &Arc<RocksStore>) {
     let (ready, started) = std::sync::mpsc::channel();
     let count = move || {
         if let Err(error) = count_all(&counting, &ready) {
+            if let (StoreError::Corrupt(why), Some(store)) = (&error, counting.upgrade()) {
+                store.damage().demand_rebuild(&format!("digests: {why}"));
+            }
             tracing::error!(%error, "the trees could not be counted; this node takes no part in anti-entropy");
         }
     };
@@ -97,6 +100,10 @@ impl RocksStore {
             found.add(key.bucket(), place, &imprint);
             Ok(true)
         });
+        if let Err(StoreError::Corrupt(why)) = &counted {
+            // The partition stays uncounted: nobody is told something wrong about it.
+            self.damage().demand_rebuild(&format!("digests of partition {partition}: {why}"));
+        }
         counted?;
         self.forest().counted(partition, count);
         // What the trees said before, against what there was in the same moment.
