@@ -6,15 +6,16 @@
 //!   trees ◀── count the digests again
 //! ```
 //!
-//! Both families are read from one snapshot, so writes in between make no difference. Nothing that is
-//! read here pushes anything out of the cache; a block that stands there is taken from it, and read from the
+//! Both families are read as of one moment between two commits. No snapshot is taken for that: where one
+//! is released RocksDB begins to compact, and a damaged table would not live to see its records restored.
+//! Nothing that is read here pushes anything out of the cache; a block that stands there is taken from it, and read from the
 //! disk when a later check finds it gone.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use rocksdb::{DBRawIterator, ReadOptions, SnapshotWithThreadMode};
+use rocksdb::{DBRawIterator, ReadOptions};
 
 use super::keys::{digest_key, read_digest_key};
 use super::options::{DIGESTS, OBJECTS};
@@ -23,8 +24,6 @@ use crate::causality::{Object, digest_of};
 use crate::ids::Partition;
 use crate::store::record::Record;
 use crate::store::{Entry, Store, StoreError, StoredKey};
-
-type Snapshot<'a> = SnapshotWithThreadMode<'a, rocksdb::DB>;
 
 /// After so many bytes the check asks whether to go on.
 const STEP_BYTES: usize = 128 << 10;
@@ -76,15 +75,18 @@ impl RocksStore {
     ///
     /// # Errors
     /// As [`Store::read`], where not even a part can be checked. Damaged records are no error.
-    pub(in crate::server) fn check(
+    pub fn check(
         &self,
         partition: Partition,
         go_on: &mut dyn FnMut(usize) -> bool,
     ) -> Result<Option<Checked>, StoreError> {
-        let snapshot = self.db.snapshot();
+        let committing = self.committing();
+        let records = self.rows(OBJECTS, partition);
+        let digests = self.rows(DIGESTS, partition);
+        drop(committing);
         let mut steps = Steps { go_on, bytes: 0 };
         let mut checked = Checked::default();
-        let records = self.sum_of_records(&snapshot, partition, &mut checked, &mut steps);
+        let records = sum_of_records(records, &mut checked, &mut steps);
         let records = match records {
             Ok(None) => return Ok(None),
             Ok(records) => records,
@@ -94,7 +96,7 @@ impl RocksStore {
             }
             Err(other) => return Err(other),
         };
-        let digests = match self.sum_of_digests(&snapshot, partition) {
+        let digests = match sum_of_digests(digests) {
             Err(StoreError::Corrupt(why)) => {
                 self.damage.demand_rebuild(&format!("digests of partition {partition}: {why}"));
                 return Ok(Some(checked));
@@ -102,63 +104,21 @@ impl RocksStore {
             digests => digests?,
         };
         if records.as_ref() != Some(&digests)
-            && !self.look_closely(&snapshot, partition, &mut checked, &mut steps)?
+            && !self.look_closely(partition, &mut checked, &mut steps)?
         {
             return Ok(None);
         }
-        drop(snapshot);
         checked.recounted = self.recount(partition)?;
         Ok(Some(checked))
     }
 
-    /// `None` where no more was wanted.
-    fn sum_of_records(
-        &self,
-        snapshot: &Snapshot<'_>,
-        partition: Partition,
-        checked: &mut Checked,
-        steps: &mut Steps<'_>,
-    ) -> Result<Option<Sums>, StoreError> {
-        let (mut sums, mut wanted) = (Sums::new(), true);
-        each(&mut self.rows(snapshot, OBJECTS, partition), |key, record| {
-            checked.records += 1;
-            checked.bytes += record.len() as u64;
-            let stored = stored_key(key)?;
-            // One that does not decode leaves the sums unequal.
-            if let Some(digest) = digest_of_record(&stored, record) {
-                add(&mut sums, stored.key().bucket(), digest);
-            }
-            wanted = steps.take(key.len() + record.len());
-            Ok(wanted)
-        })?;
-        Ok(wanted.then_some(sums))
-    }
-
-    fn sum_of_digests(
-        &self,
-        snapshot: &Snapshot<'_>,
-        partition: Partition,
-    ) -> Result<Sums, StoreError> {
-        let mut sums = Sums::new();
-        each(&mut self.rows(snapshot, DIGESTS, partition), |key, imprint| {
-            let (_, key) = read_digest_key(key).ok_or_else(|| damaged("a digest's key"))?;
-            add(&mut sums, key.bucket(), read_imprint(imprint)?.digest);
-            Ok(true)
-        })?;
-        Ok(sums)
-    }
-
-    fn rows<'a>(
-        &self,
-        snapshot: &'a Snapshot<'_>,
-        family: &str,
-        partition: Partition,
-    ) -> DBRawIterator<'a> {
+    /// The rows of a partition as of now.
+    pub(super) fn rows(&self, family: &str, partition: Partition) -> DBRawIterator<'_> {
         let mut options = scan();
         if let Some(next) = partition.0.checked_add(1) {
             options.set_iterate_upper_bound(next.to_be_bytes());
         }
-        let mut rows = snapshot.raw_iterator_cf_opt(self.family(family), options);
+        let mut rows = self.db.raw_iterator_cf_opt(self.family(family), options);
         rows.seek(partition.0.to_be_bytes());
         rows
     }
@@ -166,7 +126,6 @@ impl RocksStore {
     /// Looks at each key that has a digest or a record. Returns whether it came to the end.
     fn look_closely(
         &self,
-        snapshot: &Snapshot<'_>,
         partition: Partition,
         checked: &mut Checked,
         steps: &mut Steps<'_>,
@@ -177,14 +136,14 @@ impl RocksStore {
             wanted.set(steps.take(LOOK_BYTES));
             wanted.get()
         };
-        each(&mut self.rows(snapshot, DIGESTS, partition), |key, _| {
+        each(&mut self.rows(DIGESTS, partition), |key, _| {
             let (_, key) = read_digest_key(key).ok_or_else(|| damaged("a digest's key"))?;
             Ok(look(&StoredKey::new(partition, &key)))
         })?;
         if !wanted.get() {
             return Ok(false);
         }
-        let records = each(&mut self.rows(snapshot, OBJECTS, partition), |key, _| {
+        let records = each(&mut self.rows(OBJECTS, partition), |key, _| {
             let key = stored_key(key)?;
             let row = self.db.get_pinned_cf(self.family(DIGESTS), digest_key(&key));
             match row.map_err(|error| read_failed(&error))? {
@@ -214,15 +173,16 @@ impl RocksStore {
     }
 
     fn is_whole(&self, key: &StoredKey) -> bool {
-        let now = self.db.snapshot();
+        // Between two commits.
+        let _committing = self.committing();
         let mut options = ReadOptions::default();
         options.fill_cache(false);
-        let record = now.get_pinned_cf_opt(self.family(OBJECTS), key.as_bytes(), options);
+        let record = self.db.get_pinned_cf_opt(self.family(OBJECTS), key.as_bytes(), &options);
         let Ok(record) = record else {
             self.damage.is_unreadable(key);
             return false;
         };
-        let digest = now.get_pinned_cf(self.family(DIGESTS), digest_key(key));
+        let digest = self.db.get_pinned_cf(self.family(DIGESTS), digest_key(key));
         match (record, digest) {
             (None, Ok(None)) => true,
             (Some(record), Ok(Some(imprint))) => read_imprint(&imprint)
@@ -240,9 +200,8 @@ impl RocksStore {
         after: Option<&StoredKey>,
         count: usize,
     ) -> Result<Vec<Entry>, StoreError> {
-        let snapshot = self.db.snapshot();
         let mut next: BTreeMap<StoredKey, ()> = BTreeMap::new();
-        each(&mut self.rows(&snapshot, DIGESTS, partition), |key, _| {
+        each(&mut self.rows(DIGESTS, partition), |key, _| {
             let (_, key) = read_digest_key(key).ok_or_else(|| damaged("a digest's key"))?;
             let key = StoredKey::new(partition, &key);
             if after.is_none_or(|after| key > *after) {
@@ -262,6 +221,37 @@ impl RocksStore {
         }
         Ok(page)
     }
+}
+
+/// `None` where no more was wanted.
+fn sum_of_records(
+    mut rows: DBRawIterator<'_>,
+    checked: &mut Checked,
+    steps: &mut Steps<'_>,
+) -> Result<Option<Sums>, StoreError> {
+    let (mut sums, mut wanted) = (Sums::new(), true);
+    each(&mut rows, |key, record| {
+        checked.records += 1;
+        checked.bytes += record.len() as u64;
+        let stored = stored_key(key)?;
+        // One that does not decode leaves the sums unequal.
+        if let Some(digest) = digest_of_record(&stored, record) {
+            add(&mut sums, stored.key().bucket(), digest);
+        }
+        wanted = steps.take(key.len() + record.len());
+        Ok(wanted)
+    })?;
+    Ok(wanted.then_some(sums))
+}
+
+fn sum_of_digests(mut rows: DBRawIterator<'_>) -> Result<Sums, StoreError> {
+    let mut sums = Sums::new();
+    each(&mut rows, |key, imprint| {
+        let (_, key) = read_digest_key(key).ok_or_else(|| damaged("a digest's key"))?;
+        add(&mut sums, key.bucket(), read_imprint(imprint)?.digest);
+        Ok(true)
+    })?;
+    Ok(sums)
 }
 
 fn stored_key(bytes: &[u8]) -> Result<StoredKey, StoreError> {

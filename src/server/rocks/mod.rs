@@ -49,7 +49,7 @@ use rocksdb::{
     WriteBatch, WriteOptions,
 };
 
-pub(super) use check::Checked;
+pub use check::Checked;
 pub(super) use damage::{Damage, demanded_rebuild, forget_demand};
 use keys::{digest_key, fading_key, hint_key, read_digest_key, read_fading_key};
 pub(super) use open::{Refusal, number_of, open_strictly, salvage, set_number};

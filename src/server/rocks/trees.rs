@@ -36,7 +36,7 @@ pub(super) fn restore(store: &Arc<RocksStore>) {
         }
     };
     builder.spawn(count).expect("a thread can be started at start");
-    // The snapshot must be taken before anything is committed.
+    // It reads as of a moment before anything is committed.
     let _ = started.recv();
 }
 
@@ -75,9 +75,9 @@ impl RocksStore {
     }
 
     pub(super) fn recount_partition(&self, partition: Partition) -> Result<bool, StoreError> {
-        // Between two commits: what the snapshot has and what the trees then hear of is all there is.
+        // Between two commits: what is read as of now and what the trees then hear of is all there is.
         let committing = self.committing();
-        let snapshot = self.db.snapshot();
+        let mut rows = self.rows(DIGESTS, partition);
         let mut forest = self.forest();
         let before = forest.roots(partition);
         if !forest.recount(partition) {
@@ -85,12 +85,6 @@ impl RocksStore {
         }
         drop(forest);
         drop(committing);
-        let mut options = scan();
-        if let Some(next) = partition.0.checked_add(1) {
-            options.set_iterate_upper_bound(next.to_be_bytes());
-        }
-        let mut rows = snapshot.raw_iterator_cf_opt(self.family(DIGESTS), options);
-        rows.seek(partition.0.to_be_bytes());
         let mut count = Count::default();
         let mut found = Count::default();
         let counted = each(&mut rows, |key, imprint| {
@@ -118,9 +112,8 @@ fn count_all(
     ready: &std::sync::mpsc::Sender<()>,
 ) -> Result<(), StoreError> {
     let Some(held) = store.upgrade() else { return Ok(()) };
-    let snapshot = held.db.snapshot();
+    let mut rows = held.db.raw_iterator_cf_opt(held.family(DIGESTS), scan());
     let _ = ready.send(());
-    let mut rows = snapshot.raw_iterator_cf_opt(held.family(DIGESTS), scan());
     rows.seek_to_first();
     let (mut current, mut count, mut keys) = (None, Count::default(), 0_u64);
     each(&mut rows, |key, imprint| {
