@@ -4,6 +4,7 @@
 //! doing.
 
 mod cluster;
+mod corruption;
 mod failover;
 mod gossip;
 mod hostile;
