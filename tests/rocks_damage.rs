@@ -1,16 +1,16 @@
-//! Tables that lie: a check names the records that are damaged and no others, a compaction that meets a
+//! Disks that lie and disks that fail: a check names the records that are damaged and no others, a compaction that meets a
 //! damaged block ends the store, and the next start builds a database anew that has everything that can
 //! be read and nothing that is older than it was.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ringdove::causality::{
-    Actor, Content, Dot, Hlc, Object, Sibling, VersionVector, digest_of,
-};
+use ringdove::causality::{Actor, Content, Dot, Hlc, Object, Sibling, VersionVector, digest_of};
 use ringdove::ids::{Incarnation, Partition, WriteId};
 use ringdove::key::Key;
 use ringdove::random::Random;
@@ -265,4 +265,84 @@ fn a_compaction_over_a_damaged_block_ends_the_store_and_the_next_start_builds_it
     let disk = reopened(disk, directory.path());
     assert!(!directory.path().join("db.aside-2").exists());
     assert_eq!(disk.store.read(&key(acknowledged)), Ok(Some(record(acknowledged, 1))));
+}
+
+/// A file system whose syncs can be made to fail: its image lies on a small one, and promises more than that
+/// has room for.
+struct HollowDisk {
+    outer: tempfile::TempDir,
+    inner: tempfile::TempDir,
+}
+
+impl HollowDisk {
+    /// `None`, and a line that says so, where that is not allowed.
+    fn mount() -> Option<Self> {
+        let this =
+            Self { outer: tempfile::tempdir().unwrap(), inner: tempfile::tempdir().unwrap() };
+        let image = this.outer.path().join("image");
+        let run = |program: &str, arguments: &[&str], paths: &[&Path]| {
+            let output = Command::new(program).args(arguments).args(paths).output();
+            output.is_ok_and(|output| output.status.success())
+        };
+        let tmpfs = ["-t", "tmpfs", "-o", "size=32m", "ringdove-test"];
+        let is_made = run("mount", &tmpfs, &[this.outer.path()])
+            && run("truncate", &["-s", "256M"], &[&image])
+            && run("mkfs.ext4", &["-q", "-F", "-O", "^has_journal"], &[&image])
+            && run("mount", &["-o", "loop"], &[&image, this.inner.path()]);
+        if is_made {
+            return Some(this);
+        }
+        println!("skipped: mounting a file system in a file is not allowed here");
+        None
+    }
+
+    /// From now on nothing new reaches the image.
+    fn break_syncs(&self) {
+        let mut ballast = fs::File::create(self.outer.path().join("ballast")).unwrap();
+        while ballast.write_all(&[1; 4096]).is_ok() {}
+    }
+}
+
+impl Drop for HollowDisk {
+    fn drop(&mut self) {
+        for directory in [&self.inner, &self.outer] {
+            let _ = Command::new("umount").arg(directory.path()).output();
+        }
+    }
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_acknowledged_and_all_that_was_before_is_there() {
+    let Some(hollow) = HollowDisk::mount() else { return };
+    let directory = hollow.inner.path().join("data");
+    let disk = open(&directory);
+    fill(&disk.store, 0..200);
+    hollow.break_syncs();
+    let mut acknowledged = 200;
+    let error = loop {
+        match commit(&disk.store, vec![change(acknowledged, 0, Some(1))]) {
+            Ok(()) => acknowledged += 1,
+            Err(error) => break error,
+        }
+        assert!(acknowledged < 100_000, "no sync fails");
+    };
+    println!("after {acknowledged} keys: {error}");
+    assert!(matches!(&error, StoreError::Fatal(why) if why.contains("sync")), "{error}");
+    // A second sync could lie: nothing more is written, however often it is tried.
+    for n in 0..3 {
+        let again = commit(&disk.store, vec![change(acknowledged + n, 0, Some(1))]);
+        assert_eq!(again, Err(error.clone()));
+    }
+    assert!(disk.close().is_err(), "a stop in order says that everything is on disk");
+    drop(disk);
+    fs::remove_file(hollow.outer.path().join("ballast")).unwrap();
+    // What the kernel had not written is dropped with its cache.
+    let remount = Command::new("umount").arg(hollow.inner.path()).status();
+    assert!(remount.unwrap().success());
+    let mount = Command::new("mount").args(["-o", "loop"]).arg(hollow.outer.path().join("image"));
+    assert!(mount.arg(hollow.inner.path()).status().unwrap().success());
+    let disk = open(&directory);
+    println!("{:?}", disk.verdict);
+    assert_eq!(unreadable(&disk.store, 0..acknowledged, 1), [0; 0]);
+    drop(disk);
 }

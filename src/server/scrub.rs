@@ -31,7 +31,6 @@ use crate::ids::Partition;
 use crate::random::Random;
 use crate::replica::Pace;
 use crate::store::{StoreError, StoredKey};
-use crate::time::WallMs;
 use crate::wire::control;
 use crate::wire::messages::{Get, Level, Request};
 
@@ -58,6 +57,42 @@ struct Progress {
     /// Passes that came to their end, and when the last one did.
     passes: u64,
     ended_ms: u64,
+}
+
+/// What a pass is at.
+#[derive(Debug, PartialEq, Eq)]
+enum Turn {
+    /// Nothing is due.
+    Rest,
+    /// One of these.
+    Read(Vec<u16>),
+    /// The last one has been read.
+    Ended,
+}
+
+impl Progress {
+    fn left(&self, mine: &BTreeSet<u16>) -> Vec<u16> {
+        mine.difference(&self.done).copied().collect()
+    }
+
+    /// Begins a pass where there is none. Of one that is to take so many days, partitions become due one
+    /// after the other; without a number of days nothing does.
+    fn turn(&mut self, now_ms: u64, mine: &BTreeSet<u16>, days: Option<u64>) -> Turn {
+        let (Some(days), false) = (days, mine.is_empty()) else { return Turn::Rest };
+        // A clock that was set back does not make everybody wait for it.
+        if self.began_ms == 0 || self.began_ms > now_ms {
+            self.began_ms = now_ms;
+        }
+        let left = self.left(mine);
+        if left.is_empty() {
+            let passes = self.passes + 1;
+            *self = Self { began_ms: 0, done: BTreeSet::new(), passes, ended_ms: now_ms };
+            return Turn::Ended;
+        }
+        let gone = (mine.len() - left.len()) as u64;
+        let due_ms = self.began_ms + days * DAY_MS * gone / mine.len() as u64;
+        if now_ms < due_ms { Turn::Rest } else { Turn::Read(left) }
+    }
 }
 
 /// The scrub of a node.
@@ -155,29 +190,22 @@ impl ScrubDesk {
         let now = node.clock.now().wall;
         let mine = partitions_of(node);
         let mut state = self.state();
-        let State { progress, hurried, left, random, .. } = &mut *state;
-        let waiting: Vec<u16> = mine.difference(&progress.done).copied().collect();
-        *left = waiting.len() as u64;
-        if (self.days == 0 && !*hurried) || mine.is_empty() {
-            return None;
+        let State { progress, hurried, left, random, records, .. } = &mut *state;
+        let days = if *hurried { Some(0) } else { (self.days > 0).then_some(self.days) };
+        *left = progress.left(&mine).len() as u64;
+        match progress.turn(now.0, &mine, days) {
+            Turn::Rest => None,
+            Turn::Read(waiting) => {
+                let at = random.below(waiting.len() as u64) as usize;
+                Some(Partition(waiting[at]))
+            }
+            Turn::Ended => {
+                tracing::info!(records, "a scrub has read everything here");
+                *hurried = false;
+                self.keep(progress);
+                None
+            }
         }
-        if progress.began_ms == 0 || progress.began_ms > now.0 {
-            progress.began_ms = now.0;
-        }
-        if waiting.is_empty() {
-            (progress.passes, progress.ended_ms) = (progress.passes + 1, now.0);
-            *progress = Progress { began_ms: 0, done: BTreeSet::new(), ..progress.clone() };
-            *hurried = false;
-            tracing::info!(records = state.records, "a scrub has read everything here");
-            self.keep(&state.progress);
-            return None;
-        }
-        let gone = (mine.len() - waiting.len()) as u64;
-        let due_ms = progress.began_ms + self.days * DAY_MS * gone / mine.len() as u64;
-        if !*hurried && now < WallMs(due_ms) {
-            return None;
-        }
-        Some(Partition(waiting[random.below(waiting.len() as u64) as usize]))
     }
 
     /// Reads a partition; returns whether to go on.
@@ -260,7 +288,8 @@ fn partitions_of(node: &Node) -> BTreeSet<u16> {
     let topology = node.topology();
     let counts: Vec<u8> = topology.counts().collect();
     let has_part = |partition: &u16| {
-        let takes_part = |n: &u8| topology.participants(Partition(*partition), *n).contains(&node.id);
+        let takes_part =
+            |n: &u8| topology.participants(Partition(*partition), *n).contains(&node.id);
         counts.iter().any(takes_part)
     };
     (0..topology.partitions()).map(|partition| partition as u16).filter(has_part).collect()
@@ -287,7 +316,11 @@ async fn restore_always(node: Arc<Node>) {
         if waiting == 0 {
             tracing::info!(damaged, "damaged records have been restored from the other replicas");
         } else if waiting != told {
-            tracing::warn!(damaged, waiting, "damaged records wait for a replica that has them, or does not answer");
+            tracing::warn!(
+                damaged,
+                waiting,
+                "damaged records wait for a replica that has them, or does not answer"
+            );
         }
         told = waiting;
     }
@@ -302,5 +335,63 @@ async fn restore(node: Arc<Node>, key: StoredKey) {
     let until = tokio::time::Instant::now() + Duration::from_secs(1);
     while node.store.damage().contains(&key) && tokio::time::Instant::now() < until {
         tokio::time::sleep(MENDED_AFTER).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: u64 = DAY_MS;
+
+    fn mine() -> BTreeSet<u16> {
+        (0..8).collect()
+    }
+
+    #[test]
+    fn a_pass_reads_every_partition_once_and_is_spread_over_its_days() {
+        let (mut progress, mut read, mut ends) = (Progress::default(), Vec::new(), Vec::new());
+        for hour in 0..24 * 20 {
+            let now = DAY + hour * DAY / 24;
+            match progress.turn(now, &mine(), Some(8)) {
+                Turn::Rest => {}
+                Turn::Read(left) => {
+                    read.push((left[0], hour / 24));
+                    progress.done.insert(left[0]);
+                }
+                Turn::Ended => ends.push(hour / 24),
+            }
+        }
+        assert_eq!(read[..8], [0, 1, 2, 3, 4, 5, 6, 7].map(|n| (n, u64::from(n))));
+        // The next one begins when the last partition has been read.
+        assert_eq!((ends, read[8]), (vec![7, 14], (0, 7)));
+        assert_eq!(progress.passes, 2);
+    }
+
+    #[test]
+    fn a_pass_goes_on_after_a_restart_and_with_other_partitions() {
+        let mut progress = Progress::default();
+        progress.turn(DAY, &mine(), Some(8));
+        progress.done.extend([1, 2, 3]);
+        let mut progress: Progress = control::decode(&control::encode(&progress)).unwrap();
+        assert_eq!(progress.turn(DAY, &mine(), Some(8)), Turn::Rest);
+        // What would have been due meanwhile is due at once.
+        let left = Turn::Read(vec![0, 4, 5, 6, 7]);
+        assert_eq!(progress.turn(30 * DAY, &mine(), Some(8)), left);
+        let others = (2..6).collect();
+        assert_eq!(progress.turn(30 * DAY, &others, Some(8)), Turn::Read(vec![4, 5]));
+        progress.done.extend([4, 5]);
+        assert_eq!(progress.turn(30 * DAY, &others, Some(8)), Turn::Ended);
+    }
+
+    #[test]
+    fn without_days_nothing_is_due_and_in_a_hurry_everything() {
+        let mut progress = Progress::default();
+        assert_eq!(progress.turn(DAY, &mine(), None), Turn::Rest);
+        assert_eq!(progress.turn(DAY, &BTreeSet::new(), Some(0)), Turn::Rest);
+        progress.done.insert(0);
+        assert_eq!(progress.turn(DAY, &mine(), Some(0)), Turn::Read((1..8).collect()));
+        // A clock that was set back.
+        assert_eq!(progress.turn(5, &mine(), Some(0)), Turn::Read((1..8).collect()));
     }
 }

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -26,7 +27,8 @@ use crate::kill::from_environment;
 /// Whose disk lies.
 const VICTIM: usize = 1;
 const AT_ONCE: usize = 64;
-const QUICK: &str = "reserve_mb = 1\n[sync]\ninterval_s = 1\nsettle_ms = 100\n[scrub]\nrate_mb_s = 1000\n";
+const QUICK: &str =
+    "reserve_mb = 1\n[sync]\ninterval_s = 1\nsettle_ms = 100\n[scrub]\nrate_mb_s = 1000\n";
 
 /// What was written under each key, oldest first.
 type Written = Arc<Mutex<BTreeMap<String, Vec<Vec<u8>>>>>;
@@ -146,7 +148,11 @@ fn damage_mark(directory: &Path, slots: &[usize]) -> Result<(), &'static str> {
 fn faults() -> Vec<Fault> {
     type Damage = fn(&Path) -> Result<(), &'static str>;
     let damages: [(&'static str, Damage, Option<&'static str>); 11] = [
-        ("tail of the log torn", |d| live_log(d).map(|(log, end)| cut(&log, end - 30)), None),
+        (
+            "tail of the log torn",
+            |d| live_log(d).map(|(log, end)| cut(&log, end.saturating_sub(30))),
+            None,
+        ),
         ("log cut in the middle", |d| live_log(d).map(|(log, end)| cut(&log, end / 2)), None),
         ("bit flipped in the log", |d| live_log(d).map(|(log, end)| flip(&log, end / 2)), None),
         ("bits flipped in a table", flip_in_table, None),
@@ -169,7 +175,8 @@ fn faults() -> Vec<Fault> {
             Ok(())
         }),
     ];
-    let running = running.map(|(name, damage)| Fault { name, stop: Stop::Runs, damage, refuses: None });
+    let running =
+        running.map(|(name, damage)| Fault { name, stop: Stop::Runs, damage, refuses: None });
     both.chain(running).collect()
 }
 
@@ -239,10 +246,16 @@ impl Bench {
             let passes = count("scrub_passes");
             if asked.is_none_or(|(of, _)| of != pid) {
                 for node in &self.cluster.nodes {
-                    let _ = direct::request(&node.frames, &Request::Control(Control::SyncNow), PATIENCE).await;
+                    let _ = direct::request(
+                        &node.frames,
+                        &Request::Control(Control::SyncNow),
+                        PATIENCE,
+                    )
+                    .await;
                 }
                 let now = Request::Control(Control::ScrubNow);
-                if direct::request(&self.cluster.nodes[VICTIM].frames, &now, PATIENCE).await.is_ok() {
+                if direct::request(&self.cluster.nodes[VICTIM].frames, &now, PATIENCE).await.is_ok()
+                {
                     asked = Some((pid, passes));
                 }
                 continue;
@@ -254,7 +267,10 @@ impl Bench {
             if !status.amnesiac && has_scrubbed && waiting == 0 && are_equal {
                 return began.elapsed();
             }
-            last = format!("amnesiac {}, scrubbed {has_scrubbed}, waiting {waiting}, {digests:?}", status.amnesiac);
+            last = format!(
+                "amnesiac {}, scrubbed {has_scrubbed}, waiting {waiting}, {digests:?}",
+                status.amnesiac
+            );
         }
         panic!("it does not become whole: {last}");
     }
@@ -292,11 +308,15 @@ impl Bench {
 
     /// Looks for everything through the node: in its own copies, and agreed on by all.
     async fn check(&self) {
-        let node = direct::Direct::connect(&self.cluster.nodes[VICTIM].frames, PATIENCE).await.unwrap();
+        let node =
+            direct::Direct::connect(&self.cluster.nodes[VICTIM].frames, PATIENCE).await.unwrap();
         let node = Arc::new(node);
         let expected: Vec<(String, Vec<u8>)> = {
             let written = self.written.lock().unwrap();
-            written.iter().map(|(key, values)| (key.clone(), values.last().unwrap().clone())).collect()
+            written
+                .iter()
+                .map(|(key, values)| (key.clone(), values.last().unwrap().clone()))
+                .collect()
         };
         let mut reading = JoinSet::new();
         for (at, (key, value)) in expected.into_iter().enumerate() {
@@ -324,7 +344,13 @@ impl Bench {
         self.write(0..200).await;
         self.wait_equal().await;
         let home = self.victim().home.clone();
-        let row = |said: String, took, reads| Row { fault: fault.name, stop: fault.stop, said, took, reads };
+        let row = |said: String, took, reads| Row {
+            fault: fault.name,
+            stop: fault.stop,
+            said,
+            took,
+            reads,
+        };
         let from = self.victim().log().len();
         match fault.stop {
             Stop::Kill => self.victim().kill(),
@@ -442,34 +468,51 @@ async fn status(node: &Node) -> Option<ringdove::wire::messages::NodeStatus> {
 async fn digests(cluster: &Cluster) -> Vec<Option<(u64, u128)>> {
     let mut digests = Vec::new();
     for node in &cluster.nodes {
-        let answer = direct::request(&node.frames, &Request::Control(Control::Digest), PATIENCE).await;
+        let answer =
+            direct::request(&node.frames, &Request::Control(Control::Digest), PATIENCE).await;
         digests.push(match answer {
-            Ok(Response::Control(ControlReply::Digest { objects, digest })) => Some((objects, digest)),
+            Ok(Response::Control(ControlReply::Digest { objects, digest })) => {
+                Some((objects, digest))
+            }
             _ => None,
         });
     }
     digests
 }
 
-/// The first line of a log that says what was found.
+/// What the first line of a log says that tells what was found: its message, and why.
 fn said(log: &str) -> String {
     let find = |what: &str| log.lines().find(|line| line.contains(what));
-    let line = find(" ERROR ").or(find("Error: ")).or(find("the disk is complete"));
+    let line = find("error: ").or(find(" ERROR ")).or(find("the disk is complete"));
     let line = line.unwrap_or("nothing");
-    let line = line.split_once("ERROR ").or(line.split_once("INFO ")).map_or(line, |(_, said)| said);
-    // Paths and checksums are of no interest.
+    let line = ["error: ", "ERROR ", "INFO "]
+        .iter()
+        .find_map(|level| line.split_once(level))
+        .map_or(line, |(_, said)| said);
+    // Paths are of no interest.
     let words = line.split_whitespace().map(|word| match word.rsplit_once('/') {
         Some((_, name)) if word.contains("/tmp") => name.to_owned(),
         _ => word.to_owned(),
     });
-    let line: String = words.collect::<Vec<_>>().join(" ");
-    line.chars().take(180).collect::<String>().replace('|', "/")
+    let line = words.collect::<Vec<_>>().join(" ").replace('|', "/");
+    let short = |text: &str, most: usize| match text.char_indices().nth(most) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    };
+    match line.split_once(" why=") {
+        Some((message, why)) => {
+            let message = message.split([';', '.']).next().unwrap_or(message);
+            format!("`{}`: {}", short(message, 90), short(why.trim_matches('"'), 70))
+        }
+        None => format!("`{}`", short(&line, 160)),
+    }
 }
 
 fn table(rows: &[Row]) -> String {
-    let mut text = "| fault | the node | it said | whole after | reads meanwhile: right, old, refused |\n\
+    let mut text =
+        "| fault | the node | it said | whole after | reads meanwhile: right, old, refused |\n\
                     | --- | --- | --- | --- | --- |\n"
-        .to_owned();
+            .to_owned();
     for Row { fault, stop, said, took, reads } in rows {
         let stop = match stop {
             Stop::Kill => "killed",
@@ -518,4 +561,96 @@ async fn a_node_whose_disk_lies_comes_back_equal_or_says_what_to_do() {
         rows.push(bench.suffer(&fault, seed).await);
     }
     println!("{keys} keys on three nodes\n{}", table(&rows));
+}
+
+/// A file system of 64 MiB over a directory, for as long as this lives.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None`, and a line that says so, where mounting is not allowed.
+    fn mount(directory: PathBuf) -> Option<Self> {
+        fs::create_dir_all(&directory).unwrap();
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=64m", "ringdove-test"])
+            .arg(&directory)
+            .status();
+        if mount.is_ok_and(|status| status.success()) {
+            return Some(Self(directory));
+        }
+        println!("skipped: mounting a file system is not allowed here");
+        None
+    }
+
+    /// Leaves less than a node keeps in reserve.
+    fn fill(&self) {
+        let output =
+            Command::new("df").args(["--output=avail", "-B1"]).arg(&self.0).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let free: usize = text.lines().nth(1).unwrap().trim().parse().unwrap();
+        fs::write(self.0.join("ballast"), vec![1; free - (500 << 10)]).unwrap();
+    }
+
+    fn free(&self) {
+        fs::remove_file(self.0.join("ballast")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        // The cluster's own clean-up stopped at the mount.
+        let _ = fs::remove_dir_all(self.0.parent().and_then(Path::parent).unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_disk_is_full_refuses_writes_serves_reads_and_is_whole_once_there_is_room() {
+    let _alone = alone().await;
+    let mut small = None;
+    let cluster = start(|cluster| {
+        let home = &cluster.nodes[VICTIM].home;
+        small = SmallDisk::mount(home.join("data"));
+        let path = home.join("ringdove.toml");
+        let config = fs::read_to_string(&path).unwrap();
+        if small.is_some() {
+            fs::write(&path, config.replace("data_dir = \".\"", "data_dir = \"data\"")).unwrap();
+        }
+    });
+    let Some(small) = small else { return };
+    let mut bench = Bench::start(cluster, from_environment("RINGDOVE_KEYS", 2000)).await;
+    bench.wait_equal().await;
+    let (stop, watching) = bench.watch(1);
+    small.fill();
+    let began = Instant::now();
+    bench.write(0..1000).await;
+    bench.cluster.wait_log(VICTIM, "the disk is full: writes are refused here, reads go on").await;
+    small.free();
+    bench.wait_equal().await;
+    bench.cluster.wait_log(VICTIM, "the disk has room again").await;
+    println!("full, and equal again after {:.1?}", began.elapsed());
+    // Killed while it is full, and started: it serves, or says what to do.
+    small.fill();
+    bench.write(0..500).await;
+    bench.victim().kill();
+    let began = Instant::now();
+    bench.victim().start();
+    let deadline = Instant::now() + PATIENCE;
+    while !bench.victim().is_ready() && bench.victim().has_ended().is_none() {
+        assert!(Instant::now() < deadline, "{}", bench.victim().log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let has_ended = bench.victim().has_ended().is_some();
+    println!("killed while full, and started: {}", if has_ended { "refuses" } else { "serves" });
+    if has_ended {
+        assert!(bench.victim().log().contains("Free some"), "{}", bench.victim().log());
+    }
+    small.free();
+    if has_ended {
+        bench.victim().start();
+    }
+    bench.wait_whole().await;
+    println!("whole after {:.1?}", began.elapsed());
+    stop.store(true, Ordering::Relaxed);
+    println!("{:?}", watching.await.unwrap());
+    bench.check().await;
 }

@@ -151,7 +151,9 @@ fn objects(store: &dyn Store, tree: &TreeId, names: &[Blob]) -> Result<Blob, Sto
     let mut body = PageBuilder::default();
     for name in names.iter().take(ASKED_MOST) {
         let Ok(key) = Key::new(tree.bucket.as_bytes(), &name.0) else { continue };
-        let Some(record) = readable(store, &StoredKey::new(tree.partition, &key))? else { continue };
+        let Some(record) = readable(store, &StoredKey::new(tree.partition, &key))? else {
+            continue;
+        };
         // A larger one is named only, and read alone.
         let object = (record.object.len() <= OBJECT_IN_PAGE).then_some(&record.object[..]);
         body.push(&key, digest_of(&key, &record.object), object);

@@ -299,8 +299,12 @@ fn trees_that_are_wrong_are_counted_again() {
     // A tree is wrong, and the records are not.
     let stray = StoredKey::new(P, &key(500));
     let after = Imprint { digest: 77, ..Imprint::NONE };
-    let change =
-        Change { key: stray.clone(), record: Some(Bytes::new()), before: Some(Imprint::NONE), after };
+    let change = Change {
+        key: stray.clone(),
+        record: Some(Bytes::new()),
+        before: Some(Imprint::NONE),
+        after,
+    };
     pairing.stores[0].commit(&[Batch { changes: vec![change] }]).unwrap();
     pairing.stores[0].lose(&stray);
     pairing.exchange(0);

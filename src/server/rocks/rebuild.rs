@@ -88,9 +88,8 @@ impl Builder {
     fn record(&mut self, key: StoredKey, bytes: &[u8]) -> Result<(), StoreError> {
         let bytes = Bytes::copy_from_slice(bytes);
         let record = Record::decode(bytes.clone()).ok();
-        let object = record.and_then(|record| {
-            Some((Object::decode(record.object.clone()).ok()?, record.object))
-        });
+        let object = record
+            .and_then(|record| Some((Object::decode(record.object.clone()).ok()?, record.object)));
         let Some((object, encoded)) = object else {
             self.rebuilt.unreadable += 1;
             return Ok(());
@@ -136,7 +135,10 @@ fn take_records(old: &DB, new: &mut Builder) -> Result<(), Refusal> {
         match read {
             Ok(()) => return Ok(()),
             Err(StoreError::Corrupt(why)) => {
-                tracing::error!(why, "records cannot be read; those around them are taken one by one");
+                tracing::error!(
+                    why,
+                    "records cannot be read; those around them are taken one by one"
+                );
             }
             Err(other) => return Err(failed(other)),
         }
@@ -198,9 +200,13 @@ fn take_hints(old: &DB, new: &mut Builder) -> Result<(), Refusal> {
         let mut hints = old.raw_iterator_cf_opt(family(old, HINTS), scan());
         hints.seek(from.to_be_bytes());
         let read = each(&mut hints, |row, record| {
-            let Some((owner, key)) = row.split_first_chunk::<OWNER_BYTES>() else { return Ok(true) };
+            let Some((owner, key)) = row.split_first_chunk::<OWNER_BYTES>() else {
+                return Ok(true);
+            };
             from = u128::from_be_bytes(*owner);
-            let Ok(key) = StoredKey::from_bytes(Bytes::copy_from_slice(key)) else { return Ok(true) };
+            let Ok(key) = StoredKey::from_bytes(Bytes::copy_from_slice(key)) else {
+                return Ok(true);
+            };
             let key = key.kept_for(crate::ids::NodeId(from));
             new.rebuilt.hints += 1;
             new.add(&Change::fresh(key, Some(Bytes::copy_from_slice(record)), Imprint::NONE))?;

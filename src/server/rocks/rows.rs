@@ -2,9 +2,9 @@
 
 use rocksdb::{DB, WriteBatch};
 
+use super::family;
 use super::keys::{digest_key, fading_key, hint_key};
 use super::options::{CONFLICTS, DIGESTS, FADING, HINTS, OBJECTS};
-use super::family;
 use crate::store::{Change, Imprint};
 
 /// Adds a change's rows to `batch`; `before` is what the store has of the key. Returns their bytes,
