@@ -339,8 +339,9 @@ fn after_a_failed_sync_nothing_is_acknowledged_and_all_that_was_before_is_there(
     // What the kernel had not written is dropped with its cache.
     let remount = Command::new("umount").arg(hollow.inner.path()).status();
     assert!(remount.unwrap().success());
-    let mount = Command::new("mount").args(["-o", "loop"]).arg(hollow.outer.path().join("image"));
-    assert!(mount.arg(hollow.inner.path()).status().unwrap().success());
+    let mut mount = Command::new("mount");
+    mount.args(["-o", "loop"]).arg(hollow.outer.path().join("image")).arg(hollow.inner.path());
+    assert!(mount.status().unwrap().success());
     let disk = open(&directory);
     println!("{:?}", disk.verdict);
     assert_eq!(unreadable(&disk.store, 0..acknowledged, 1), [0; 0]);
