@@ -269,19 +269,21 @@ impl Node {
             Control::Survey => Ok(ControlReply::Survey(self.survey().await)),
             Control::Sync(request) => Ok(ControlReply::Sync(self.sync.asked(from, request).await)),
             Control::SyncStatus => Ok(ControlReply::SyncStatus(self.sync.status())),
-            Control::SyncNow => {
-                self.sync.compare_now();
-                Ok(ControlReply::Ok)
-            }
-            Control::SyncPause(paused) => {
-                self.sync.pause(paused);
-                Ok(ControlReply::Ok)
-            }
-            Control::ScrubNow => {
-                self.scrub.now();
+            order @ (Control::SyncNow | Control::SyncPause(_) | Control::ScrubNow) => {
+                self.obey(&order);
                 Ok(ControlReply::Ok)
             }
             Control::Digest => self.digest().await,
+        }
+    }
+
+    /// Does at once what an operator orders.
+    fn obey(&self, order: &Control) {
+        match order {
+            Control::SyncNow => self.sync.compare_now(),
+            Control::SyncPause(paused) => self.sync.pause(*paused),
+            Control::ScrubNow => self.scrub.now(),
+            _ => {}
         }
     }
 

@@ -25,6 +25,7 @@
 //! - "Not there" is only said by a read that met no error.
 
 mod check;
+mod commit;
 mod damage;
 mod keys;
 mod open;
@@ -35,13 +36,11 @@ mod space;
 mod trees;
 
 use std::collections::BTreeMap;
-use std::mem;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
 
 use bytes::Bytes;
 use rocksdb::{
@@ -50,6 +49,7 @@ use rocksdb::{
 };
 
 pub use check::Checked;
+use commit::{Committing, Gathering, LeafChange, sync_in_intervals};
 pub(super) use damage::{Damage, demanded_rebuild, forget_demand};
 use keys::{digest_key, fading_key, hint_key, read_digest_key, read_fading_key};
 pub(super) use open::{Refusal, number_of, open_strictly, salvage, set_number};
@@ -62,9 +62,7 @@ use super::journal::Journal;
 use crate::ids::{NodeId, Partition};
 use crate::key::Key;
 use crate::store::forest::{Forest, Leaves, Root, Tally};
-use crate::store::{
-    Batch, Cached, Change, Digest, Entry, Imprint, Places, Store, StoreError, StoredKey,
-};
+use crate::store::{Batch, Cached, Digest, Entry, Imprint, Places, Store, StoreError, StoredKey};
 use crate::time::WallMs;
 
 /// All families.
@@ -93,42 +91,6 @@ pub struct RocksStore {
     writes: WriteOptions,
     /// Dropped with the store, which ends the thread that syncs in intervals.
     _ticker: Sender<()>,
-}
-
-/// The group that has not been written yet.
-struct Gathering {
-    batch: WriteBatch,
-    bytes: usize,
-    /// What the trees are to hear of once the group is written.
-    leaves: Vec<LeafChange>,
-    group: Arc<Group>,
-}
-
-/// What a group does to the trees.
-enum LeafChange {
-    Replaced(StoredKey, Imprint, Imprint),
-    Cleared(Partition),
-}
-
-/// What became of a group, once that is known.
-#[derive(Default)]
-struct Group {
-    outcome: OnceLock<Result<(), StoreError>>,
-}
-
-/// What only the thread at the front of the line touches.
-struct Committing {
-    /// The batch of the group before, empty: kept for its memory.
-    spare: WriteBatch,
-    space: Space,
-    journal: Journal,
-    /// The number of the last group that is synced.
-    synced: u64,
-    /// Whether the last write was refused by a full disk. The log can't be synced then, and need
-    /// not be: RocksDB recovers by writing everything to tables and beginning another.
-    full: bool,
-    /// Why nothing can be committed any more.
-    ended: Option<StoreError>,
 }
 
 impl RocksStore {
@@ -219,38 +181,6 @@ impl RocksStore {
         family(&self.db, name)
     }
 
-    fn gathering(&self) -> MutexGuard<'_, Gathering> {
-        self.gathering.lock().expect("no method panics while it gathers")
-    }
-
-    fn committing(&self) -> MutexGuard<'_, Committing> {
-        self.committing.lock().expect("no method panics while it commits")
-    }
-
-    /// Adds changes to the group that is being gathered.
-    fn gather(&self, batches: &[Batch]) -> Arc<Group> {
-        let mut gathering = self.gathering();
-        for change in batches.iter().flat_map(|batch| &batch.changes) {
-            self.gather_change(&mut gathering, change);
-        }
-        gathering.group.clone()
-    }
-
-    fn gather_change(&self, gathering: &mut Gathering, change: &Change) {
-        let before = change.before.unwrap_or_else(|| self.imprint_of(&change.key));
-        gathering.bytes += rows::add(&self.db, &mut gathering.batch, change, &before);
-        if change.key.owner().is_none() {
-            gathering.leaves.push(LeafChange::Replaced(change.key.clone(), before, change.after));
-        }
-    }
-
-    /// What stands beside a record that cannot be read. If that cannot be read either, the trees will
-    /// be wrong until they are counted.
-    fn imprint_of(&self, key: &StoredKey) -> Imprint {
-        let row = self.db.get_pinned_cf(self.family(DIGESTS), digest_key(key));
-        row.ok().flatten().and_then(|row| Imprint::decode(&row)).unwrap_or(Imprint::NONE)
-    }
-
     /// A record could not be read.
     fn record_failed(&self, key: &StoredKey, error: &Error) -> StoreError {
         if key.owner().is_none() {
@@ -304,108 +234,6 @@ impl RocksStore {
             Ok(true)
         })?;
         Ok(page)
-    }
-
-    /// Commits a group, unless somebody has; returns what came of it.
-    fn see_committed(&self, group: &Group) -> Result<(), StoreError> {
-        let mut committing = self.committing();
-        if group.outcome.get().is_none() {
-            self.commit_group(&mut committing);
-        }
-        drop(committing);
-        group.outcome.get().expect("the group has been committed").clone()
-    }
-
-    /// Writes the group that has been gathered, and makes it as durable as is asked for.
-    fn commit_group(&self, committing: &mut Committing) {
-        let next = Arc::default();
-        let mut gathering = self.gathering();
-        let mut batch = mem::replace(&mut gathering.batch, mem::take(&mut committing.spare));
-        let bytes = mem::take(&mut gathering.bytes);
-        let leaves = mem::take(&mut gathering.leaves);
-        let group = mem::replace(&mut gathering.group, next);
-        drop(gathering);
-        let written = self.write(committing, &mut batch, bytes);
-        if written.is_ok() {
-            let replaced = leaves.iter().filter_map(|change| match change {
-                LeafChange::Replaced(key, ..) => Some(key),
-                LeafChange::Cleared(_) => None,
-            });
-            self.damage.is_written(replaced);
-            for change in &leaves {
-                if let LeafChange::Cleared(partition) = change {
-                    self.damage.is_cleared(*partition);
-                }
-            }
-            self.update_forest(leaves);
-        }
-        let outcome = written.and_then(|()| match self.durability {
-            Durability::Fsync => self.sync(committing),
-            Durability::Interval(_) | Durability::None => self.enter(committing, false),
-        });
-        batch.clear();
-        committing.spare = batch;
-        if outcome.is_err() {
-            self.refused.store(true, Ordering::Release);
-        }
-        group.outcome.set(outcome).expect("a group is committed once");
-    }
-
-    fn write(
-        &self,
-        committing: &mut Committing,
-        batch: &mut WriteBatch,
-        bytes: usize,
-    ) -> Result<(), StoreError> {
-        if let Some(ended) = &committing.ended {
-            return Err(ended.clone());
-        }
-        committing.space.admit(bytes).map_err(StoreError::Full)?;
-        let number = self.number() + 1;
-        batch.put_cf(self.family(META), NUMBER_KEY, number.to_le_bytes());
-        let written = self.db.write_opt(batch, &self.writes);
-        committing.full = written.as_ref().is_err_and(is_no_space);
-        written.map_err(|error| match error.kind() {
-            _ if committing.full => StoreError::Full(error.to_string()),
-            // A compaction met damage and RocksDB has closed itself to writes, for good: every start
-            // would come to the same table again.
-            ErrorKind::Corruption => {
-                self.damage.demand_rebuild(error.as_ref());
-                committing.end(error.to_string())
-            }
-            _ => committing.end(error.to_string()),
-        })?;
-        self.number.store(number, Ordering::Release);
-        Ok(())
-    }
-
-    /// Makes everything that was written outlive the machine's power.
-    fn sync(&self, committing: &mut Committing) -> Result<(), StoreError> {
-        let number = self.number();
-        if committing.synced == number {
-            return Ok(());
-        }
-        let synced = self.db.flush_wal(true);
-        synced.map_err(|error| committing.end(format!("sync of the log: {error}")))?;
-        self.enter(committing, true)?;
-        committing.synced = number;
-        Ok(())
-    }
-
-    fn enter(&self, committing: &mut Committing, sync: bool) -> Result<(), StoreError> {
-        let journal = &mut committing.journal;
-        let entered = journal.enter(self.number());
-        let entered = entered.and_then(|()| if sync { journal.sync() } else { Ok(()) });
-        entered.map_err(|error| committing.end(format!("journal: {error}")))
-    }
-}
-
-impl Committing {
-    /// Nobody knows what is on the disk: nothing may be written from here on.
-    fn end(&mut self, why: String) -> StoreError {
-        let ended = StoreError::Fatal(why);
-        self.ended = Some(ended.clone());
-        ended
     }
 }
 
@@ -707,22 +535,4 @@ fn read_failed(error: &Error) -> StoreError {
 /// words for the same.
 fn is_no_space(error: &Error) -> bool {
     error.kind() == ErrorKind::IOError && error.as_ref().contains("No space left on device")
-}
-
-fn sync_in_intervals(store: &Weak<RocksStore>, interval: Duration, stopped: &Receiver<()>) {
-    while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-        let Some(store) = store.upgrade() else { return };
-        let mut committing = store.committing();
-        if committing.ended.is_some() {
-            return;
-        }
-        if committing.full {
-            continue;
-        }
-        // Whoever commits next is told; here is nobody to tell.
-        if let Err(error) = store.sync(&mut committing) {
-            tracing::error!(%error, "the sync of the interval failed");
-            return;
-        }
-    }
 }
