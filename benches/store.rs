@@ -16,7 +16,7 @@ use ringdove::random::Random;
 use ringdove::server::disk::Disk;
 use ringdove::server::journal::Journal;
 use ringdove::server::rocks::{Durability, RocksOptions};
-use ringdove::store::{Batch, Change, Store, StoredKey};
+use ringdove::store::{Batch, Change, Imprint, Store, StoredKey};
 use rocksdb::{DB, Options, WriteBatch};
 
 const SIZES: [usize; 3] = [1, 16, 64];
@@ -27,10 +27,10 @@ fn key(n: u64) -> StoredKey {
 }
 
 fn batch(random: &mut Random, changes: usize) -> Batch {
-    let mut one = || Change {
-        key: key(random.below(100_000)),
-        record: Some(Bytes::from(vec![random.next_u64() as u8; VALUE_BYTES])),
-        digest: random.next_u128(),
+    let mut one = || {
+        let after = Imprint { digest: random.next_u128(), bytes: 1, ..Imprint::NONE };
+        let record = Bytes::from(vec![random.next_u64() as u8; VALUE_BYTES]);
+        Change::fresh(key(random.below(100_000)), Some(record), after)
     };
     Batch { changes: (0..changes).map(|_| one()).collect() }
 }
@@ -56,7 +56,7 @@ impl Alone {
         let mut writes = WriteBatch::default();
         for change in &batch.changes {
             writes.put(change.key.as_bytes(), change.record.as_deref().unwrap_or_default());
-            writes.put(change.key.as_bytes(), change.digest.to_le_bytes());
+            writes.put(change.key.as_bytes(), change.after.encode());
         }
         writes.put(b"commit", [0; 8]);
         self.0.write(&writes).unwrap();
@@ -124,7 +124,8 @@ fn reads(criterion: &mut Criterion) {
     let directory = tempfile::tempdir().unwrap();
     let disk = disk(directory.path(), Durability::None);
     let record = Bytes::from(vec![7; VALUE_BYTES]);
-    let all = (0..100_000).map(|n| Change { key: key(n), record: Some(record.clone()), digest: 1 });
+    let after = Imprint { digest: 1, ..Imprint::NONE };
+    let all = (0..100_000).map(|n| Change::fresh(key(n), Some(record.clone()), after));
     disk.store.commit(&[Batch { changes: all.collect() }]).unwrap();
     let mut random = Random::new(3);
     let mut group = criterion.benchmark_group("read");

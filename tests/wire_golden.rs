@@ -166,8 +166,9 @@ fn requests() -> Vec<Golden> {
     let read = Read { key: key(), digest: true, fallback: false, slots, budget_ms: 900 };
     let strict = Get { strict: true, trace: false, ..get.clone() };
     let after = b"alice".to_vec();
-    let id = SlotId { n: 3, partition: Partition(77), slot: 1 };
-    let view = SlotView { id, version: 2, owner: Some(NODE), successor: NodeId(5) };
+    let id = SlotId { scope: 3.into(), partition: Partition(77), slot: 1 };
+    let (owner, successor) = (Some(NODE), NodeId(5));
+    let view = SlotView { id, version: 2, owner, successor, moves: 0 };
     let noted = Noted { slot: id, note: 0x0102_0304_0506_0708 };
     let page = PageRequest {
         noted,

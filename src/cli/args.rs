@@ -390,9 +390,13 @@ const SET_EXAMPLES: &str = "\
 Examples:
   ringdove bucket set sessions --ttl 12h --w quorum
   ringdove bucket set sessions --ttl never
+  ringdove bucket set sessions --n 4 && ringdove plan
+  ringdove commit && ringdove wait --transfers-done --timeout 1h
 
 What is not named stays as it is. Values that are there keep the expiry they
-were written with. The replica count cannot be changed yet.";
+were written with. Another replica count moves data: it is planned, and begins
+with `ringdove commit`. Everything else counts at once; R and W that name a
+number must fit both counts.";
 
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum BucketCommand {
@@ -423,7 +427,7 @@ pub(super) enum BucketCommand {
     Set {
         /// Its name
         name: String,
-        /// Replicas of each key: only the number it has
+        /// Replicas of each key: planned, see `ringdove plan`
         #[arg(long)]
         #[arg(value_parser = clap::value_parser!(u8).range(1..=i64::from(limits::REPLICAS_MAX)))]
         n: Option<u8>,

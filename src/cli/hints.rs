@@ -114,6 +114,7 @@ mod tests {
             state: "serving".to_owned(),
             topology: TopologyVersion { epoch: 1, hash: 1 },
             slots_changing: 0,
+            buckets_moving: 0,
             apart_from: Vec::new(),
             hints,
         };

@@ -14,7 +14,6 @@ use super::quantity::{counted, percent, rough_span};
 use super::view;
 use crate::client::{self, Client, NodeStatus, Topology, TopologyVersion, direct};
 use crate::ids::NodeId;
-use crate::limits;
 use crate::membership::MemberEntry;
 
 /// What there is to know of one member.
@@ -56,8 +55,7 @@ fn rows(
     topology: &Topology,
     answers: Vec<(NodeId, MemberEntry, client::Result<NodeStatus>)>,
 ) -> Vec<Row> {
-    let n = topology.bucket("default").map_or(limits::REPLICAS_DEFAULT, |bucket| bucket.n);
-    let shares = topology.shares(n);
+    let shares = topology.shares(topology.home("default"));
     let owned = |id| shares.iter().find(|share| share.id == id).map_or(0, |s| s.owned.into());
     // Who answers speaks for itself; of two views of one member, up or down, each has its list.
     let viewers = |id: NodeId, up: bool| {
@@ -180,9 +178,13 @@ fn damage(name: &str, status: &NodeStatus) -> String {
 
 /// How much is still to change hands, where anything is.
 pub(super) fn changing(topology: &Topology) -> String {
-    match topology.changing() {
+    let slots = match topology.changing() {
         0 => String::new(),
         slots => format!(", {} changing hands", counted(slots, "slot")),
+    };
+    match topology.moving() {
+        0 => slots,
+        buckets => format!("{slots}, {} getting another n", counted(buckets, "bucket")),
     }
 }
 

@@ -150,7 +150,8 @@ impl Client {
         }
     }
 
-    /// Gives a bucket other settings. Its replica count cannot be changed.
+    /// Gives a bucket other settings. Another replica count is added to the plan, like changes of the
+    /// members; the rest counts at once.
     ///
     /// # Errors
     /// [`Kind::Invalid`] when there is none of that name, or the settings make no sense; nothing was

@@ -195,9 +195,14 @@ impl Keys {
         }
     }
 
-    /// Whether any own record of `partition` is here or on its way.
-    pub(super) fn is_busy_with(&self, partition: Partition) -> bool {
-        self.places.keys().any(|key| key.owner().is_none() && key.partition() == partition)
+    /// Whether any own record of `partition` that is `meant` is here or on its way.
+    pub(super) fn is_busy_with(
+        &self,
+        partition: Partition,
+        meant: impl Fn(&StoredKey) -> bool,
+    ) -> bool {
+        let own = |key: &&StoredKey| key.owner().is_none() && key.partition() == partition;
+        self.places.keys().filter(own).any(meant)
     }
 
     /// `batch` has been committed, or has not: from now on, records without a later change are

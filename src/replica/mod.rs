@@ -36,6 +36,7 @@
 mod ballot;
 mod core;
 mod counters;
+mod coverage;
 mod explain;
 mod fence;
 mod forward;
@@ -62,6 +63,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use counters::Counters;
+pub use fence::Strange;
 pub use hints::HintTally;
 #[cfg(feature = "server")]
 pub(crate) use keys::imprint;

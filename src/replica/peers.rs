@@ -115,6 +115,14 @@ impl Peers {
             && (peer.unanswered < MOST_UNANSWERED || peer.open_until.is_some())
     }
 
+    /// Whether somebody is asked nothing only because it has not answered lately.
+    pub(super) fn are_some_silent(&self, now: Instant) -> bool {
+        let is_silent = |peer: &Peer| {
+            peer.connected && !peer.down && peer.open_until.is_some_and(|until| until > now)
+        };
+        self.peers.values().any(is_silent)
+    }
+
     /// A request goes out to `node`.
     pub(super) fn asked(&mut self, node: NodeId, now: Instant) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
@@ -186,6 +194,7 @@ mod tests {
         assert!(!peers.failed(PEER, Instant(0)), "an answer in between starts the count again");
         assert!(peers.failed(PEER, Instant(0)), "opened");
         assert!(!peers.usable(PEER, Instant(99)));
+        assert!(peers.are_some_silent(Instant(99)) && !peers.are_some_silent(Instant(100)));
         assert!(peers.usable(PEER, Instant(100)), "half-open");
         peers.asked(PEER, Instant(100));
         assert!(!peers.usable(PEER, Instant(101)), "one probe at a time");

@@ -21,24 +21,23 @@
 
 use bytes::Bytes;
 
-use super::ballot::{Ballot, Quorum};
-use super::core::{Core, Event, OpId, Status, Waiter, participants};
+use super::ballot::{Ballot, Wants};
+use super::core::{Core, Event, OpId, Status, Waiter};
+use super::coverage::{Needs, check_reachable};
 use super::forward::Forward;
 use super::keys::{KeyState, Step};
 use super::quorum::Verdict;
-use super::replication::{Needs, Replication};
+use super::replication::Replication;
 use super::{Notice, Origin};
 use crate::causality::{Content, Context, Dot, Hlc, Object, Sibling, VersionVector};
 use crate::ids::{NodeId, WriteId};
-use crate::key::Key;
 use crate::limits;
-use crate::membership::Slot;
 use crate::store::StoredKey;
 use crate::store::record::Mint;
 use crate::time::{Instant, WallMs};
 use crate::wire::messages::{
-    Basis, BucketSettings, Condition, Done, Failure, FailureCode, Outcome, Purpose, Put, Request,
-    Response,
+    Basis, BucketSettings, Condition, Done, Failure, FailureCode, Level, Outcome, Purpose, Put,
+    Request, Response,
 };
 
 #[derive(Debug)]
@@ -106,13 +105,11 @@ impl PutOp {
             }
             Basis::Blind | Basis::Observed => None,
         };
-        let w = put.w.resolve(bucket.n, bucket.w.resolve(bucket.n, bucket.n / 2 + 1));
-        let slots = usize::from(put.pw.resolve(bucket.n, 0));
-        let (n, all) = (bucket.n, usize::from(w).max(slots));
-        let needs = Needs { n, all, slots, strict: put.strict };
+        let w = if put.w == Level::Default { bucket.w } else { put.w };
+        let needs = Needs { w, pw: put.pw, strict: put.strict };
         let deadline = asked.deadline;
         check_reachable(core, &put.key, needs)?;
-        let participants = core.participants(&put.key, n);
+        let participants = core.participants(&put.key);
         let kept_for = match participants.contains(&core.settings.node) {
             true => None,
             false => participants.into_iter().find(|node| !core.usable(*node)),
@@ -121,15 +118,10 @@ impl PutOp {
         core.attempt_timer(op, core.settings.attempt);
         let observe = put.basis == Basis::Observed || put.attempt > 0;
         // A repeated write asks everyone at first: whoever has it will say so.
-        let r = match observe {
-            true if put.attempt > 0 => {
-                core.owners(&put.key, n).iter().filter(|node| core.usable(**node)).count().max(1)
-            }
-            true => read_quorum(bucket),
-            false => 0,
-        };
-        let quorum = Quorum { n, needed: r, owners: 0, strict: put.strict };
-        let ballot = Ballot::new(core, put.key.clone(), quorum, deadline);
+        let r = if observe { bucket.r } else { Level::Count(0) };
+        let (pr, strict, everyone) = (Level::Default, put.strict, put.attempt > 0);
+        let ballot =
+            Ballot::new(core, put.key.clone(), Wants { r, pr, strict, everyone }, deadline);
         let phase = Phase::Observing(ballot);
         let mut this = Self { put, context, bucket, needs, kept_for, asked, phase };
         if let Phase::Observing(ballot) = &mut this.phase {
@@ -164,7 +156,9 @@ impl PutOp {
             }
             event => match &mut self.phase {
                 Phase::Observing(ballot) => match event {
-                    Event::Answer { from, response } => ballot.answered(core, op, from, response),
+                    Event::Answer { from, id, response } => {
+                        ballot.answered(core, op, (from, id), response);
+                    }
                     Event::Lost(node) => ballot.lost(core, op, node),
                     Event::Refreshed => ballot.refresh(core, op),
                     Event::Hedge => ballot.hedge(core, op),
@@ -412,7 +406,7 @@ impl PutOp {
         match &mut self.phase {
             Phase::Observing(ballot) => {
                 ballot.attempt(core, op);
-                ballot.settle_for(read_quorum(self.bucket));
+                ballot.settle_for_level();
                 // Past half of its budget a write stops looking and goes on with what it has.
                 let halfway = self.asked.started + (self.asked.deadline - self.asked.started) / 2;
                 if core.now.instant >= halfway && self.put.condition == Condition::None {
@@ -432,14 +426,14 @@ impl PutOp {
             match replication.verdict() {
                 Verdict::Pending => return Status::Open,
                 Verdict::Lost => {
-                    let failure = unknown(&self.put, replication, self.needs.all);
+                    let failure = unknown(&self.put, replication);
                     replication.finish(core);
                     self.fail(core, failure);
                     return Status::Finished;
                 }
                 Verdict::Won => {
                     let (nodes, fallbacks) = replication.confirmed();
-                    let (n, needed) = (self.bucket.n, self.needs.all);
+                    let (n, needed) = (replication.n(), replication.needed());
                     let mut receipt =
                         core.receipt(n, needed, (&nodes, fallbacks), self.asked.started);
                     receipt.fsynced = replication.fsynced();
@@ -469,47 +463,13 @@ impl PutOp {
             Phase::Replicating { replication, answered, .. } => {
                 replication.finish(core);
                 if !answered {
-                    let failure = unknown(&self.put, replication, self.needs.all);
+                    let failure = unknown(&self.put, replication);
                     self.fail(core, failure);
                 }
             }
         }
         Status::Finished
     }
-}
-
-/// Refuses, before anything is begun, a write that too few can be reached for.
-fn check_reachable(core: &Core, key: &Key, needs: Needs) -> Result<(), Failure> {
-    let slots = core.slots(key, needs.n);
-    let reachable = |slot: &&Slot| {
-        slot.owner.is_some()
-            && participants(std::slice::from_ref(slot)).iter().all(|node| core.usable(*node))
-    };
-    let covered = slots.iter().filter(reachable).count();
-    if covered >= needs.all {
-        return Ok(());
-    }
-    if needs.strict || covered < needs.slots {
-        let needed = if needs.strict { needs.all } else { needs.slots };
-        return match covered < needed {
-            true => Err(unavailable(needed, covered, slots.len())),
-            false => Ok(()),
-        };
-    }
-    // This node is among the covered, or stands in.
-    let fallbacks = core.fallbacks(key, needs.n).len();
-    if covered + fallbacks >= needs.all {
-        return Ok(());
-    }
-    let needed = needs.all;
-    let message = format!(
-        "{covered} of {} primaries and {fallbacks} fallbacks reachable, {needed} needed; nothing \
-         was written",
-        slots.len()
-    );
-    let mut failure = Failure::not_applied(FailureCode::Unavailable, message);
-    failure.needed = needed as u8;
-    Err(failure)
 }
 
 /// The next dot's mint: never one that some clock shows already, whoever made that up.
@@ -543,28 +503,8 @@ fn check_clock_room(state: &KeyState, basis: &VersionVector) -> Result<(), Failu
     Err(Failure::not_applied(FailureCode::BadContext, message))
 }
 
-/// Replicas that a write looks at before it builds on what they hold.
-fn read_quorum(bucket: BucketSettings) -> usize {
-    usize::from(bucket.r.resolve(bucket.n, bucket.n / 2 + 1))
-}
-
-fn unavailable(needed: usize, reachable: usize, replicas: usize) -> Failure {
-    let message = if needed > replicas {
-        format!(
-            "W={needed} asks for more replicas than there are ({replicas}); lower W or add members"
-        )
-    } else {
-        format!(
-            "{reachable} of {replicas} primaries reachable, {needed} needed; nothing was written"
-        )
-    };
-    let mut failure = Failure::not_applied(FailureCode::Unavailable, message);
-    failure.needed = needed as u8;
-    failure
-}
-
-fn unknown(put: &Put, replication: &Replication, needed: usize) -> Failure {
-    let acks = replication.count();
+fn unknown(put: &Put, replication: &Replication) -> Failure {
+    let (acks, needed) = (replication.count(), replication.needed());
     let message = format!(
         "{acks} of {needed} replicas confirmed write {}; it may still take effect; \
          write it again under the same id to be sure",

@@ -6,7 +6,7 @@
 use super::core::{Core, Event, Waiter};
 use super::keys::{Handed, KeyState, Reader, Step};
 use super::shard::{Op, Shard, stale};
-use super::{Effect, Notice};
+use super::{Effect, Notice, Origin};
 use crate::causality::{Object, VersionVector};
 use crate::ids::NodeId;
 use crate::key::Key;
@@ -63,7 +63,7 @@ impl Shard {
         match step {
             Step::Read(op) => {
                 let (from, response) = (self.core.settings.node, self.held(key, state, false));
-                self.core.events.push_back((op, Event::Answer { from, response }));
+                self.core.events.push_back((op, Event::Answer { from, id: 0, response }));
                 None
             }
             Step::ReadFor { origin, slots, .. }
@@ -91,14 +91,8 @@ impl Shard {
                 self.merge_step(key, state, batch, &object, Purpose::Handoff, waiter)
             }
             Step::Delivered { digest } => self.delivered_step(key, state, digest),
-            Step::MergeFor { origin, purpose, slots, .. }
-                if !self.core.takes(key, purpose, slots) =>
-            {
-                self.core.fail(origin, stale());
-                None
-            }
-            Step::MergeFor { origin, object, purpose, .. } => {
-                self.merge_step(key, state, batch, &object, purpose, Waiter::Replica(origin))
+            Step::MergeFor { origin, object, purpose, slots } => {
+                self.merge_for_step(key, state, batch, (origin, purpose, slots), &object)
             }
             // This node is in no slot of the key any more: what it has is about to go.
             Step::Mend { purpose, .. } if !self.core.takes(key, purpose, 0) => None,
@@ -121,6 +115,30 @@ impl Shard {
                 batch
             }
         }
+    }
+
+    /// Merges what another node gave, if it goes by the slots that this node goes by.
+    fn merge_for_step(
+        &mut self,
+        key: &StoredKey,
+        state: &mut Result<KeyState, String>,
+        batch: Option<u64>,
+        (origin, purpose, slots): (Origin, Purpose, u64),
+        object: &Object,
+    ) -> Option<u64> {
+        if !self.core.takes(key, purpose, slots) {
+            self.core.fail(origin, stale());
+            return None;
+        }
+        let is_page = purpose == Purpose::Handoff && slots == 0;
+        if is_page && state.is_err() && !self.core.is_owned_here(key) {
+            // It is on its way here, all of it, and whoever copies it begins again.
+            *state = Ok(KeyState::unreadable());
+            let message = "the record was damaged; what belongs there must be copied again";
+            self.core.fail(origin, Failure::not_applied(FailureCode::Corrupt, message));
+            return self.merge_step(key, state, batch, object, purpose, Waiter::Nobody);
+        }
+        self.merge_step(key, state, batch, object, purpose, Waiter::Replica(origin))
     }
 
     fn held(&self, key: &StoredKey, state: &Result<KeyState, String>, digest: bool) -> Response {
@@ -169,7 +187,9 @@ impl Shard {
         let response = Response::Held(Held { object, amnesiac: false });
         let from = self.core.settings.node;
         match reader {
-            Reader::Op(op) => self.core.events.push_back((op, Event::Answer { from, response })),
+            Reader::Op(op) => {
+                self.core.events.push_back((op, Event::Answer { from, id: 0, response }));
+            }
             Reader::Peer(origin) => self.core.respond(origin, response),
         }
     }

@@ -83,7 +83,7 @@ impl Shard {
                 match Core::op_of(id) {
                     handoff::OPERATION => self.handoff.answered(&mut self.core, id, &response),
                     op => {
-                        let event = Event::Answer { from, response };
+                        let event = Event::Answer { from, id, response };
                         self.core.events.push_back((op, event));
                     }
                 }
@@ -298,9 +298,8 @@ impl Shard {
     /// A coordinator on another node asks what is held here.
     fn read_for(&mut self, from: Origin, read: &Read) {
         let core = &mut self.core;
-        let n = core.bucket(&read.key).map(|bucket| bucket.n);
-        if let (true, Some(n)) = (read.fallback, n) {
-            core.read_kept(&read.key, n, Reader::Peer(from));
+        if read.fallback && core.bucket(&read.key).is_some() {
+            core.read_kept(&read.key, Reader::Peer(from));
         } else {
             let Read { digest, slots, .. } = *read;
             let step = Step::ReadFor { origin: from, digest, slots };
@@ -350,9 +349,9 @@ impl Shard {
                 (Op::Get(get), status)
             }
             Request::Put(put) => {
-                let bucket = usable_bucket(core, &put.key)?;
+                usable_bucket(core, &put.key)?;
                 check_sizes(core, &put)?;
-                if coordinates(core, &asked, &put, bucket)? {
+                if coordinates(core, &asked, &put)? {
                     return self.put(asked, put);
                 }
                 let mut forward = Forward::new(&asked, Request::Put(put), Vec::new());
@@ -363,9 +362,9 @@ impl Shard {
                 let key = Key::new(bucket.as_bytes(), &key).map_err(|error| {
                     Failure::not_applied(FailureCode::Invalid, error.to_string())
                 })?;
-                let n = usable_bucket(core, &key)?.n;
+                usable_bucket(core, &key)?;
                 let (explain, status) =
-                    ExplainOp::begin(core, id, asked.origin, asked.deadline, n, key);
+                    ExplainOp::begin(core, id, asked.origin, asked.deadline, key);
                 (Op::Explain(explain), status)
             }
             _ => {
@@ -433,14 +432,9 @@ fn check_sizes(core: &Core, put: &Put) -> Result<(), Failure> {
 }
 
 /// Whether this node coordinates the put itself, or passes it on.
-fn coordinates(
-    core: &Core,
-    asked: &Asked,
-    put: &Put,
-    bucket: BucketSettings,
-) -> Result<bool, Failure> {
+fn coordinates(core: &Core, asked: &Asked, put: &Put) -> Result<bool, Failure> {
     let me = core.settings.node;
-    let owners = core.owners(&put.key, bucket.n);
+    let owners = core.owners(&put.key);
     let is_primary = owners.contains(&me);
     let is_writable = core.read_only_until <= core.now.instant;
     match (is_primary && is_writable, asked.forwarded) {

@@ -77,7 +77,8 @@ async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
         node.control(node.id, Control::Status).await
     {
         for (name, count) in &status.counters {
-            let is_gauge = ["in_flight", "slots_changing"].contains(&name.as_str())
+            let is_gauge = ["in_flight", "slots_changing", "buckets_moving"]
+                .contains(&name.as_str())
                 || GAUGES_OF_HINTS.contains(&name.as_str())
                 || GAUGES_OF_SCRUB.contains(&name.as_str())
                 || name.ends_with("_connections")

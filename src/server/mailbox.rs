@@ -10,7 +10,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::reply::ReplyTo;
-use crate::ids::Partition;
+use crate::ids::{Partition, Scope};
 use crate::membership::Topology;
 use crate::replica::Input;
 use crate::wire::messages::Request;
@@ -28,9 +28,9 @@ pub enum Mail {
     Topology(Arc<Topology>, oneshot::Sender<()>),
     /// A successor is to copy this slot: answer when everything taken before is committed.
     Fence(SlotView, ReplyTo),
-    /// Delete all records of this partition, if the node has no part in it. Says whether there were
-    /// any, or nothing if it could not be done.
-    Clear(Partition, oneshot::Sender<Option<bool>>),
+    /// Delete what this partition has of buckets at home in this scope, as far as the node has no
+    /// part in them. Says whether there was anything, or nothing if it could not be done.
+    Clear(Partition, Scope, oneshot::Sender<Option<bool>>),
     /// Finish this turn and end.
     Stop,
 }

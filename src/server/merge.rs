@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::causality::digest_of;
 use crate::ids::NodeId;
+use crate::replica::transfer::Unmerged;
 use crate::server::mailbox::Ask;
 use crate::server::node::Node;
 use crate::server::reply::ReplyTo;
@@ -19,8 +20,9 @@ use crate::wire::transfer::PageEntry;
 
 /// How long one object of a page may take to be merged, or read from where it comes from.
 const MERGE_WITHIN: Duration = Duration::from_secs(10);
-/// Objects of one page that are merged at once: they share a commit, and do not fill a mailbox.
-const MERGED_AT_ONCE: usize = 128;
+/// Objects of one page that are merged at once: they share a commit, and requests of clients wait
+/// for one turn of the shard with so many in it.
+const MERGED_AT_ONCE: usize = 64;
 /// How long to wait where the shard's mailbox is full.
 const AGAIN: Duration = Duration::from_millis(10);
 
@@ -31,7 +33,7 @@ pub async fn merge(
     from: NodeId,
     entries: Vec<PageEntry>,
     purpose: Purpose,
-) -> Result<(), String> {
+) -> Result<(), Unmerged> {
     let (whole, named): (Vec<_>, Vec<_>) =
         entries.into_iter().partition(|entry| entry.object.is_some());
     let mut writes: Vec<Write> =
@@ -47,7 +49,7 @@ pub async fn merge(
         let chunk: Vec<Write> = writes.by_ref().take(MERGED_AT_ONCE).collect();
         damaged = merge_chunk(node, chunk).await?.or(damaged);
     }
-    damaged.map_or(Ok(()), Err)
+    damaged.map_or(Ok(()), |why| Err(Unmerged { why, begin_again: true }))
 }
 
 fn write(entry: PageEntry, purpose: Purpose) -> Option<Write> {
@@ -96,7 +98,7 @@ async fn fetch(
 
 /// Gives objects to their shards, and waits until all are committed, but for those whose record here is
 /// damaged: of one of these it returns why.
-async fn merge_chunk(node: &Node, mut left: Vec<Write>) -> Result<Option<String>, String> {
+async fn merge_chunk(node: &Node, mut left: Vec<Write>) -> Result<Option<String>, Unmerged> {
     let mut damaged = None;
     let until = tokio::time::Instant::now() + MERGE_WITHIN;
     while !left.is_empty() {
@@ -119,7 +121,7 @@ async fn merge_chunk(node: &Node, mut left: Vec<Write>) -> Result<Option<String>
                     damaged = Some(failure.message);
                 }
                 Ok(Response::Failed(failure)) if failure.code != FailureCode::Busy => {
-                    return Err(failure.message);
+                    return Err(Unmerged { why: failure.message, begin_again: false });
                 }
                 // The mailbox was full.
                 _ => left.push(write),
@@ -129,7 +131,7 @@ async fn merge_chunk(node: &Node, mut left: Vec<Write>) -> Result<Option<String>
             break;
         }
         if tokio::time::Instant::now() > until {
-            return Err("this node is too busy".to_owned());
+            return Err("this node is too busy".to_owned().into());
         }
         tokio::time::sleep(AGAIN).await;
     }

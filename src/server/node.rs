@@ -18,7 +18,7 @@ use super::rocks::RocksStore;
 use super::scrub::ScrubDesk;
 use super::sync::SyncDesk;
 use super::transfers::TransferDesk;
-use crate::ids::{Incarnation, NodeId, Partition, WriteId};
+use crate::ids::{Incarnation, NodeId, Partition, Scope, WriteId};
 use crate::key::Key;
 use crate::limits;
 use crate::membership::{ClusterState, Standing, Topology};
@@ -227,7 +227,7 @@ impl Node {
                 Ok(ControlReply::Topology(self.topology().state().encode()))
             }
             Control::CreateBucket { name, settings } => {
-                if !self.topology().state().slots.contains_key(&settings.n) {
+                if !self.topology().state().slots.contains_key(&Scope::from(settings.n)) {
                     self.hear_from_all(settings.n).await?;
                 }
                 self.administer(|state| Ok(state.create_bucket(&name, settings)?)).await
@@ -329,8 +329,8 @@ impl Node {
         count: usize,
     ) -> Result<(Vec<Vec<u8>>, bool), Failure> {
         let topology = self.topology();
-        let n = topology.bucket(bucket).map_or(limits::REPLICAS_DEFAULT, |settings| settings.n);
-        let mut owners = topology.primaries(partition, n).to_vec();
+        let scope = topology.read_scope(bucket, partition);
+        let mut owners = topology.primaries(partition, scope).to_vec();
         owners.sort_by_key(|owner| *owner != self.id);
         for owner in owners {
             let control = Control::Keys {

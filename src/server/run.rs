@@ -31,7 +31,7 @@ use super::transfers::TransferDesk;
 use super::{frames, text};
 use crate::ids::NodeId;
 use crate::limits;
-use crate::membership::{ClusterState, Contact, MemberEntry, Standing};
+use crate::membership::{BucketEntry, ClusterState, Contact, MemberEntry, Standing};
 use crate::random::Random;
 use crate::replica::{Input, Settings, Shard, sync, transfer};
 use crate::store::record::Record;
@@ -359,7 +359,8 @@ fn open_cluster(config: &Config, disk: &Disk, mailboxes: Vec<Arc<Mailbox>>) -> R
     let cluster = &config.cluster;
     let mut fresh = ClusterState::new(&cluster.name, cluster.partitions);
     let default = fresh.buckets.get_mut("default").expect("a new state has it");
-    default.settings = BucketSettings { n: cluster.replicas, ..BucketSettings::default() };
+    let settings = BucketSettings { n: cluster.replicas, ..BucketSettings::default() };
+    *default = BucketEntry::new(settings);
     let me = disk.mark.state().member;
     let contact = Contact {
         name: config.node.name.clone(),

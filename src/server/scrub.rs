@@ -31,6 +31,7 @@ use crate::ids::Partition;
 use crate::random::Random;
 use crate::replica::Pace;
 use crate::store::{StoreError, StoredKey};
+use crate::time::Instant;
 use crate::wire::control;
 use crate::wire::messages::{Get, Level, Request};
 
@@ -110,6 +111,7 @@ struct State {
     records: u64,
     bytes: u64,
     pace: Pace,
+    observed: Instant,
     random: Random,
     /// Operations of clients when they were last counted.
     foreground: u64,
@@ -129,6 +131,7 @@ impl ScrubDesk {
             records: 0,
             bytes: 0,
             pace: Pace::new(config.scrub.rate_mb_s << 20),
+            observed: Instant(0),
             random: Random::new(seed),
             foreground: 0,
         };
@@ -176,7 +179,7 @@ impl ScrubDesk {
     }
 
     fn run(&self, node: &Node) {
-        while self.rest(node, LOOK_EVERY) {
+        while self.rest(node, LOOK_EVERY, false) {
             while let Some(partition) = self.due(node) {
                 if !self.check(node, partition) {
                     return;
@@ -212,7 +215,7 @@ impl ScrubDesk {
     fn check(&self, node: &Node, partition: Partition) -> bool {
         let mut go_on = |bytes: usize| {
             let wait = self.state().pace.take(node.clock.instant(), bytes);
-            self.rest(node, wait)
+            self.rest(node, wait, true)
         };
         let checked = match node.store.check(partition, &mut go_on) {
             Ok(None) => return false,
@@ -242,14 +245,12 @@ impl ScrubDesk {
     }
 
     /// Sleeps; returns whether the node is still at work.
-    fn rest(&self, node: &Node, mut wait: Duration) -> bool {
+    fn rest(&self, node: &Node, mut wait: Duration, is_reading: bool) -> bool {
         loop {
             let slice = wait.min(LOOK_EVERY);
             std::thread::sleep(slice);
             wait -= slice;
-            if slice == LOOK_EVERY {
-                self.observe(node);
-            }
+            self.observe(node, is_reading);
             if *node.draining.borrow() {
                 return false;
             }
@@ -259,13 +260,19 @@ impl ScrubDesk {
         }
     }
 
-    /// Looks at how long clients wait.
-    fn observe(&self, node: &Node) {
+    /// Once a second, looks at how long clients wait.
+    fn observe(&self, node: &Node, is_reading: bool) {
+        let now = node.clock.instant();
+        let mut state = self.state();
+        if now - state.observed < LOOK_EVERY {
+            return;
+        }
+        state.observed = now;
         let counters = node.counters();
         let done = counters.reads + counters.writes;
-        let mut state = self.state();
         let is_idle = std::mem::replace(&mut state.foreground, done) == done;
-        state.pace.observe(if is_idle { Duration::ZERO } else { node.p99() });
+        let p99 = if is_idle { Duration::ZERO } else { node.p99() };
+        state.pace.observe(p99, is_reading);
     }
 
     fn keep(&self, progress: &Progress) {
@@ -286,11 +293,11 @@ impl ScrubDesk {
 /// The partitions this node has a part in.
 fn partitions_of(node: &Node) -> BTreeSet<u16> {
     let topology = node.topology();
-    let counts: Vec<u8> = topology.counts().collect();
+    let scopes: Vec<_> = topology.state().slots.keys().copied().collect();
     let has_part = |partition: &u16| {
         let takes_part =
-            |n: &u8| topology.participants(Partition(*partition), *n).contains(&node.id);
-        counts.iter().any(takes_part)
+            |scope| topology.participants(Partition(*partition), scope).contains(&node.id);
+        scopes.iter().copied().any(takes_part)
     };
     (0..topology.partitions()).map(|partition| partition as u16).filter(has_part).collect()
 }

@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use super::gossip::Shown;
 use super::node::Node;
 use crate::ids::NodeId;
-use crate::limits;
 use crate::membership::Standing;
 use crate::membership::swim::State;
 use crate::replica::HintTally;
@@ -19,8 +18,7 @@ impl Node {
     #[must_use]
     pub fn status(&self) -> NodeStatus {
         let topology = self.topology();
-        let n = topology.bucket("default").map_or(limits::REPLICAS_DEFAULT, |bucket| bucket.n);
-        let shares = topology.shares(n);
+        let shares = topology.shares(topology.home("default"));
         let share = |id: NodeId| shares.iter().find(|share| share.id == id);
         let slots: u64 = shares.iter().map(|share| u64::from(share.owned)).sum();
         let shown = self.gossip.shown();
@@ -55,6 +53,7 @@ impl Node {
         let mut gauges = vec![
             ("in_flight", self.in_flight() as u64),
             ("slots_changing", topology.changing() as u64),
+            ("buckets_moving", topology.moving() as u64),
             ("hints_keys", hints.iter().map(|hint| hint.count).sum()),
             ("hints_bytes", hints.iter().map(|hint| hint.bytes).sum()),
             ("hints_oldest_ms", hints.iter().map(|hint| hint.oldest_ms).max().unwrap_or(0)),

@@ -61,12 +61,17 @@ fn state(
     hints: Vec<HintStatus>,
     is_asked: impl Fn(NodeId) -> bool,
 ) -> MemberState {
-    let slots_changing = status.counters.iter().find(|(name, _)| name == "slots_changing");
+    let counter = |name: &str| {
+        let counter = status.counters.iter().find(|(counter, _)| counter == name);
+        counter.map_or(0, |(_, count)| *count)
+    };
+    let (slots_changing, buckets_moving) = (counter("slots_changing"), counter("buckets_moving"));
     let apart = status.peers.into_iter().filter(|peer| !peer.up && is_asked(peer.id));
     MemberState {
         state: status.state,
         topology: status.topology,
-        slots_changing: slots_changing.map_or(0, |(_, count)| *count),
+        slots_changing,
+        buckets_moving,
         apart_from: apart.map(|peer| peer.name).collect(),
         hints,
     }

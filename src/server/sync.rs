@@ -20,6 +20,7 @@ use crate::ids::{NodeId, Partition};
 use crate::membership::Topology;
 use crate::replica;
 use crate::replica::sync::{Effect, Input, Notice, Settings, Syncs, answer, with_more};
+use crate::replica::transfer::Unmerged;
 use crate::store::{Store, StoreError};
 use crate::wire::messages::{Control, ControlReply, Purpose, Response, TopologyVersion};
 use crate::wire::sync::{SyncReply, SyncRequest, SyncStatus};
@@ -167,7 +168,8 @@ impl SyncDesk {
                     Ok(entries) => entries,
                     Err(error) => return SyncReply::Failed(error.to_string()),
                 };
-                if let Err(why) = merge(&node, from, entries.clone(), Purpose::Repair).await {
+                let merged = merge(&node, from, entries.clone(), Purpose::Repair).await;
+                if let Err(Unmerged { why, .. }) = merged {
                     return SyncReply::Failed(why);
                 }
                 let more = move || with_more(store.as_ref(), &topology, &entries);
@@ -202,7 +204,8 @@ impl SyncDesk {
                 Effect::Merge { id, from, entries } => {
                     tokio::spawn(async move {
                         let Some(node) = this.node() else { return };
-                        let result = merge(&node, from, entries, Purpose::Repair).await;
+                        let merged = merge(&node, from, entries, Purpose::Repair).await;
+                        let result = merged.map_err(|unmerged| unmerged.why);
                         this.take(Input::Merged { id, result });
                     });
                 }
@@ -210,6 +213,7 @@ impl SyncDesk {
                     tokio::spawn(async move { this.recount(partition).await });
                 }
                 Effect::Complete(partition) => self.complete(partition),
+                Effect::Whole => self.whole(),
                 Effect::Notice(notice) => report(&notice),
             }
         }
@@ -241,23 +245,25 @@ impl SyncDesk {
     /// Everything of this partition that other owners know is here.
     fn complete(&self, partition: Partition) {
         let Some(node) = self.node() else { return };
+        let shard = usize::from(partition.0) % node.mailboxes.len();
+        node.mailboxes[shard].post([Mail::Input(replica::Input::Complete(partition))]);
+    }
+
+    /// Everything that this disk may have forgotten is back.
+    fn whole(&self) {
+        let (Some(node), Some(mark)) = (self.node(), self.mark.get()) else { return };
         if !node.amnesiac.load(Ordering::Relaxed) {
             return;
         }
-        let shard = usize::from(partition.0) % node.mailboxes.len();
-        let input = replica::Input::Complete(partition);
-        node.mailboxes[shard].post([Mail::Input(input)]);
-        let Some(mark) = self.mark.get().filter(|_| self.syncs().is_complete()) else { return };
-        match mark.set_repairing(false) {
-            Ok(()) => {
-                for mailbox in &node.mailboxes {
-                    mailbox.post([Mail::Input(replica::Input::Whole)]);
-                }
-                node.amnesiac.store(false, Ordering::Relaxed);
-                tracing::info!("everything this disk had forgotten is back");
-            }
-            Err(error) => tracing::error!(%error, "the mark could not be changed"),
+        if let Err(error) = mark.set_repairing(false) {
+            tracing::error!(%error, "the mark could not be changed; this node repairs again after its next start");
+            return;
         }
+        for mailbox in &node.mailboxes {
+            mailbox.post([Mail::Input(replica::Input::Whole)]);
+        }
+        node.amnesiac.store(false, Ordering::Relaxed);
+        tracing::info!("everything this disk had forgotten is back");
     }
 }
 

@@ -134,8 +134,9 @@ pub struct Forest {
     /// The first partition that has not been counted since the store was opened. What its trees
     /// hold is what has changed since.
     uncounted_from: Option<u16>,
-    /// Of those, partitions that were cleared: what the count will find is gone.
-    cleared: BTreeSet<u16>,
+    /// What was cleared while it was to be counted, or was being counted, all of a partition or one
+    /// bucket: what the count will find of it is gone.
+    cleared: BTreeSet<(u16, Option<String>)>,
     /// Partitions before `uncounted_from` that are being counted again.
     recounting: BTreeSet<u16>,
 }
@@ -162,12 +163,14 @@ impl Forest {
         tree.tally.replace(before, after);
     }
 
-    /// All records of a partition were deleted.
-    pub fn clear(&mut self, partition: Partition) {
-        self.trees.remove(&partition.0);
-        self.recounting.remove(&partition.0);
-        if !self.is_counted_once(partition) {
-            self.cleared.insert(partition.0);
+    /// All records of a partition were deleted, or those of one bucket.
+    pub fn clear(&mut self, partition: Partition, bucket: Option<&str>) {
+        match (bucket, self.trees.get_mut(&partition.0)) {
+            (Some(bucket), Some(trees)) => drop(trees.remove(bucket)),
+            _ => drop(self.trees.remove(&partition.0)),
+        }
+        if !self.is_counted(partition) {
+            self.cleared.insert((partition.0, bucket.map(str::to_owned)));
         }
     }
 
@@ -204,16 +207,20 @@ impl Forest {
         let wanted = match self.uncounted_from {
             Some(from) if from <= partition.0 => {
                 self.uncounted_from = partition.0.checked_add(1);
-                !self.cleared.remove(&partition.0)
+                true
             }
             _ => self.recounting.remove(&partition.0),
         };
-        if !wanted {
+        let cleared = self.cleared.extract_if((partition.0, None).., |(of, _)| *of == partition.0);
+        let cleared: BTreeSet<Option<String>> = cleared.map(|(_, bucket)| bucket).collect();
+        if !wanted || cleared.contains(&None) {
             return;
         }
         let trees = self.trees.entry(partition.0).or_default();
         for (bucket, tree) in count.trees {
-            trees.entry(bucket).or_default().add(&tree);
+            if !cleared.contains(&Some(bucket.clone())) {
+                trees.entry(bucket).or_default().add(&tree);
+            }
         }
     }
 
@@ -432,8 +439,12 @@ mod tests {
                 }
                 if random.below(3) == 0 {
                     let cleared = Partition(random.below(4) as u16);
-                    forest.clear(cleared);
-                    model.retain(|_, (key, _)| key.partition() != cleared);
+                    let bucket = (random.below(2) == 0).then_some("a");
+                    forest.clear(cleared, bucket);
+                    let is_gone = |key: &StoredKey| {
+                        key.partition() == cleared && bucket.is_none_or(|b| key.key().bucket() == b)
+                    };
+                    model.retain(|_, (key, _)| !is_gone(key));
                 }
                 assert!(!forest.is_counted(Partition(partition)));
                 forest.counted(Partition(partition), count(&snapshot, partition));

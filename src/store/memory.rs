@@ -110,10 +110,15 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn clear(&self, partition: Partition) -> Result<(), StoreError> {
+    fn clear(&self, partition: Partition, bucket: Option<&str>) -> Result<(), StoreError> {
+        let is_meant = |key: &StoredKey| {
+            key.owner().is_none()
+                && key.partition() == partition
+                && bucket.is_none_or(|bucket| key.key().bucket() == bucket)
+        };
         let mut contents = self.contents();
-        contents.rows.retain(|key, _| key.owner().is_some() || key.partition() != partition);
-        contents.forest.clear(partition);
+        contents.rows.retain(|key, _| !is_meant(key));
+        contents.forest.clear(partition, bucket);
         Ok(())
     }
 
@@ -227,8 +232,12 @@ impl Store for MemoryStore {
         let rows = contents.of(partition);
         let fading = rows.filter_map(|(key, row)| Some((row.imprint.fades_at?, key.clone())));
         let mut faded: Vec<_> = fading.filter(|(at, _)| *at <= until).collect();
-        faded.sort_unstable();
-        faded.retain(|entry| after.is_none_or(|after| entry > after));
+        let order = |(at, key): &(WallMs, StoredKey)| {
+            let key = key.key();
+            (key.bucket().to_owned(), *at, key)
+        };
+        faded.sort_unstable_by_key(order);
+        faded.retain(|entry| after.is_none_or(|after| order(entry) > order(after)));
         faded.truncate(count);
         Ok(faded)
     }

@@ -11,7 +11,7 @@
 //!   stored key   = partition (2 bytes, big-endian)  bucket  0x00  name
 //!   objects      : stored key -> record  (replica-local metadata, encoded object)
 //!   digests      : partition  bucket  0x00  place (8 bytes)  name -> imprint, 38 bytes
-//!   fading       : partition  time (8 bytes, big-endian)  bucket  0x00  name -> nothing
+//!   fading       : partition  bucket  0x00  time (8 bytes, big-endian)  name -> nothing
 //!   conflicts    : stored key -> nothing
 //!   hints        : owner (16 bytes, big-endian)  stored key -> record
 //! ```
@@ -259,12 +259,13 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Full`] when nothing was written, [`StoreError::Fatal`] when nobody knows.
     fn commit(&self, batches: &[Batch]) -> Result<(), StoreError>;
 
-    /// Deletes every record of `partition` that is this node's own, as one range; as durable as a commit. It takes its place
-    /// among the commits: what was committed before is gone, what is committed later stays.
+    /// Deletes every record of `partition` that is this node's own, or of one bucket in it, as one
+    /// range; as durable as a commit. It takes its place among the commits: what was committed
+    /// before is gone, what is committed later stays.
     ///
     /// # Errors
     /// As [`Store::commit`].
-    fn clear(&self, partition: Partition) -> Result<(), StoreError>;
+    fn clear(&self, partition: Partition, bucket: Option<&str>) -> Result<(), StoreError>;
 
     /// Up to `count` records of `partition` in key order, behind `after`.
     ///
@@ -323,7 +324,7 @@ pub trait Store: Send + Sync {
     fn tallies(&self) -> BTreeMap<String, Tally>;
 
     /// Up to `count` keys of `partition` of which nothing is shown at `until`, behind `after`, in order
-    /// of the time from which that is so.
+    /// of bucket and of the time from which that is so.
     ///
     /// # Errors
     /// As [`Store::read`].

@@ -27,6 +27,8 @@ pub struct MemberState {
     pub topology: TopologyVersion,
     /// Slots that change hands, by that cluster state.
     pub slots_changing: u64,
+    /// Buckets that move to other slots, for another number of replicas.
+    pub buckets_moving: u64,
     /// Names of the members it has no connection to.
     pub apart_from: Vec<String>,
     /// What it keeps for members that are away.
@@ -88,6 +90,9 @@ impl Goals {
             if self.transfers_done && said.slots_changing > 0 {
                 add(format!("knows of {} slots that change hands", said.slots_changing));
             }
+            if self.transfers_done && said.buckets_moving > 0 {
+                add(format!("knows of {} buckets that get another n", said.buckets_moving));
+            }
         }
         open
     }
@@ -132,6 +137,7 @@ mod tests {
             state: "serving".to_owned(),
             topology,
             slots_changing: 0,
+            buckets_moving: 0,
             apart_from: Vec::new(),
             hints: Vec::new(),
         };

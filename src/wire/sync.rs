@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::transfer::Blob;
-use crate::ids::{NodeId, Partition};
+use crate::ids::{NodeId, Partition, Scope};
 use crate::limits::TREE_LEAVES as LEAVES;
 
 /// Bytes of a leaf's sum on the wire: the lower half.
@@ -38,13 +38,13 @@ pub struct TreeId {
     pub bucket: String,
 }
 
-/// A partition, as far as two nodes both own it: the buckets of these replica counts.
+/// A partition, as far as two nodes both own it: the buckets that are read by these slots.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shared {
     /// The partition.
     pub partition: Partition,
-    /// Replica counts, ascending.
-    pub counts: Vec<u8>,
+    /// Scopes, ascending.
+    pub scopes: Vec<Scope>,
 }
 
 /// Short for a key and its version, under the salt of an exchange.

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod corruption;
+mod counts;
 mod failover;
 mod gossip;
 mod hostile;
@@ -13,6 +14,7 @@ mod kill;
 mod life;
 mod load;
 mod members;
+mod moves;
 mod operator;
 mod rejoin;
 mod transfer;

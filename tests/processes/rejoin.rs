@@ -88,6 +88,7 @@ async fn a_replay_goes_on_where_it_was_when_the_receiver_or_the_sender_is_killed
     // The sender, in the middle of the rest: what was delivered is not kept any more.
     cluster.nodes[2].start();
     wait_below(&cluster, left / 2).await;
+    let before = cluster.nodes[0].counter("hints_delivered").await;
     cluster.nodes[0].kill();
     cluster.nodes[2].kill();
     cluster.nodes[0].start();
@@ -98,6 +99,11 @@ async fn a_replay_goes_on_where_it_was_when_the_receiver_or_the_sender_is_killed
     cluster.nodes[2].start();
     cluster.wait_ready(2);
     cluster.wait_drained().await;
+    let after = cluster.nodes[0].counter("hints_delivered").await;
+    println!(
+        "of {all} hints {before} were delivered before the sender was killed, {after} after it"
+    );
+    assert!(before + after <= all + UNDER_WAY, "{before} and {after} of {all}");
     assert_eq!(cluster.equal_digests().await.0, count);
 }
 

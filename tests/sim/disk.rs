@@ -35,6 +35,8 @@ pub struct Disk {
     /// Added to every access.
     pub slow: Time,
     pub backup: Option<MemoryStore>,
+    /// Planted: trees hear of nothing.
+    pub stale_leaves: bool,
 }
 
 impl Disk {
@@ -74,7 +76,13 @@ impl Disk {
         for change in &changes.changes {
             self.corrupt.remove(&change.key);
         }
-        let written = self.synced.commit(std::slice::from_ref(changes));
+        let mut changes = changes.clone();
+        if self.stale_leaves {
+            for change in &mut changes.changes {
+                change.before = Some(change.after);
+            }
+        }
+        let written = self.synced.commit(&[changes]);
         written.expect("memory never fails");
     }
 

@@ -130,6 +130,8 @@ pub struct History {
     pub primaries: BTreeMap<String, Vec<usize>>,
     /// Keys of the bucket that keeps the latest only.
     pub last_write_wins: Vec<String>,
+    /// How many owners may lose a disk, or be replaced, and what they have confirmed with it.
+    pub owners_lost: u8,
     /// Siblings at which the cluster refuses a client's write.
     pub siblings_refuse: usize,
     /// Things that must have worked at the end and have not.

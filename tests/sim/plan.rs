@@ -32,6 +32,10 @@ pub enum Bug {
     ForgottenHint,
     /// An owner says too early that its successor has everything.
     ReadyTooEarly,
+    /// A write leaves the leaf of its tree as it was.
+    StaleLeaf,
+    /// A bucket that gets another N is read by its new slots before anything was copied there.
+    ArrivedTooEarly,
 }
 
 impl Bug {
@@ -45,6 +49,8 @@ impl Bug {
         (Self::EarlyReaping, &["P2"]),
         (Self::ForgottenHint, &["P1"]),
         (Self::ReadyTooEarly, &["P16"]),
+        (Self::StaleLeaf, &["P6"]),
+        (Self::ArrivedTooEarly, &["P7", "P16"]),
     ];
 }
 
@@ -139,6 +145,8 @@ pub struct Plan {
     pub shards: usize,
     pub partitions: u32,
     pub n: u8,
+    /// The least N that a bucket has in the course of the run.
+    pub n_least: u8,
     pub sessions: u32,
     pub keys: u64,
     pub keys_last_write_wins: u64,
@@ -180,13 +188,19 @@ impl Plan {
             shards: 1 + random.below(2) as usize,
             partitions: 32 << random.below(2),
             n,
+            n_least: n,
             sessions: 6 + random.below(7) as u32,
             keys: 3 + random.below(6),
             keys_last_write_wins: 1 + random.below(3),
             w_least: if destructive { 2 } else { 1 },
             siblings_refuse: if random.chance(25) { 6 } else { 100 },
             sloppy: random.chance(60) || bug == Some(Bug::ForgottenHint),
-            hint_bytes: if random.chance(15) { 2_000 } else { 1 << 20 },
+            hint_bytes: match bug {
+                // Hints would mend what anti-entropy is to find.
+                Some(Bug::StaleLeaf) => 0,
+                _ if random.chance(15) => 2_000,
+                _ => 1 << 20,
+            },
             max_in_flight: if random.chance(15) { 4 } else { 256 },
             attempt: Duration::from_millis(50 + random.below(150)),
             think: 0,
@@ -199,7 +213,28 @@ impl Plan {
         // Some 2,000 operations a run; faults make it fewer.
         plan.think = u64::from(plan.sessions) * WORK / 9_000;
         plan.actions = plan.schedule(&mut random);
+        plan.change_counts();
         plan
+    }
+
+    /// Adds changes of N in some of the runs, with whatever faults they have. What is drawn here is
+    /// drawn apart, so that all other runs stay what they were.
+    fn change_counts(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x6e20_746f_206d_0000);
+        let is_planted = self.bug == Some(Bug::ArrivedTooEarly);
+        let is_chosen = random.chance(40) && self.bug.is_none();
+        if !is_chosen && !is_planted {
+            return;
+        }
+        let most = self.nodes.min(5) as u64;
+        for _ in 0..1 + random.below(4) {
+            let bucket = ["sib", "lww"][random.below(2) as usize];
+            let n = (2 + random.below(most - 1)) as u8;
+            let at = SECOND + random.below(WORK - 8 * SECOND);
+            self.n_least = self.n_least.min(n);
+            self.actions.push((at, Action::Change(Change::Count(bucket, n))));
+        }
+        self.actions.sort_by_key(|(at, _)| *at);
     }
 
     fn schedule(&self, random: &mut Random) -> Vec<(Time, Action)> {
@@ -365,7 +400,7 @@ fn draw_faults(random: &mut Random, bug: Option<Bug>) -> Vec<Fault> {
     // A defect shows only where its occasion arises.
     let needed = match bug {
         Some(Bug::ReusedIncarnation | Bug::ClaimsComplete) => Some(Fault::S15Wipe),
-        Some(Bug::ForgottenHint) => Some(Fault::S1Halves),
+        Some(Bug::ForgottenHint | Bug::StaleLeaf) => Some(Fault::S1Halves),
         Some(Bug::ReadyTooEarly) => Some(Fault::S19Change),
         _ => None,
     };

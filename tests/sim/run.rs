@@ -7,7 +7,7 @@ use ringdove::membership::Standing;
 use ringdove::replica::sync;
 
 use crate::history::{Held, History, Outcome, Time};
-use crate::plan::{MS, Plan, SECOND};
+use crate::plan::{Fault, MS, Plan, SECOND};
 use crate::world::{Event, World};
 
 /// Operations that a run is to have.
@@ -105,7 +105,17 @@ impl World {
 
     /// Waits until all know the same members, and every slot is with whom the ring wants.
     fn settle_members(&mut self) {
-        let limit = self.now + 60 * SECOND;
+        let limit = self.now + 20 * SECOND;
+        self.run(limit, |world| world.is_settled());
+        if !self.is_settled() && self.plan.faults.contains(&Fault::S14Corrupt) {
+            // A damaged record holds its slots up until somebody reads it.
+            for key in self.clients.keys().to_vec() {
+                for via in self.primaries(&key) {
+                    self.final_read(&key, via, (self.n_of(&key) - 1).max(1), false);
+                }
+            }
+        }
+        let limit = self.now + 40 * SECOND;
         self.run(limit, |world| world.is_settled());
         let present = (0..self.nodes.len()).filter(|node| self.nodes[*node].up);
         for number in present.collect::<Vec<_>>() {
@@ -114,8 +124,24 @@ impl World {
                 self.history.stuck.push(format!("n{number} knows other members than the others"));
             } else if topology.changing() > 0 {
                 let changing = topology.changing();
+                self.note_transfers();
                 self.history.stuck.push(format!("{changing} slots still change hands"));
                 break;
+            } else if topology.moving() > 0 {
+                self.history.stuck.push("a bucket has not arrived in its new slots".to_owned());
+                break;
+            }
+        }
+    }
+
+    /// Writes down what moves, and who holds it up.
+    fn note_transfers(&mut self) {
+        for number in 0..self.nodes.len() {
+            let Some(desk) = &self.nodes[number].desk else { continue };
+            let lines = desk.machine.status().incoming;
+            for line in lines.iter().filter(|line| line.left > 0) {
+                let from = line.from.and_then(|id| self.number(id));
+                self.note(format!("to n{number} from {from:?}: {line:?}"));
             }
         }
     }
@@ -124,7 +150,7 @@ impl World {
         let newest = self.newest();
         let knows =
             |node: &crate::node::Node| !node.up || node.topology.version() == newest.version();
-        newest.changing() == 0 && self.nodes.iter().all(knows)
+        newest.changing() == 0 && newest.moving() == 0 && self.nodes.iter().all(knows)
     }
 
     /// Has records read that a disk cannot read, as a scrub does: so they are mended.
@@ -134,7 +160,7 @@ impl World {
             let damaged = |node: &crate::node::Node| node.disk.corrupt.contains(&stored);
             if self.nodes.iter().any(damaged) {
                 for via in self.primaries(&key) {
-                    let others = (self.plan.n - 1).max(1);
+                    let others = (self.n_of(&key) - 1).max(1);
                     self.final_read(&key, via, others, false);
                 }
             }
@@ -164,6 +190,22 @@ impl World {
                 self.history.stuck.push(format!("n{node} is amnesiac for ever"));
             }
         }
+        self.compare_owners();
+    }
+
+    /// Owners are equal, and nobody has read anything yet that could have made them so.
+    fn compare_owners(&mut self) {
+        let disks: Vec<BTreeMap<String, Held>> =
+            (0..self.nodes.len()).map(|node| self.contents(node)).collect();
+        for key in self.clients.keys().to_vec() {
+            let name = key.to_string();
+            let held: Vec<Option<u128>> = (self.primaries(&key).into_iter())
+                .map(|node| disks[node].get(&name).map(|held| held.digest))
+                .collect();
+            if held.iter().any(|digest| *digest != held[0]) {
+                self.history.stuck.push(format!("{name} differs between its owners"));
+            }
+        }
     }
 
     /// Whether all comparisons of a node that began after `began` found nothing left to do.
@@ -178,7 +220,7 @@ impl World {
         for round in 0..3 {
             for key in self.clients.keys().to_vec() {
                 let via = self.serving();
-                let outcome = self.final_read(&key, via, self.plan.n, true);
+                let outcome = self.final_read(&key, via, self.n_of(&key), true);
                 if outcome != Outcome::Ok {
                     let line = format!("round {round}: {key} through n{via} at R=N: {outcome:?}");
                     self.history.stuck.push(line);

@@ -13,7 +13,7 @@ use ringdove::wire::sync::{SyncReply, SyncRequest};
 use ringdove::wire::transfer::{PageEntry, body_entries};
 
 use crate::history::Time;
-use crate::plan::{MS, SECOND};
+use crate::plan::{Bug, MS, SECOND};
 use crate::world::{Event, Sender, World};
 
 /// How long an answer may take.
@@ -94,6 +94,7 @@ impl World {
                 }
                 Effect::Recount(partition) => self.recount(node, partition),
                 Effect::Complete(partition) => self.complete(node, partition),
+                Effect::Whole => self.whole(node),
                 Effect::Notice(notice) => self.note(format!("n{node} sync: {notice:?}")),
             }
         }
@@ -244,21 +245,22 @@ impl World {
     }
 
     pub fn recount(&mut self, node: usize, partition: Partition) {
+        if self.plan.bug == Some(Bug::StaleLeaf) {
+            return;
+        }
         if self.nodes[node].disk.synced.recount(partition).expect("memory never fails") {
             self.note(format!("n{node} had counted {partition:?} wrongly"));
         }
     }
 
     fn complete(&mut self, node: usize, partition: Partition) {
-        if !self.nodes[node].amnesiac {
-            return;
-        }
         let shard = usize::from(partition.0) % self.plan.shards;
         self.input(node, shard, replica::Input::Complete(partition));
-        let machine = self.nodes[node].sync.as_ref().map(|desk| &desk.machine);
-        if machine.is_some_and(Syncs::is_complete) {
+    }
+
+    fn whole(&mut self, node: usize) {
+        if std::mem::take(&mut self.nodes[node].amnesiac) {
             self.note(format!("n{node} has everything back"));
-            self.nodes[node].amnesiac = false;
             for shard in 0..self.plan.shards {
                 self.input(node, shard, replica::Input::Whole);
             }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use ringdove::causality::Dot;
-use ringdove::ids::{Incarnation, NodeId};
+use ringdove::ids::{Incarnation, NodeId, Partition, Scope};
 use ringdove::key::Key;
 use ringdove::limits;
 use ringdove::membership::{ClusterState, Standing, Topology};
@@ -201,8 +201,8 @@ pub struct World {
     pub history: History,
     /// The dots that were made.
     pub minted: BTreeSet<(StoredKey, Dot)>,
-    /// Slots that have changed hands: partition, slot, version.
-    pub handed: BTreeSet<(u32, usize, u32)>,
+    /// Slots that have changed hands: scope, partition, slot, version.
+    pub handed: BTreeSet<(Scope, Partition, usize, u32)>,
     /// Planted: the first state each node had of a key.
     pub first_states: BTreeMap<(usize, StoredKey), Bytes>,
 }
@@ -240,6 +240,9 @@ impl World {
             first_states: BTreeMap::new(),
             plan,
         };
+        if world.plan.bug == Some(Bug::StaleLeaf) {
+            world.nodes.iter_mut().for_each(|node| node.disk.stale_leaves = true);
+        }
         world.describe();
         world
     }
@@ -265,6 +268,7 @@ impl World {
         );
         self.history.note(0, line);
         self.history.siblings_refuse = plan.siblings_refuse;
+        self.history.owners_lost = u8::from(plan.w_least > 1);
         for key in self.clients.keys().to_vec() {
             let name = key.to_string();
             let primaries = self.primaries(&key);
@@ -277,8 +281,14 @@ impl World {
 
     pub fn primaries(&self, key: &Key) -> Vec<usize> {
         let partition = self.topology.partition(key);
-        let primaries = self.newest().primaries(partition, self.plan.n);
-        primaries.iter().map(|id| self.numbers[id]).collect()
+        let newest = self.newest();
+        let scope = newest.read_scope(key.bucket(), partition);
+        newest.primaries(partition, scope).iter().map(|id| self.numbers[id]).collect()
+    }
+
+    /// How many replicas a key has now.
+    pub fn n_of(&self, key: &Key) -> u8 {
+        self.newest().read_scope(key.bucket(), self.topology.partition(key)).n
     }
 
     /// The topology that knows most.

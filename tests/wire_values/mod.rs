@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use ringdove::causality::{Actor, Dot, Hlc};
-use ringdove::ids::{Incarnation, NodeId, Partition, WriteId};
+use ringdove::ids::{Incarnation, NodeId, Partition, Scope, WriteId};
 use ringdove::key::Key;
 use ringdove::limits;
 use ringdove::random::Random;
@@ -39,6 +39,10 @@ impl Values {
 
     fn number_u128(&mut self) -> u128 {
         u128::from(self.number()) << 64 | u128::from(self.number())
+    }
+
+    fn scope(&mut self) -> Scope {
+        Scope { n: self.small(), number: self.number() }
     }
 
     fn small(&mut self) -> u8 {
@@ -166,7 +170,7 @@ impl Values {
 
     fn noted(&mut self) -> Noted {
         let (partition, slot) = (Partition(self.number() as u16), self.small());
-        Noted { slot: SlotId { n: self.small(), partition, slot }, note: self.number() }
+        Noted { slot: SlotId { scope: self.scope(), partition, slot }, note: self.number() }
     }
 
     fn transfer_request(&mut self) -> TransferRequest {
@@ -174,7 +178,13 @@ impl Values {
         let several: Vec<Noted> = (0..self.0.below(5)).map(|_| self.noted()).collect();
         let (successor, owner) = (self.node(), self.node());
         let owner = self.flag().then_some(owner);
-        let view = SlotView { id: noted.slot, version: self.number() as u32, owner, successor };
+        let view = SlotView {
+            id: noted.slot,
+            version: self.number() as u32,
+            owner,
+            successor,
+            moves: self.number(),
+        };
         let page = PageRequest {
             noted,
             after: Blob(self.bytes(90)),

@@ -70,10 +70,10 @@ pub fn answer(
     })
 }
 
-/// The sums of the buckets of a partition that have one of these replica counts.
+/// The sums of the buckets of a partition that are read by these slots.
 fn trees(store: &dyn Store, topology: &Topology, shared: &Shared) -> Option<Vec<(String, u128)>> {
     let is_shared =
-        |name: &str| topology.bucket(name).is_some_and(|bucket| shared.counts.contains(&bucket.n));
+        |name: &str| shared.scopes.contains(&topology.read_scope(name, shared.partition));
     let roots = store.roots(shared.partition)?.into_iter();
     Some(roots.filter(|root| is_shared(&root.bucket)).map(|root| (root.bucket, root.sum)).collect())
 }

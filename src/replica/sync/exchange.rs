@@ -39,7 +39,7 @@ pub(super) enum Step {
     Settle,
     /// Ask the peer for objects, merge them, then call [`Exchange::merged`].
     Fetch(SyncRequest),
-    /// Read objects here, give the peer [`Exchange::to_push`], then call [`Exchange::pushed`].
+    /// Read objects here, give the peer [`Exchange::news`], then call [`Exchange::pushed`].
     Push(SyncRequest),
     /// The tree has been compared.
     Done,
@@ -164,7 +164,7 @@ impl Exchange {
     }
 
     /// Of the objects that were read here, those the peer has not.
-    pub(super) fn to_push(&mut self, entries: Vec<PageEntry>) -> Vec<PageEntry> {
+    pub(super) fn news(&mut self, entries: Vec<PageEntry>) -> Vec<PageEntry> {
         let _ = self.push.drain(..moved(&self.push, &entries));
         let is_news = |entry: &PageEntry| {
             self.fetched.remove(&entry.key.name_bytes()).is_none_or(|theirs| theirs != entry.digest)

@@ -15,8 +15,11 @@ use crate::store::record::Record;
 use crate::store::{Batch, Change, Imprint, Store, StoredKey};
 use crate::wire::control;
 use crate::wire::messages::BucketSettings;
+use crate::wire::transfer::body_entries;
 
 const P: Partition = Partition(0);
+
+type Meanwhile = Box<dyn FnOnce(&[MemoryStore; 2])>;
 
 struct Pairing {
     ids: [NodeId; 2],
@@ -30,7 +33,7 @@ struct Pairing {
     complete: [BTreeSet<Partition>; 2],
     recounts: usize,
     /// What happens between the first look and the second.
-    while_settling: Option<Box<dyn FnOnce(&[MemoryStore; 2])>>,
+    while_settling: Option<Meanwhile>,
 }
 
 fn object(n: u64, data: &str) -> Object {
@@ -185,6 +188,7 @@ impl Pairing {
                 self.complete[side].insert(partition);
                 None
             }
+            Effect::Whole => None,
             Effect::Notice(notice) => {
                 self.notices.push(notice);
                 None

@@ -30,7 +30,7 @@ pub(super) struct Gathering {
 /// What a group does to the trees.
 pub(super) enum LeafChange {
     Replaced(StoredKey, Imprint, Imprint),
-    Cleared(Partition),
+    Cleared(Partition, Option<String>),
 }
 
 /// What became of a group, once that is known.
@@ -110,12 +110,12 @@ impl RocksStore {
         if written.is_ok() {
             let replaced = leaves.iter().filter_map(|change| match change {
                 LeafChange::Replaced(key, ..) => Some(key),
-                LeafChange::Cleared(_) => None,
+                LeafChange::Cleared(..) => None,
             });
             self.damage.is_written(replaced);
             for change in &leaves {
-                if let LeafChange::Cleared(partition) = change {
-                    self.damage.is_cleared(*partition);
+                if let LeafChange::Cleared(partition, bucket) = change {
+                    self.damage.is_cleared(*partition, bucket.as_deref());
                 }
             }
             self.update_forest(leaves);

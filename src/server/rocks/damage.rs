@@ -102,10 +102,13 @@ impl Damage {
         self.any.store(!records.is_empty(), Ordering::Release);
     }
 
-    /// Everything in this partition has been deleted.
-    pub(super) fn is_cleared(&self, partition: Partition) {
+    /// Everything in this partition has been deleted, or of one bucket of it.
+    pub(super) fn is_cleared(&self, partition: Partition, bucket: Option<&str>) {
         let mut records = self.records();
-        records.retain(|key, _| key.partition() != partition);
+        let is_gone = |key: &StoredKey| {
+            key.partition() == partition && bucket.is_none_or(|of| key.key().bucket() == of)
+        };
+        records.retain(|key, _| !is_gone(key));
         self.any.store(!records.is_empty(), Ordering::Release);
     }
 

@@ -210,6 +210,8 @@ impl RocksStore {
         count: usize,
     ) -> Result<Vec<Entry>, StoreError> {
         let mut options = ReadOptions::default();
+        // A copy of everything must not push out what requests are read from.
+        options.fill_cache(false);
         // The last partition has no key behind it.
         if let Some(next) = partition.0.checked_add(1) {
             options.set_iterate_upper_bound(next.to_be_bytes());
@@ -279,19 +281,26 @@ impl Store for RocksStore {
         self.see_committed(&group)
     }
 
-    fn clear(&self, partition: Partition) -> Result<(), StoreError> {
-        let first = partition.0.to_be_bytes().to_vec();
-        // Behind the number of the last partition stands the first letter of a bucket's name.
-        let end = match partition.0.checked_add(1) {
+    fn clear(&self, partition: Partition, bucket: Option<&str>) -> Result<(), StoreError> {
+        let mut first = partition.0.to_be_bytes().to_vec();
+        let mut end = match partition.0.checked_add(1) {
             Some(next) => next.to_be_bytes().to_vec(),
+            // Behind the number of the last partition stands the first letter of a bucket's name.
             None => vec![0xff; 3],
         };
+        if let Some(bucket) = bucket {
+            // Between the name and the key stands a zero, which no name contains.
+            first.extend_from_slice(bucket.as_bytes());
+            end.clone_from(&first);
+            first.push(0);
+            end.push(1);
+        }
         let mut gathering = self.gathering();
         for name in [OBJECTS, DIGESTS, FADING, CONFLICTS] {
             gathering.batch.delete_range_cf(self.family(name), &first, &end);
         }
         gathering.bytes += 4 * (first.len() + end.len());
-        gathering.leaves.push(LeafChange::Cleared(partition));
+        gathering.leaves.push(LeafChange::Cleared(partition, bucket.map(str::to_owned)));
         let group = gathering.group.clone();
         drop(gathering);
         self.see_committed(&group)
@@ -439,14 +448,18 @@ impl Store for RocksStore {
             rows.next();
         }
         let mut faded = Vec::new();
-        each(&mut rows, |key, _| {
-            let (at, key) = read_fading_key(key).ok_or_else(|| damaged("the time of a key"))?;
-            if faded.len() == count || at > until {
-                return Ok(false);
+        while let Some(row) = rows.key().filter(|_| faded.len() < count) {
+            let (at, key) = read_fading_key(row).ok_or_else(|| damaged("the time of a key"))?;
+            if at > until {
+                // Nothing more of this bucket: a one is behind the zero that ends its name.
+                let bucket = key.key().bucket().as_bytes().to_vec();
+                rows.seek([&partition.0.to_be_bytes()[..], &bucket, &[1]].concat());
+                continue;
             }
             faded.push((at, key));
-            Ok(true)
-        })?;
+            rows.next();
+        }
+        rows.status().map_err(|error| read_failed(&error))?;
         Ok(faded)
     }
 

@@ -20,6 +20,10 @@ const PROGRESS_KEYS: u64 = 5_000_000;
 /// Brings back the trees of a store that was stopped in order; those of another one are counted, by a thread of
 /// its own. Nothing has been committed yet.
 pub(super) fn restore(store: &Arc<RocksStore>) {
+    if store.number() == 0 {
+        *store.forest() = Forest::default();
+        return;
+    }
     if let Some(forest) = store.kept_forest() {
         *store.forest() = forest;
         return;
@@ -50,7 +54,9 @@ impl RocksStore {
         for change in changes {
             match change {
                 LeafChange::Replaced(key, before, after) => forest.replace(&key, &before, &after),
-                LeafChange::Cleared(partition) => forest.clear(partition),
+                LeafChange::Cleared(partition, bucket) => {
+                    forest.clear(partition, bucket.as_deref());
+                }
             }
         }
     }

@@ -10,7 +10,6 @@ use super::answers;
 use super::cursors::Place;
 use super::settings::Settings;
 use crate::ids::Partition;
-use crate::limits;
 use crate::membership::{MemberEntry, Topology};
 use crate::resp::command::Scan;
 use crate::resp::{Command, Reply, glob};
@@ -101,10 +100,7 @@ impl Inside {
     /// The ring of the connection's bucket.
     fn ring(&self) -> Reply {
         let topology = self.server.node.topology();
-        let n = topology
-            .bucket(&self.settings.bucket)
-            .map_or(limits::REPLICAS_DEFAULT, |bucket| bucket.n);
-        let shares = topology.shares(n);
+        let shares = topology.shares(topology.home(&self.settings.bucket));
         let all: u64 = shares.iter().map(|share| u64::from(share.owned)).sum();
         let members = shares.into_iter().map(|share| {
             let entry = topology.member(share.id);

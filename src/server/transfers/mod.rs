@@ -22,7 +22,7 @@ use super::mailbox::Mail;
 use super::merge::merge;
 use super::node::Node;
 use super::reply::ReplyTo;
-use crate::ids::{NodeId, Partition};
+use crate::ids::{NodeId, Partition, Scope};
 use crate::membership::{HandOver, Standing, Topology};
 use crate::replica::transfer::{Effect, Input, Notice, Settings, Transfers, read_page};
 use crate::store::StoreError;
@@ -211,7 +211,9 @@ impl TransferDesk {
                         ClusterError::Io { path, source }
                     })?;
                 }
-                Effect::Clear { partition } => self.clear(partition, CLEAR_TRIES).await,
+                Effect::Clear { partition, scope } => {
+                    self.clear((partition, scope), CLEAR_TRIES).await;
+                }
                 effect => later.push(effect),
             }
         }
@@ -293,8 +295,8 @@ impl TransferDesk {
             Effect::HandOver { order, basis, changes } => {
                 tokio::spawn(async move { this.hand_over(order, basis, changes).await });
             }
-            Effect::Clear { partition } => {
-                tokio::spawn(async move { this.clear(partition, 1).await });
+            Effect::Clear { partition, scope } => {
+                tokio::spawn(async move { this.clear((partition, scope), 1).await });
             }
             Effect::Exchange(node) => {
                 tokio::spawn(async move { this.exchange(node).await });
@@ -302,7 +304,22 @@ impl TransferDesk {
             Effect::Leave => {
                 tokio::spawn(async move { this.leave().await });
             }
+            Effect::Advance => {
+                tokio::spawn(async move { this.advance().await });
+            }
             Effect::Notice(notice) => report(&notice),
+        }
+    }
+
+    /// Buckets have arrived in other slots.
+    async fn advance(&self) {
+        let Some(node) = self.node() else { return };
+        // A change begins from the state that all shards go by.
+        let advanced = node.install_topology(|state| Ok(state.advance(node.id)));
+        match advanced.await {
+            Ok(true) => node.exchange_with_all().await,
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "how far buckets are is not noted"),
         }
     }
 
@@ -405,13 +422,13 @@ impl TransferDesk {
     }
 
     /// Deletes what is left of a partition; where that has to wait, tries again.
-    async fn clear(self: &Arc<Self>, partition: Partition, tries: u32) {
+    async fn clear(self: &Arc<Self>, (partition, scope): (Partition, Scope), tries: u32) {
         let Some(node) = self.node() else { return };
         let mut found = None;
         for _ in 0..tries {
             let (sender, receiver) = oneshot::channel();
             let mailbox = &node.mailboxes[shard_of(&node, partition)];
-            mailbox.post([Mail::Clear(partition, sender)]);
+            mailbox.post([Mail::Clear(partition, scope, sender)]);
             found = receiver.await.ok().flatten();
             if found.is_some() {
                 break;
@@ -421,7 +438,7 @@ impl TransferDesk {
         if found.is_none() && tries > 1 {
             tracing::warn!(%partition, "old data could not be deleted; it is merged with what comes");
         }
-        self.take(Input::Cleared { partition, found }).await;
+        self.take(Input::Cleared { partition, scope, found }).await;
     }
 }
 
