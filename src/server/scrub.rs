@@ -42,11 +42,13 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const DAY_MS: u64 = 24 * 3600 * 1000;
 /// Records that are restored at once.
 const RESTORED_AT_ONCE: usize = 64;
-/// How long a round of restoring may go on, and how long one that came to nothing is followed by nothing.
+/// How long the read that restores a record may take.
 const RESTORE_WITHIN: Duration = Duration::from_secs(10);
-const RESTORE_AGAIN: Duration = Duration::from_secs(5);
-/// How long a read's answer is ahead of the write that mends.
+/// How long the write may take that such a read leads to, and how often it is looked for.
+const MENDED_WITHIN: Duration = Duration::from_secs(1);
 const MENDED_AFTER: Duration = Duration::from_millis(100);
+/// How long to wait after a round in which something was not restored.
+const RESTORE_AGAIN: Duration = Duration::from_secs(5);
 
 /// What outlives a restart.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -339,7 +341,7 @@ async fn restore(node: Arc<Node>, key: StoredKey) {
     let (r, pr) = (Level::Default, Level::Default);
     let get = Get { key: key.key(), r, pr, budget_ms, strict: false, trace: false };
     let _ = node.ask(Request::Get(get)).await;
-    let until = tokio::time::Instant::now() + Duration::from_secs(1);
+    let until = tokio::time::Instant::now() + MENDED_WITHIN;
     while node.store.damage().contains(&key) && tokio::time::Instant::now() < until {
         tokio::time::sleep(MENDED_AFTER).await;
     }
