@@ -71,7 +71,7 @@ fn change(key: &Key, before: &Object, after: &Object) -> Change {
     let key = StoredKey::new(PARTITION, key);
     let (before, imprint_after) = (imprint(&key, before), imprint(&key, after));
     let record = Record { mint: None, object: after.encode() }.encode();
-    Change { key, record: Some(record), before, after: imprint_after }
+    Change { key, record: Some(record), before: Some(before), after: imprint_after }
 }
 
 fn held(store: &RocksStore, key: &Key) -> Object {

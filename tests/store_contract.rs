@@ -201,7 +201,7 @@ fn trees_and_lists_follow_every_change(store: &dyn Store) {
             let after = if random.below(4) == 0 { Imprint::NONE } else { after };
             let record = after.is_some().then(|| Bytes::from_static(b"r"));
             let key_of = StoredKey::new(partition, &key);
-            changes.push(Change { key: key_of, record, before, after });
+            changes.push(Change { key: key_of, record, before: Some(before), after });
             match after.is_some() {
                 true => drop(model.insert(key, after)),
                 false => drop(model.remove(&key)),

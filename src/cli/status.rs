@@ -139,6 +139,9 @@ fn text(topology: &Topology, rows: &[Row]) -> String {
             )),
             Ok(_) => {}
         }
+        if let Ok(status) = &row.answer {
+            text.push_str(&damage(name, status));
+        }
         if !row.down_for.is_empty() {
             let _ = writeln!(text, "{name} is down for {}", row.down_for.join(", "));
         }
@@ -152,6 +155,39 @@ fn text(topology: &Topology, rows: &[Row]) -> String {
     let cluster = &topology.state().cluster;
     let (all, changing) = (rows.len(), changing(topology));
     let _ = writeln!(text, "cluster {cluster}: {up} of {all} nodes answer, {rings}{changing}");
+    text
+}
+
+/// What a node has found to be wrong with its disk; nothing, on most days.
+fn damage(name: &str, status: &NodeStatus) -> String {
+    let counter = |counter: &str| {
+        let row = status.counters.iter().find(|(name, _)| name == counter);
+        row.map_or(0, |(_, count)| *count)
+    };
+    let mut text = String::new();
+    let (damaged, restored) = (counter("scrub_damaged"), counter("scrub_restored"));
+    if damaged > 0 {
+        let records = counted(damaged as usize, "damaged record");
+        let _ = writeln!(
+            text,
+            "{name} has found {records} since its start and restored {restored}: look at its disk"
+        );
+    }
+    let waiting = counter("scrub_waiting");
+    if waiting > 0 {
+        let records = counted(waiting as usize, "damaged record");
+        let _ = writeln!(
+            text,
+            "{name} has {records} left that it does not serve until all their other replicas answer"
+        );
+    }
+    if counter("scrub_rebuild_due") > 0 {
+        let _ = writeln!(
+            text,
+            "{name} cannot read a part of its database: restart it, and it builds it anew from the rest \
+             and the other replicas"
+        );
+    }
     text
 }
 

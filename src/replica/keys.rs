@@ -68,6 +68,8 @@ enum Stored {
     Imprint(Imprint),
     /// Its bytes: most reads need no digest, and are not made to compute one.
     Encoded(Bytes),
+    /// Only the store knows: the record is damaged.
+    Unreadable,
 }
 
 impl Default for Stored {
@@ -85,19 +87,25 @@ impl KeyState {
         Ok(Self { mint, object: Object::decode(object)?, record_bytes, stored })
     }
 
+    /// Of a record that cannot be read, and is about to be written anew.
+    pub(super) fn unreadable() -> Self {
+        Self { stored: Stored::Unreadable, ..Self::default() }
+    }
+
     /// What has to be written; from now on the store is taken to have it. Nothing is kept of an
     /// object that holds nothing: a mint that is forgotten with it is not used again.
     pub(super) fn change(&mut self, key: &StoredKey) -> Change {
         let is_hint = key.owner().is_some();
         let record = (!self.object.is_empty()).then(|| self.object.encode());
-        let (mut before, mut after) = (Imprint::NONE, Imprint::NONE);
+        let (mut before, mut after) = (Some(Imprint::NONE), Imprint::NONE);
         if !is_hint {
             before = match std::mem::take(&mut self.stored) {
-                Stored::Imprint(imprint) => imprint,
+                Stored::Imprint(imprint) => Some(imprint),
                 Stored::Encoded(bytes) => {
                     let object = Object::decode(bytes.clone()).expect("it was decoded before");
-                    imprint(key, &object, &bytes)
+                    Some(imprint(key, &object, &bytes))
                 }
+                Stored::Unreadable => None,
             };
             after = record.as_ref().map_or(after, |bytes| imprint(key, &self.object, bytes));
             self.stored = Stored::Imprint(after);
@@ -108,7 +116,7 @@ impl KeyState {
 }
 
 /// What the store should know of an object.
-pub(super) fn imprint(key: &StoredKey, object: &Object, encoded: &Bytes) -> Imprint {
+pub(crate) fn imprint(key: &StoredKey, object: &Object, encoded: &Bytes) -> Imprint {
     let values = object.siblings().len() - object.tombstones();
     Imprint {
         digest: crate::causality::digest_of(&key.key(), encoded),

@@ -66,6 +66,10 @@ use bytes::Bytes;
 pub use counters::Counters;
 pub use fence::Strange;
 pub use hints::HintTally;
+#[cfg(feature = "server")]
+pub(crate) use keys::imprint;
+#[cfg(feature = "server")]
+pub(crate) use pace::Pace;
 pub use shard::Shard;
 
 use crate::ids::{Incarnation, NodeId, Partition};

@@ -32,7 +32,7 @@ const LEARNT_MOVING: f64 = 1.0 / 1024.0;
 
 /// A rate, and when the next piece may move.
 #[derive(Clone, Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     most: u64,
     rate: u64,
     /// The recent percentile, and the one clients are used to, in microseconds; 0 until one was
@@ -44,19 +44,19 @@ pub(super) struct Pace {
 
 impl Pace {
     /// At most `most` bytes a second.
-    pub(super) fn new(most: u64) -> Self {
+    pub(crate) fn new(most: u64) -> Self {
         let most = most.max(LEAST);
         Self { most, rate: most / LEAST, recent: 0.0, usual: 0.0, free_at: Instant(0) }
     }
 
     /// Bytes a second now.
-    pub(super) fn rate(&self) -> u64 {
+    pub(crate) fn rate(&self) -> u64 {
         self.rate
     }
 
     /// Once a second: the recent 99th percentile of foreground requests, zero if there were none,
     /// and whether anything moves.
-    pub(super) fn observe(&mut self, p99: Duration, is_moving: bool) {
+    pub(crate) fn observe(&mut self, p99: Duration, is_moving: bool) {
         let micros = p99.as_secs_f64() * 1e6;
         if micros > 0.0 {
             if self.usual == 0.0 {
@@ -77,12 +77,12 @@ impl Pace {
     }
 
     /// When the next piece may move.
-    pub(super) fn free_at(&self) -> Instant {
+    pub(crate) fn free_at(&self) -> Instant {
         self.free_at
     }
 
     /// A piece of so many bytes has moved. Returns how long the next one should wait.
-    pub(super) fn take(&mut self, now: Instant, bytes: usize) -> Duration {
+    pub(crate) fn take(&mut self, now: Instant, bytes: usize) -> Duration {
         let micros = bytes as u64 * 1_000_000 / self.rate;
         self.free_at = self.free_at.max(now) + Duration::from_micros(micros);
         self.free_at - now

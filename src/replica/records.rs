@@ -133,7 +133,7 @@ impl Shard {
         let is_page = purpose == Purpose::Handoff && slots == 0;
         if is_page && state.is_err() && !self.core.is_owned_here(key) {
             // It is on its way here, all of it, and whoever copies it begins again.
-            *state = Ok(KeyState::default());
+            *state = Ok(KeyState::unreadable());
             let message = "the record was damaged; what belongs there must be copied again";
             self.core.fail(origin, Failure::not_applied(FailureCode::Corrupt, message));
             return self.merge_step(key, state, batch, object, purpose, Waiter::Nobody);
@@ -224,7 +224,7 @@ impl Shard {
     ) -> Option<u64> {
         let core = &mut self.core;
         if state.is_err() && (purpose == Purpose::Restore || key.owner().is_some()) {
-            *state = Ok(KeyState::default());
+            *state = Ok(KeyState::unreadable());
         }
         let state = match state {
             Ok(state) => state,

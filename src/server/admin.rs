@@ -51,6 +51,9 @@ const GAUGES_OF_HINTS: [&str; 4] =
 /// Those of `status` that tell how the comparisons with other owners stand.
 const GAUGES_OF_SYNC: [&str; 5] =
     ["sync_pairs", "sync_in_sync", "sync_overdue", "sync_waits_ms", "sync_paused"];
+/// Those that tell how the scrub stands.
+const GAUGES_OF_SCRUB: [&str; 4] =
+    ["scrub_last_pass_ms", "scrub_partitions_left", "scrub_waiting", "scrub_rebuild_due"];
 
 /// What is kept for each member.
 fn hints(node: &Node, text: &mut String) {
@@ -105,6 +108,7 @@ async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
                 .contains(&name.as_str())
                 || GAUGES_OF_HINTS.contains(&name.as_str())
                 || GAUGES_OF_SYNC.contains(&name.as_str())
+                || GAUGES_OF_SCRUB.contains(&name.as_str())
                 || name.ends_with("_connections")
                 || (name.starts_with("disk_") && name.ends_with("_bytes"));
             let kind = if is_gauge { "gauge" } else { "counter" };

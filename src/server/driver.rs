@@ -283,7 +283,7 @@ fn report(notice: &Notice) {
             tracing::error!(
                 key,
                 why,
-                "a record is damaged; it will be restored from the other replicas when it is read"
+                "a record is damaged; it is not served, and is restored from the other replicas"
             );
         }
         Notice::Malformed { from, why } => {

@@ -44,11 +44,12 @@ pub async fn merge(
         }
     }
     let mut writes = writes.into_iter().peekable();
+    let mut damaged = None;
     while writes.peek().is_some() {
         let chunk: Vec<Write> = writes.by_ref().take(MERGED_AT_ONCE).collect();
-        merge_chunk(node, chunk).await?;
+        damaged = merge_chunk(node, chunk).await?.or(damaged);
     }
-    Ok(())
+    damaged.map_or(Ok(()), |why| Err(Unmerged { why, begin_again: true }))
 }
 
 fn write(entry: PageEntry, purpose: Purpose) -> Option<Write> {
@@ -95,8 +96,10 @@ async fn fetch(
     }
 }
 
-/// Gives objects to their shards, and waits until all are committed.
-async fn merge_chunk(node: &Node, mut left: Vec<Write>) -> Result<(), Unmerged> {
+/// Gives objects to their shards, and waits until all are committed, but for those whose record here is
+/// damaged: of one of these it returns why.
+async fn merge_chunk(node: &Node, mut left: Vec<Write>) -> Result<Option<String>, Unmerged> {
+    let mut damaged = None;
     let until = tokio::time::Instant::now() + MERGE_WITHIN;
     while !left.is_empty() {
         let mut waiting = Vec::with_capacity(left.len());
@@ -113,9 +116,12 @@ async fn merge_chunk(node: &Node, mut left: Vec<Write>) -> Result<(), Unmerged> 
         for (write, receiver) in waiting {
             match receiver.await {
                 Ok(Response::Stored(_)) => {}
+                // It is being restored; the others need not wait for it.
+                Ok(Response::Failed(failure)) if failure.code == FailureCode::Corrupt => {
+                    damaged = Some(failure.message);
+                }
                 Ok(Response::Failed(failure)) if failure.code != FailureCode::Busy => {
-                    let begin_again = failure.code == FailureCode::Corrupt;
-                    return Err(Unmerged { why: failure.message, begin_again });
+                    return Err(Unmerged { why: failure.message, begin_again: false });
                 }
                 // The mailbox was full.
                 _ => left.push(write),
@@ -129,5 +135,5 @@ async fn merge_chunk(node: &Node, mut left: Vec<Write>) -> Result<(), Unmerged> 
         }
         tokio::time::sleep(AGAIN).await;
     }
-    Ok(())
+    Ok(damaged)
 }

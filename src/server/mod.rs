@@ -34,6 +34,7 @@ mod outbox;
 mod reply;
 pub mod rocks;
 mod run;
+mod scrub;
 mod slots;
 mod status;
 mod survey;

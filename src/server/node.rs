@@ -15,6 +15,7 @@ use super::links::Links;
 use super::mailbox::{Ask, Mailbox};
 use super::reply::ReplyTo;
 use super::rocks::RocksStore;
+use super::scrub::ScrubDesk;
 use super::sync::SyncDesk;
 use super::transfers::TransferDesk;
 use crate::ids::{Incarnation, NodeId, Scope, WriteId};
@@ -51,6 +52,8 @@ pub struct Node {
     pub transfers: Arc<TransferDesk>,
     /// Its comparisons with other owners.
     pub sync: Arc<SyncDesk>,
+    /// Its search for damaged records.
+    pub scrub: Arc<ScrubDesk>,
     /// Its part in finding out who is up.
     pub gossip: Gossip,
     /// Its records.
@@ -268,6 +271,7 @@ impl Node {
             Control::SyncStatus => Ok(ControlReply::SyncStatus(self.sync.status())),
             Control::SyncNow => Ok(self.sync.obey(sync::Input::Now)),
             Control::SyncPause(paused) => Ok(self.sync.obey(sync::Input::Pause(paused))),
+            Control::ScrubNow => Ok(self.scrub.now()),
             Control::Digest => self.digest().await,
         }
     }

@@ -25,6 +25,7 @@ use super::loader::Loader;
 use super::mailbox::{Mail, Mailbox};
 use super::node::{Node, Traffic};
 use super::rocks::{Durability, RocksOptions};
+use super::scrub::ScrubDesk;
 use super::sync::SyncDesk;
 use super::transfers::TransferDesk;
 use super::{frames, text};
@@ -33,8 +34,8 @@ use crate::limits;
 use crate::membership::{BucketEntry, ClusterState, Contact, MemberEntry, Standing};
 use crate::random::Random;
 use crate::replica::{Input, Settings, Shard, sync, transfer};
-use crate::store::Store;
 use crate::store::record::Record;
+use crate::store::{Store, StoreError};
 use crate::time::WallMs;
 use crate::wire::greeting::Introduction;
 use crate::wire::messages::BucketSettings;
@@ -129,6 +130,7 @@ impl Running {
         }
         node.transfers.start(&node);
         node.sync.start(&node, disk.mark.clone());
+        node.scrub.start(&node);
         tokio::spawn(gossip.run());
         tokio::spawn(gossip::follow_cluster(node.clone(), is_v4));
         tokio::spawn(gossip::follow_news(node.clone(), news, entropy()?));
@@ -270,6 +272,7 @@ async fn assemble(
     let (gossip, gossip_task, news) =
         gossip::prepare(&config, socket, clock, disk.mark.clone(), mailboxes.clone(), entropy()?)
             .await?;
+    let scrub = Arc::new(ScrubDesk::open(&config, entropy()?));
     let node = Node {
         id: mark.member,
         incarnation: mark.incarnation,
@@ -279,6 +282,7 @@ async fn assemble(
         links,
         transfers,
         sync,
+        scrub,
         gossip,
         store: disk.store.clone(),
         gauges: mailboxes.iter().map(|_| Arc::new(Mutex::default())).collect(),
@@ -436,10 +440,18 @@ async fn exchange_on_connect(node: Arc<Node>, mut connections: Connections) {
 
 /// Tells the shards what the disk keeps for others, before they do anything else.
 fn report_hints(store: &dyn Store, mailboxes: &[Arc<Mailbox>]) -> Result<()> {
-    for owner in store.hint_owners()? {
+    // What cannot be read is not counted; anti-entropy gives its owner what was in it.
+    let readable = |error| match error {
+        StoreError::Corrupt(why) => {
+            tracing::error!(why, "what is kept for other members cannot all be read");
+            Ok(Vec::new())
+        }
+        error => Err(error),
+    };
+    for owner in store.hint_owners().or_else(|error| readable(error).map(|_| Vec::new()))? {
         let mut after = None;
         loop {
-            let page = store.hints(owner, after.as_ref(), HINTS_PAGE_BYTES)?;
+            let page = store.hints(owner, after.as_ref(), HINTS_PAGE_BYTES).or_else(readable)?;
             let Some(last) = page.last() else { break };
             after = Some(last.key.clone());
             for entry in page {

@@ -48,6 +48,7 @@ impl Node {
         }
         counters.extend(self.transfers.status().counters);
         counters.extend(self.sync.counters());
+        counters.extend(self.scrub.counters(self));
         let hints = self.hints();
         let mut gauges = vec![
             ("in_flight", self.in_flight() as u64),

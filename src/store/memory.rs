@@ -97,7 +97,9 @@ impl Store for MemoryStore {
         let contents = &mut *self.contents();
         for change in batches.iter().flat_map(|batch| &batch.changes) {
             if change.key.owner().is_none() {
-                contents.forest.replace(&change.key, &change.before, &change.after);
+                let known = || contents.rows.get(&change.key).map(|row| row.imprint);
+                let before = change.before.or_else(known).unwrap_or(Imprint::NONE);
+                contents.forest.replace(&change.key, &before, &change.after);
             }
             let Some(record) = change.record.clone() else {
                 contents.rows.remove(&change.key);

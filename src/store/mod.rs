@@ -158,8 +158,9 @@ pub struct Change {
     pub key: StoredKey,
     /// Its record ([`record::Record::encode`]), or `None` to have none from now on.
     pub record: Option<Bytes>,
-    /// What was there before.
-    pub before: Imprint,
+    /// What was there before; `None` where the record could not be read, so that only the store knows,
+    /// from the imprint it keeps beside it.
+    pub before: Option<Imprint>,
     /// What is there from now on.
     pub after: Imprint,
 }
@@ -168,7 +169,7 @@ impl Change {
     /// A change of a key that had no record, or of which no store has to know what it had: a hint.
     #[must_use]
     pub fn fresh(key: StoredKey, record: Option<Bytes>, after: Imprint) -> Self {
-        Self { key, record, before: Imprint::NONE, after }
+        Self { key, record, before: Some(Imprint::NONE), after }
     }
 }
 

@@ -509,6 +509,8 @@ pub enum Control {
     Tally(Vec<NodeId>),
     /// The keys of this node that stand out.
     Outliers,
+    /// Read everything on this node's disk now, and look for damage.
+    ScrubNow,
 }
 
 /// The answer to a [`Control`].

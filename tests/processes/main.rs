@@ -4,6 +4,7 @@
 //! doing.
 
 mod cluster;
+mod corruption;
 mod counts;
 mod failover;
 mod gossip;

@@ -79,7 +79,7 @@ impl Disk {
         let mut changes = changes.clone();
         if self.stale_leaves {
             for change in &mut changes.changes {
-                change.before = change.after;
+                change.before = Some(change.after);
             }
         }
         let written = self.synced.commit(&[changes]);

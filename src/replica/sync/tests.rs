@@ -82,7 +82,7 @@ fn merge(store: &MemoryStore, key: &Key, brought: &Object) {
     object.merge(brought);
     let record = Record { mint: None, object: object.encode() }.encode();
     let after = imprint(&key, &object);
-    let change = Change { key, record: Some(record), before, after };
+    let change = Change { key, record: Some(record), before: Some(before), after };
     store.commit(&[Batch { changes: vec![change] }]).unwrap();
 }
 
@@ -330,8 +330,12 @@ fn trees_that_are_wrong_are_counted_again() {
     // A tree is wrong, and the records are not.
     let stray = StoredKey::new(P, &key(500));
     let after = Imprint { digest: 77, ..Imprint::NONE };
-    let change =
-        Change { key: stray.clone(), record: Some(Bytes::new()), before: Imprint::NONE, after };
+    let change = Change {
+        key: stray.clone(),
+        record: Some(Bytes::new()),
+        before: Some(Imprint::NONE),
+        after,
+    };
     pairing.stores[0].commit(&[Batch { changes: vec![change] }]).unwrap();
     pairing.stores[0].lose(&stray);
     pairing.exchange(0);

@@ -55,6 +55,8 @@ pub struct Config {
     pub transfers: Transfers,
     /// `[sync]`.
     pub sync: Sync,
+    /// `[scrub]`.
+    pub scrub: Scrub,
     /// What it writes about itself.
     pub log: Log,
 }
@@ -249,6 +251,16 @@ pub struct Sync {
     pub rate_mb_s: u64,
     /// Seconds without being seen in sync after which a pair of owners is overdue.
     pub alarm_s: u32,
+}
+
+/// `[scrub]`: how often this node reads what is on its disk, and looks for damage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Scrub {
+    /// Days over which one pass is spread; 0 for none.
+    pub days: u32,
+    /// MiB a second, at most; less while clients wait longer.
+    pub rate_mb_s: u64,
 }
 
 /// `[log]`: what this node writes about itself.
@@ -475,6 +487,12 @@ impl Default for Transfers {
 impl Default for Sync {
     fn default() -> Self {
         Sync { interval_s: 30, settle_ms: 1000, at_once: 2, rate_mb_s: 32, alarm_s: 600 }
+    }
+}
+
+impl Default for Scrub {
+    fn default() -> Self {
+        Scrub { days: 7, rate_mb_s: 4 }
     }
 }
 

@@ -111,6 +111,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("sync.at_once", Kind::Whole(1, 64)),
     setting("sync.rate_mb_s", Kind::Whole(1, 10_000)),
     setting("sync.alarm_s", Kind::Whole(1, 30 * 24 * 3600)),
+    setting("scrub.days", Kind::Whole(0, 365)),
+    setting("scrub.rate_mb_s", Kind::Whole(1, 10_000)),
     setting("log.level", Kind::Filter),
 ];
 

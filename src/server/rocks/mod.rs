@@ -24,20 +24,23 @@
 //! - After a failed sync nothing more is written or acknowledged.
 //! - "Not there" is only said by a read that met no error.
 
+mod check;
+mod commit;
+mod damage;
 mod keys;
 mod open;
 mod options;
+mod rebuild;
+mod rows;
 mod space;
 mod trees;
 
 use std::collections::BTreeMap;
-use std::mem;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
 
 use bytes::Bytes;
 use rocksdb::{
@@ -45,19 +48,21 @@ use rocksdb::{
     WriteBatch, WriteOptions,
 };
 
+pub use check::Checked;
+use commit::{Committing, Gathering, LeafChange, sync_in_intervals};
+pub(super) use damage::{Damage, demanded_rebuild, forget_demand};
 use keys::{digest_key, fading_key, hint_key, read_digest_key, read_fading_key};
 pub(super) use open::{Refusal, number_of, open_strictly, salvage, set_number};
 use options::{CONFLICTS, DIGESTS, FADING, HINTS, META, OBJECTS};
 pub use options::{Durability, RocksOptions};
+pub(super) use rebuild::rebuild;
 use space::Space;
 
 use super::journal::Journal;
 use crate::ids::{NodeId, Partition};
 use crate::key::Key;
 use crate::store::forest::{Forest, Leaves, Root, Tally};
-use crate::store::{
-    Batch, Cached, Change, Digest, Entry, Imprint, Places, Store, StoreError, StoredKey,
-};
+use crate::store::{Batch, Cached, Digest, Entry, Imprint, Places, Store, StoreError, StoredKey};
 use crate::time::WallMs;
 
 /// All families.
@@ -76,6 +81,7 @@ pub struct RocksStore {
     committing: Mutex<Committing>,
     /// Changed with each group, by the thread that writes it.
     forest: Mutex<Forest>,
+    damage: Damage,
     /// The number of the last group that was written.
     number: AtomicU64,
     /// A commit was refused since this store was opened.
@@ -85,42 +91,6 @@ pub struct RocksStore {
     writes: WriteOptions,
     /// Dropped with the store, which ends the thread that syncs in intervals.
     _ticker: Sender<()>,
-}
-
-/// The group that has not been written yet.
-struct Gathering {
-    batch: WriteBatch,
-    bytes: usize,
-    /// What the trees are to hear of once the group is written.
-    leaves: Vec<LeafChange>,
-    group: Arc<Group>,
-}
-
-/// What a group does to the trees.
-enum LeafChange {
-    Replaced(StoredKey, Imprint, Imprint),
-    Cleared(Partition, Option<String>),
-}
-
-/// What became of a group, once that is known.
-#[derive(Default)]
-struct Group {
-    outcome: OnceLock<Result<(), StoreError>>,
-}
-
-/// What only the thread at the front of the line touches.
-struct Committing {
-    /// The batch of the group before, empty: kept for its memory.
-    spare: WriteBatch,
-    space: Space,
-    journal: Journal,
-    /// The number of the last group that is synced.
-    synced: u64,
-    /// Whether the last write was refused by a full disk. The log can't be synced then, and need
-    /// not be: RocksDB recovers by writing everything to tables and beginning another.
-    full: bool,
-    /// Why nothing can be committed any more.
-    ended: Option<StoreError>,
 }
 
 impl RocksStore {
@@ -150,6 +120,7 @@ impl RocksStore {
             gathering: Mutex::new(Gathering { batch, bytes: 0, leaves: Vec::new(), group }),
             committing: Mutex::new(committing),
             forest: Mutex::new(Forest::uncounted()),
+            damage: Damage::none(path),
             number: AtomicU64::new(number),
             refused: AtomicBool::new(false),
             reads: ReadOptions::default(),
@@ -201,155 +172,70 @@ impl RocksStore {
         Ok(self.number())
     }
 
+    /// What is known to be damaged.
+    pub(super) fn damage(&self) -> &Damage {
+        &self.damage
+    }
+
     fn family(&self, name: &str) -> &ColumnFamily {
-        self.db.cf_handle(name).expect("every family was opened")
+        family(&self.db, name)
     }
 
-    fn gathering(&self) -> MutexGuard<'_, Gathering> {
-        self.gathering.lock().expect("no method panics while it gathers")
+    /// A record could not be read.
+    fn record_failed(&self, key: &StoredKey, error: &Error) -> StoreError {
+        if key.owner().is_none() {
+            self.damage.is_unreadable(key);
+        }
+        read_failed(error)
     }
 
-    fn committing(&self) -> MutexGuard<'_, Committing> {
-        self.committing.lock().expect("no method panics while it commits")
+    /// What is kept for others cannot be read on: only a new database goes past it.
+    fn hints_failed(&self, error: &StoreError) {
+        if let StoreError::Corrupt(why) = error {
+            self.damage.demand_rebuild(&format!("what is kept for other members: {why}"));
+        }
     }
 
-    /// Adds changes to the group that is being gathered.
-    fn gather(&self, batches: &[Batch]) -> Arc<Group> {
-        let mut gathering = self.gathering();
-        for change in batches.iter().flat_map(|batch| &batch.changes) {
-            self.gather_change(&mut gathering, change);
+    fn refuse_wrong(&self, key: &StoredKey) -> Result<(), StoreError> {
+        match self.damage.has_wrong(key) {
+            true => Err(damaged("the record is not what was written")),
+            false => Ok(()),
         }
-        gathering.group.clone()
     }
 
-    fn gather_change(&self, gathering: &mut Gathering, change: &Change) {
-        let key = change.key.as_bytes();
-        let record = change.record.as_deref();
-        gathering.bytes += 2 * key.len() + record.map_or(0, <[u8]>::len) + Imprint::BYTES;
-        let batch = &mut gathering.batch;
-        if let Some(owner) = change.key.owner() {
-            let hints = self.family(HINTS);
-            match record {
-                Some(record) => batch.put_cf(hints, hint_key(owner, key), record),
-                None => batch.delete_cf(hints, hint_key(owner, key)),
-            }
-            return;
-        }
-        let (objects, digests) = (self.family(OBJECTS), self.family(DIGESTS));
-        match record {
-            Some(record) => {
-                batch.put_cf(objects, key, record);
-                batch.put_cf(digests, digest_key(&change.key), change.after.encode());
-            }
-            None => {
-                batch.delete_cf(objects, key);
-                batch.delete_cf(digests, digest_key(&change.key));
-            }
-        }
-        let (before, after) = (&change.before, &change.after);
-        if before.fades_at != after.fades_at {
-            let fading = self.family(FADING);
-            if let Some(at) = before.fades_at {
-                batch.delete_cf(fading, fading_key(at, &change.key));
-            }
-            if let Some(at) = after.fades_at {
-                batch.put_cf(fading, fading_key(at, &change.key), []);
-            }
-        }
-        match (before.siblings > 1, after.siblings > 1) {
-            (false, true) => batch.put_cf(self.family(CONFLICTS), key, []),
-            (true, false) => batch.delete_cf(self.family(CONFLICTS), key),
-            _ => {}
-        }
-        gathering.leaves.push(LeafChange::Replaced(change.key.clone(), *before, *after));
-    }
-
-    /// Commits a group, unless somebody has; returns what came of it.
-    fn see_committed(&self, group: &Group) -> Result<(), StoreError> {
-        let mut committing = self.committing();
-        if group.outcome.get().is_none() {
-            self.commit_group(&mut committing);
-        }
-        drop(committing);
-        group.outcome.get().expect("the group has been committed").clone()
-    }
-
-    /// Writes the group that has been gathered, and makes it as durable as is asked for.
-    fn commit_group(&self, committing: &mut Committing) {
-        let next = Arc::default();
-        let mut gathering = self.gathering();
-        let mut batch = mem::replace(&mut gathering.batch, mem::take(&mut committing.spare));
-        let bytes = mem::take(&mut gathering.bytes);
-        let leaves = mem::take(&mut gathering.leaves);
-        let group = mem::replace(&mut gathering.group, next);
-        drop(gathering);
-        let written = self.write(committing, &mut batch, bytes);
-        if written.is_ok() {
-            self.update_forest(leaves);
-        }
-        let outcome = written.and_then(|()| match self.durability {
-            Durability::Fsync => self.sync(committing),
-            Durability::Interval(_) | Durability::None => self.enter(committing, false),
-        });
-        batch.clear();
-        committing.spare = batch;
-        if outcome.is_err() {
-            self.refused.store(true, Ordering::Release);
-        }
-        group.outcome.set(outcome).expect("a group is committed once");
-    }
-
-    fn write(
+    fn page_in_order(
         &self,
-        committing: &mut Committing,
-        batch: &mut WriteBatch,
-        bytes: usize,
-    ) -> Result<(), StoreError> {
-        if let Some(ended) = &committing.ended {
-            return Err(ended.clone());
+        partition: Partition,
+        after: Option<&StoredKey>,
+        count: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let mut options = ReadOptions::default();
+        // A copy of everything must not push out what requests are read from.
+        options.fill_cache(false);
+        // The last partition has no key behind it.
+        if let Some(next) = partition.0.checked_add(1) {
+            options.set_iterate_upper_bound(next.to_be_bytes());
         }
-        committing.space.admit(bytes).map_err(StoreError::Full)?;
-        let number = self.number() + 1;
-        batch.put_cf(self.family(META), NUMBER_KEY, number.to_le_bytes());
-        let written = self.db.write_opt(batch, &self.writes);
-        committing.full = written.as_ref().is_err_and(is_no_space);
-        written.map_err(|error| match error.kind() {
-            _ if committing.full => StoreError::Full(error.to_string()),
-            // A compaction met damage and RocksDB has closed itself to writes. Nothing was written.
-            ErrorKind::Corruption => StoreError::Corrupt(error.to_string()),
-            _ => committing.end(error.to_string()),
+        let mut rows = self.db.raw_iterator_cf_opt(self.family(OBJECTS), options);
+        let first = partition.0.to_be_bytes();
+        rows.seek(after.map_or(&first[..], |after| after.as_bytes()));
+        if let (Some(after), Some(key)) = (after, rows.key())
+            && key == after.as_bytes()
+        {
+            rows.next();
+        }
+        let mut page = Vec::new();
+        each(&mut rows, |key, record| {
+            if page.len() == count {
+                return Ok(false);
+            }
+            let key = StoredKey::from_bytes(Bytes::copy_from_slice(key));
+            let key = key.map_err(|error| StoreError::Corrupt(format!("a stored key: {error}")))?;
+            self.refuse_wrong(&key)?;
+            page.push(Entry { key, record: Bytes::copy_from_slice(record) });
+            Ok(true)
         })?;
-        self.number.store(number, Ordering::Release);
-        Ok(())
-    }
-
-    /// Makes everything that was written outlive the machine's power.
-    fn sync(&self, committing: &mut Committing) -> Result<(), StoreError> {
-        let number = self.number();
-        if committing.synced == number {
-            return Ok(());
-        }
-        let synced = self.db.flush_wal(true);
-        synced.map_err(|error| committing.end(format!("sync of the log: {error}")))?;
-        self.enter(committing, true)?;
-        committing.synced = number;
-        Ok(())
-    }
-
-    fn enter(&self, committing: &mut Committing, sync: bool) -> Result<(), StoreError> {
-        let journal = &mut committing.journal;
-        let entered = journal.enter(self.number());
-        let entered = entered.and_then(|()| if sync { journal.sync() } else { Ok(()) });
-        entered.map_err(|error| committing.end(format!("journal: {error}")))
-    }
-}
-
-impl Committing {
-    /// Nobody knows what is on the disk: nothing may be written from here on.
-    fn end(&mut self, why: String) -> StoreError {
-        let ended = StoreError::Fatal(why);
-        self.ended = Some(ended.clone());
-        ended
+        Ok(page)
     }
 }
 
@@ -362,7 +248,8 @@ impl Store for RocksStore {
                 self.db.get_pinned_cf_opt(self.family(HINTS), key, &self.reads)
             }
         };
-        let found = found.map_err(|error| read_failed(&error))?;
+        let found = found.map_err(|error| self.record_failed(key, &error))?;
+        self.refuse_wrong(key)?;
         Ok(found.map(|record| Bytes::copy_from_slice(&record)))
     }
 
@@ -376,9 +263,12 @@ impl Store for RocksStore {
             }
         };
         match found {
-            Ok(found) => Ok(Cached::Known(found.map(|record| Bytes::copy_from_slice(&record)))),
+            Ok(found) => {
+                self.refuse_wrong(key)?;
+                Ok(Cached::Known(found.map(|record| Bytes::copy_from_slice(&record))))
+            }
             Err(error) if error.kind() == ErrorKind::Incomplete => Ok(Cached::WouldBlock),
-            Err(error) => Err(read_failed(&error)),
+            Err(error) => Err(self.record_failed(key, &error)),
         }
     }
 
@@ -422,32 +312,11 @@ impl Store for RocksStore {
         after: Option<&StoredKey>,
         count: usize,
     ) -> Result<Vec<Entry>, StoreError> {
-        let mut options = ReadOptions::default();
-        // A copy of everything must not push out what requests are read from.
-        options.fill_cache(false);
-        // The last partition has no key behind it.
-        if let Some(next) = partition.0.checked_add(1) {
-            options.set_iterate_upper_bound(next.to_be_bytes());
+        match self.page_in_order(partition, after, count) {
+            // A damaged block is in the way. What was in it has been written anew, or is an error.
+            Err(StoreError::Corrupt(_)) => self.page_by_digests(partition, after, count),
+            page => page,
         }
-        let mut rows = self.db.raw_iterator_cf_opt(self.family(OBJECTS), options);
-        let first = partition.0.to_be_bytes();
-        rows.seek(after.map_or(&first[..], |after| after.as_bytes()));
-        if let (Some(after), Some(key)) = (after, rows.key())
-            && key == after.as_bytes()
-        {
-            rows.next();
-        }
-        let mut page = Vec::new();
-        each(&mut rows, |key, record| {
-            if page.len() == count {
-                return Ok(false);
-            }
-            let key = StoredKey::from_bytes(Bytes::copy_from_slice(key));
-            let key = key.map_err(|error| StoreError::Corrupt(format!("a stored key: {error}")))?;
-            page.push(Entry { key, record: Bytes::copy_from_slice(record) });
-            Ok(true)
-        })?;
-        Ok(page)
     }
 
     fn hints(
@@ -481,7 +350,8 @@ impl Store for RocksStore {
             let key = key.map_err(|error| StoreError::Corrupt(format!("a hint's key: {error}")))?;
             page.push(Entry { key: key.kept_for(owner), record: Bytes::copy_from_slice(record) });
             Ok(read < bytes)
-        })?;
+        })
+        .inspect_err(|error| self.hints_failed(error))?;
         Ok(page)
     }
 
@@ -496,7 +366,8 @@ impl Store for RocksStore {
             let Some(next) = owner.checked_add(1) else { break };
             rows.seek(next.to_be_bytes());
         }
-        rows.status().map_err(|error| read_failed(&error))?;
+        let read = rows.status().map_err(|error| read_failed(&error));
+        read.inspect_err(|error| self.hints_failed(error))?;
         Ok(owners)
     }
 
@@ -636,6 +507,10 @@ impl Store for RocksStore {
     }
 }
 
+fn family<'a>(db: &'a DB, name: &str) -> &'a ColumnFamily {
+    db.cf_handle(name).expect("every family was opened")
+}
+
 /// How everything is read that should not push out what requests are read from.
 fn scan() -> ReadOptions {
     let mut options = ReadOptions::default();
@@ -676,22 +551,4 @@ fn read_failed(error: &Error) -> StoreError {
 /// words for the same.
 fn is_no_space(error: &Error) -> bool {
     error.kind() == ErrorKind::IOError && error.as_ref().contains("No space left on device")
-}
-
-fn sync_in_intervals(store: &Weak<RocksStore>, interval: Duration, stopped: &Receiver<()>) {
-    while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-        let Some(store) = store.upgrade() else { return };
-        let mut committing = store.committing();
-        if committing.ended.is_some() {
-            return;
-        }
-        if committing.full {
-            continue;
-        }
-        // Whoever commits next is told; here is nobody to tell.
-        if let Err(error) = store.sync(&mut committing) {
-            tracing::error!(%error, "the sync of the interval failed");
-            return;
-        }
-    }
 }
