@@ -37,7 +37,7 @@ pub struct Checked {
     pub records: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Records that are damaged: [`Damage`](super::Damage) names them.
+    /// Records that are damaged: `Damage` names them.
     pub damaged: u64,
     /// The trees were wrong, and have been counted again.
     pub recounted: bool,
