@@ -6,6 +6,7 @@
     faults     what breaks, either inside the nodes or in the network between them
     namespaces that network: one namespace for each node, a bridge, packet filters
     clients    `ringdove load`, one process for each group of clients
+    comparison copies of keys, compared from outside
     watch      looks at the cluster, a second apart
     verdicts   what must hold, by name
     run        one scenario from start to verdict
@@ -13,5 +14,5 @@
     resp       the text protocol; `terminal` how the lab speaks; `program` the ringdove that is tried
 
 A module uses only those that stand above it in the order: terminal, resp, program, scenario, plan,
-namespaces, cluster, faults, clients, watch, verdicts, report, run, command. Python's standard library and nothing else.
+namespaces, cluster, faults, clients, comparison, watch, verdicts, report, run, command. Python's standard library and nothing else.
 """

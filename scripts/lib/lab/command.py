@@ -90,29 +90,40 @@ def _try(chosen, options):
     directory = pathlib.Path(options.report).resolve() if options.report else work / "records"
     directory.mkdir(parents=True, exist_ok=True)
     network = {"machine": "one machine", "namespaces": "namespaces"}[options.network]
-    began, failed = time.monotonic(), []
+    began, failed, untried = time.monotonic(), [], []
     try:
         ran = []
         for found in chosen:
-            record = _one(ringdove, found, directory, work, options)
+            try:
+                record = _one(ringdove, found, directory, work, options)
+            except Trouble as trouble:
+                # The others can still be tried.
+                complain(trouble)
+                untried.append(found)
+                continue
             ran.append(found.directory)
             report.write_lab(directory, ringdove.version(), options.seed, network, ran)
             if not all(verdict["holds"] for verdict in record["verdicts"]):
                 failed.append(found)
-        if options.report:
-            path = report.make(ringdove, directory, not options.no_pictures)
-            say(f"The report is {path}")
+        if options.report and ran:
+            say(f"The report is {report.make(ringdove, directory, not options.no_pictures)}")
     finally:
         if options.keep:
             say(f"Kept: {work}")
         else:
             shutil.rmtree(work, ignore_errors=True)
-    took = time.monotonic() - began
-    if failed:
-        say(bad(f"{len(failed)} of {len(chosen)} did not hold: ") + " ".join(f.name for f in failed))
-        return 1
-    say(good(f"all held: {len(chosen)} of {len(chosen)}") + f", in {took:.0f} s, seed {options.seed}")
-    return 0
+    return _end(chosen, failed, untried, time.monotonic() - began, options.seed)
+
+
+def _end(chosen, failed, untried, took, seed):
+    """The last line, and the exit code."""
+    for some, what in ((untried, "could not be tried"), (failed, "did not hold")):
+        if some:
+            names = " ".join(found.name for found in some)
+            say(bad(f"{len(some)} of {len(chosen)} {what}: ") + names)
+    if not untried and not failed:
+        say(good(f"all held: {len(chosen)} of {len(chosen)}") + f", in {took:.0f} s, seed {seed}")
+    return 2 if untried else 1 if failed else 0
 
 
 def _one(ringdove, found, directory, work, options):

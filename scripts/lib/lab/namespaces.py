@@ -57,6 +57,10 @@ class Namespaces:
     def name(self, node):
         return f"rdlab{self.pid}-{node}"
 
+    def outer(self, at):
+        """The bridge's end of a node's cable."""
+        return f"{self.bridge}v{at}"
+
     def prefix(self, node):
         """Before a command that is to run where the node is; becomes that command."""
         return [self.ip, "netns", "exec", self.name(node)]
@@ -78,7 +82,7 @@ class Namespaces:
         _run(self.ip, "address", "add", f"198.18.{self.third}.1/24", "dev", self.bridge)
         _run(self.ip, "link", "set", self.bridge, "up")
         for at, (node, host) in enumerate(self.hosts.items()):
-            space, outer = self.name(node), f"rdl{self.pid}v{at}"
+            space, outer = self.name(node), self.outer(at)
             _run(self.ip, "netns", "add", space)
             _run(self.ip, "link", "add", outer, "type", "veth", "peer", "name", "eth0", "netns", space)
             _run(self.ip, "link", "set", outer, "master", self.bridge, "up")
@@ -88,37 +92,30 @@ class Namespaces:
 
     def remove(self):
         """Takes away all of it; says nothing of what is gone already."""
-        for node in self.hosts:
-            subprocess.run([self.ip, "netns", "del", self.name(node)], capture_output=True, check=False)
-        subprocess.run([self.ip, "link", "del", self.bridge], capture_output=True, check=False)
+        links = [self.outer(at) for at in range(len(self.hosts))] + [self.bridge]
+        gone = [["link", "del", link] for link in links]
+        gone += [["netns", "del", self.name(node)] for node in self.hosts]
+        for words in gone:
+            subprocess.run([self.ip, *words], capture_output=True, check=False)
 
     def drop(self, handle, ways, share):
-        """From now on packets on these ways, (from, to), are dropped on arrival and at departure."""
+        """From now on this share of the packets on these ways, (from, to), is dropped on arrival.
+        (Dropped at departure the sender would be told that it may not send.)"""
+        part = "" if share == 1 else f"numgen random mod 1000 < {round(share * 1000)} "
         for sender, receiver in ways:
-            to, by = self.hosts[receiver], self.hosts[sender]
-            self.rules[sender].setdefault(handle, []).append(("out", f"ip daddr {to}", share))
-            self.rules[receiver].setdefault(handle, []).append(("in", f"ip saddr {by}", share))
-        self._apply({node for way in ways for node in way})
+            rule = f"ip saddr {self.hosts[sender]} {part}drop"
+            self.rules[receiver].setdefault(handle, []).append(rule)
+        self._apply({receiver for _, receiver in ways})
 
     def lift(self, handle):
-        touched = [node for node, rules in self.rules.items() if rules.pop(handle, None)]
-        self._apply(touched)
+        self._apply([node for node, rules in self.rules.items() if rules.pop(handle, None)])
 
     def _apply(self, nodes):
         """Each namespace's rules anew, in one step: there is no moment with half of them."""
         for node in nodes:
-            chains = {"in": [], "out": []}
-            for rules in self.rules[node].values():
-                for chain, match, share in rules:
-                    # A share is drawn once, at departure; drawn again on arrival it would be more.
-                    if share < 1 and chain == "in":
-                        continue
-                    part = "" if share == 1 else f"numgen random mod 1000 < {round(share * 1000)} "
-                    chains[chain].append(f"{match} {part}drop")
-            script = [f"table inet {TABLE}", f"delete table inet {TABLE}", f"table inet {TABLE} {{"]
-            for chain, hook in (("in", "input"), ("out", "output")):
-                script.append(f"chain {chain} {{ type filter hook {hook} priority 0;")
-                script += chains[chain]
-                script.append("}")
-            script.append("}")
+            rules = [rule for rules in self.rules[node].values() for rule in rules]
+            script = [
+                f"table ip {TABLE}", f"delete table ip {TABLE}", f"table ip {TABLE} {{",
+                "chain in { type filter hook input priority 0;", *rules, "}", "}",
+            ]
             _run(*self.prefix(node), self.nft, "-f", "-", input="\n".join(script) + "\n")

@@ -255,11 +255,14 @@ def load_all(directory=DIRECTORY):
 
 
 def chosen(scenarios, words):
-    """Those that numbers and names mean; `all` means all."""
+    """Those that numbers, names and files mean; `all` means all."""
     if words == ["all"]:
         return scenarios
     found = []
     for word in words:
+        if word.endswith(".toml"):
+            found.append(load(pathlib.Path(word)))
+            continue
         match = [
             scenario for scenario in scenarios
             if word in (scenario.name, scenario.directory, str(scenario.number))
@@ -283,7 +286,10 @@ def load(path):
 class _Reader:
     def __init__(self, path):
         self.path = path
-        self.source = path.read_text(encoding="utf-8")
+        try:
+            self.source = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise Trouble(f"{path} cannot be read: {error.strerror}") from None
         try:
             shown = path.resolve().relative_to(ROOT)
         except ValueError:
