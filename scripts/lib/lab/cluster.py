@@ -26,6 +26,8 @@ class Node:
         self.frames, self.text, self.admin = (f"{host}:{port}" for port in ports)
         self.process = None
         self.is_frozen = False
+        # Told to leave: it still answers, but is not asked about the cluster any more.
+        self.leaves = False
         self.config = home / "ringdove.toml"
 
     @property
@@ -176,8 +178,9 @@ class Cluster:
                 node.process.wait()
 
     def serving(self):
-        """The nodes that run and are not frozen."""
-        return [node for node in self.nodes.values() if node.runs and not node.is_frozen]
+        """The nodes that run, are not frozen, and stay."""
+        nodes = self.nodes.values()
+        return [node for node in nodes if node.runs and not node.is_frozen and not node.leaves]
 
     def ask(self, *words, patience_s=30):
         """A command of `ringdove` for the cluster, through any node that serves."""
@@ -192,10 +195,9 @@ class Cluster:
     # --- Members ----------------------------------------------------------------------------------
 
     def members(self):
-        """Names and standings, as the cluster has them."""
-        answer = self.answer("member", "list")
-        rows = answer["members"] if isinstance(answer, dict) else answer
-        return {row["name"]: row["standing"] for row in rows}
+        """Names and standings of all that are no former members, as the cluster has them."""
+        rows = self.answer("member", "list")["members"]
+        return {row["name"]: row["standing"] for row in rows if row["standing"] != "removed"}
 
     def newcomer(self, name):
         """Starts a node that the cluster does not know, and waits until it is a candidate."""
@@ -216,6 +218,7 @@ class Cluster:
         """Lets a member go; it is stopped when it owns nothing more."""
         self.ask("member", "leave", name, "--timeout", "10s")
         self.commit()
+        self.nodes[name].leaves = True
         until(START_S, f"{name} to have handed over", lambda: name not in self.members())
         self.stop(name)
 

@@ -137,23 +137,24 @@ def _one(ringdove, found, directory, work, options):
     run = Run(ringdove, found, records, nodes, options)
     try:
         record = run.go()
-        held = all(verdict["holds"] for verdict in record["verdicts"])
     except BaseException:
-        _keep_logs(nodes, records)
+        _keep_logs(nodes, records, options)
         raise
     for verdict in record["verdicts"]:
         mark = good("   holds  ") if verdict["holds"] else bad("   FAILS  ")
         say(wrapped(f"{verdict['text']}: {verdict['evidence']}", "          ", mark))
     say(dim(f"   {time.monotonic() - began:.0f} s"))
-    if not held:
-        _keep_logs(nodes, records)
+    if not all(verdict["holds"] for verdict in record["verdicts"]):
+        _keep_logs(nodes, records, options)
     if not options.keep:
         shutil.rmtree(nodes, ignore_errors=True)
     return record
 
 
-def _keep_logs(nodes, records):
-    """The nodes' logs, for whoever looks into it."""
+def _keep_logs(nodes, records, options):
+    """The nodes' logs, for whoever looks into it, where anything is kept."""
+    if not options.report and not options.keep:
+        return
     for log in nodes.glob("*/log"):
         (records / "logs").mkdir(exist_ok=True)
         shutil.copyfile(log, records / "logs" / f"{log.parent.name}.log")

@@ -77,7 +77,7 @@ def wrapped(text, indent="", first=None):
     """Text in lines that fit, each behind `indent` (the first one behind `first`)."""
     lines, line = [], indent if first is None else first
     empty = True
-    for word in text.split():
+    for word in text.split(" "):
         if not empty and len(line) + 1 + len(word) > width():
             lines.append(line)
             line, empty = indent, True
@@ -97,7 +97,7 @@ def share(part, whole):
         return "nothing"
     percent = 100 * part / whole
     if part != whole and percent > 99.9:
-        return "over 99.9 %"
+        return "over 99.9\u00a0%"
     if part and percent < 0.1:
-        return "under 0.1 %"
-    return f"{percent:.1f} %".replace(".0 %", " %")
+        return "under 0.1\u00a0%"
+    return f"{percent:.1f}".removesuffix(".0") + "\u00a0%"

@@ -160,7 +160,7 @@ def writes_never_stop(seen, side, share, during, settle):
     rows = seen.during(seen.side(side), during, settle)
     due, ok, failed, unknown = _requests(rows)
     silent = _longest_silence(rows)
-    text = f"{side}: at least {100 * share:g} % of all requests are answered {_when(during, settle)}"
+    text = f"{side}: at least {100 * share:g}\u00a0% of all requests are answered {_when(during, settle)}"
     evidence = (
         f"{_share(ok, due)} of {count(due)} answered, {count(failed)} refused or failed, "
         f"{count(unknown)} unknown; " + (f"{silent} s without any" if silent else "never a second without")
@@ -176,7 +176,7 @@ def refuses(seen, side, share, during, settle):
         for kind, number in row["failed"].items():
             kinds[kind] = kinds.get(kind, 0) + number
     named = ", ".join(f"{count(number)} {kind}" for kind, number in sorted(kinds.items()))
-    text = f"{side}: at least {100 * share:g} % of all requests are refused {_when(during, settle)}"
+    text = f"{side}: at least {100 * share:g}\u00a0% of all requests are refused {_when(during, settle)}"
     evidence = f"{_share(failed, due)} of {count(due)} refused ({named or 'none'}), {count(ok)} answered, {count(unknown)} unknown"
     return text, due > 0 and failed >= share * due, evidence
 
