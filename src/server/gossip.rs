@@ -24,11 +24,13 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::clock::Clock;
 use super::committer;
 use super::config::Config;
+use super::faults::{Faults, Member, Packets};
 use super::mailbox::{Mail, Mailbox};
 use super::mark::Mark;
 use super::node::Node;
 use crate::ids::NodeId;
 use crate::limits;
+use crate::membership::MemberEntry;
 use crate::membership::swim::{self, Effect, Identity, Key, Row, Sealer, Swim};
 use crate::random::Random;
 use crate::replica::Input;
@@ -90,7 +92,8 @@ pub struct GossipTask {
     shown: Arc<Mutex<Shown>>,
     shown_at: Instant,
     swim: Swim,
-    socket: UdpSocket,
+    socket: Packets,
+    faults: Arc<Faults>,
     clock: Clock,
     mark: Arc<Mark>,
     mailboxes: Vec<Arc<Mailbox>>,
@@ -120,6 +123,7 @@ pub async fn bind(frames: SocketAddr) -> Result<UdpSocket> {
 pub async fn prepare(
     config: &Config,
     socket: UdpSocket,
+    faults: Arc<Faults>,
     clock: Clock,
     mark: Arc<Mark>,
     mailboxes: Vec<Arc<Mailbox>>,
@@ -154,7 +158,8 @@ pub async fn prepare(
         shown,
         shown_at: Instant(0),
         swim,
-        socket,
+        socket: Packets::new(socket, faults.clone()),
+        faults,
         clock,
         mark,
         mailboxes,
@@ -219,12 +224,14 @@ impl GossipTask {
         while let Some(deadline) = self.swim.next_deadline() {
             let deadline = tokio::time::Instant::from_std(self.clock.std(deadline));
             let mut left = None;
+            self.faults.pass_pause().await;
             tokio::select! {
                 biased;
                 () = tokio::time::sleep_until(deadline) => {
+                    self.faults.pass_pause().await;
                     self.swim.handle_deadline(self.clock.instant(), &mut effects);
                 }
-                Ok((length, _)) = self.socket.recv_from(&mut packet) => {
+                Ok(length) = self.socket.receive(&mut packet) => {
                     self.packets(&mut packet, length, &mut effects);
                 }
                 Some(word) = self.words.recv() => left = self.word(word, &mut effects),
@@ -253,8 +260,8 @@ impl GossipTask {
         for _ in 0..PACKETS_A_TURN {
             let datagram = Bytes::copy_from_slice(&packet[..length]);
             self.swim.handle(self.clock.instant(), swim::Input::Datagram(datagram), effects);
-            match self.socket.try_recv_from(packet) {
-                Ok((next, _)) => length = next,
+            match self.socket.try_receive(packet) {
+                Ok(next) => length = next,
                 // Nothing more, or an ICMP error that belongs to a packet of ours: a member that
                 // is not there, which probing finds out.
                 Err(_) => return,
@@ -288,10 +295,7 @@ impl GossipTask {
     fn perform(&mut self, effects: &mut Vec<Effect>) {
         for effect in effects.drain(..) {
             match effect {
-                Effect::Send { to, datagram } => {
-                    // It may get lost anyway: where the socket is full, it is lost here.
-                    let _ = self.socket.try_send_to(&datagram, to);
-                }
+                Effect::Send { to, datagram } => self.socket.send(&datagram, to),
                 Effect::Up(node) => {
                     tracing::info!(peer = %node.short(), "up");
                     self.tell_shards(|| Input::Up(node));
@@ -337,11 +341,24 @@ pub async fn follow_cluster(node: Arc<Node>, is_v4: bool) {
                 }
             }
         }
+        node.faults.know(acquaintances(&node, &members));
         node.gossip.input(swim::Input::Members(members));
         node.gossip.input(swim::Input::Version(version));
         let changed = node.gossip.members_changed.notified();
         let _ = tokio::time::timeout(RESOLVE_EVERY, changed).await;
     }
+}
+
+/// The other members, as faults tell them apart; `sockets` are those whose addresses are known.
+fn acquaintances(node: &Node, sockets: &BTreeMap<NodeId, SocketAddr>) -> BTreeMap<NodeId, Member> {
+    let topology = node.topology();
+    let others = topology.state().present().filter(|(id, _)| *id != node.id);
+    let member = |(id, entry): (NodeId, &MemberEntry)| {
+        let (name, zone) = (entry.name().to_owned(), entry.zone().to_owned());
+        let (address, socket) = (entry.address().to_owned(), sockets.get(&id).copied());
+        (id, Member { name, zone, address, socket })
+    };
+    others.map(member).collect()
 }
 
 /// Fetches cluster states that gossip says are other than this node's.

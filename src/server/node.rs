@@ -10,6 +10,7 @@ use super::clock::Clock;
 use super::cluster::{Cluster, ClusterError};
 use super::config::Config;
 use super::driver::Gauge;
+use super::faults::Faults;
 use super::gossip::Gossip;
 use super::links::Links;
 use super::mailbox::{Ask, Mailbox};
@@ -70,6 +71,8 @@ pub struct Node {
     pub random: Mutex<Random>,
     /// Held by whoever looks at the digests for keys that stand out.
     pub looking: tokio::sync::Mutex<()>,
+    /// What it does to itself when it is told to.
+    pub faults: Arc<Faults>,
 }
 
 /// What the sessions count.
@@ -273,6 +276,9 @@ impl Node {
             Control::SyncPause(paused) => Ok(self.sync.obey(sync::Input::Pause(paused))),
             Control::ScrubNow => Ok(self.scrub.now()),
             Control::Digest => self.digest().await,
+            Control::Fault(order) => {
+                self.faults.obey(order).map(ControlReply::Faults).map_err(invalid)
+            }
         }
     }
 

@@ -511,6 +511,8 @@ pub enum Control {
     Outliers,
     /// Read everything on this node's disk now, and look for damage.
     ScrubNow,
+    /// Inject faults into this node, or lift them. Refused by one that was not started for it.
+    Fault(super::faults::FaultOrder),
 }
 
 /// The answer to a [`Control`].
@@ -556,4 +558,6 @@ pub enum ControlReply {
     Tally(NodeTally),
     /// To [`Control::Outliers`].
     Outliers(Outliers),
+    /// To [`Control::Fault`]: the one that was added, all in force, or those that were lifted.
+    Faults(Vec<super::faults::FaultRow>),
 }

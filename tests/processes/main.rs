@@ -7,6 +7,7 @@ mod cluster;
 mod corruption;
 mod counts;
 mod failover;
+mod faults;
 mod gossip;
 mod hostile;
 mod hung;

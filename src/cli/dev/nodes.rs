@@ -80,6 +80,7 @@ fn start(plan: &NodePlan) -> std::io::Result<(Child, [JoinHandle<()>; 2])> {
     let mut child = Command::new(std::env::current_exe()?)
         .args(["serve", "--config"])
         .arg(&plan.file)
+        .args(plan.fault_injection.then_some("--fault-injection"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
