@@ -8,17 +8,32 @@ which delays real packets, is not in every kernel. The rest is done to processes
 
 import concurrent.futures
 import itertools
+import re
 
+from .resp import Connection, Refused, address_of
 from .terminal import Trouble
 
-# Faults of a node itself, and of all it sends and hears: words of `ringdove fault add`.
+# Faults of a node itself, and of all it sends and hears: the words behind RD.FAULT ADD.
 INJECTED = {
-    "delay": lambda fields: ["delay", "--everyone", "--by", fields["by"], "--jitter", fields["jitter"]],
-    "throttle": lambda fields: ["throttle", "--everyone", "--to", fields["to"]],
-    "slow-disk": lambda fields: ["slow-disk", f"--by={fields['by']}"],
-    "full-disk": lambda fields: ["full-disk"],
-    "clock": lambda fields: ["clock", f"--by={fields['by']}"],
+    "delay": lambda fields: [
+        "DELAY", "EVERYONE", "BY", _ms(fields["by"]), "JITTER", _ms(fields["jitter"])
+    ],
+    "throttle": lambda fields: ["THROTTLE", "EVERYONE", "TO", _bytes(fields["to"])],
+    "slow-disk": lambda fields: ["SLOW-DISK", "BY", _ms(fields["by"])],
+    "full-disk": lambda fields: ["FULL-DISK"],
+    "clock": lambda fields: ["CLOCK", "BY", _ms(fields["by"])],
 }
+
+
+def _ms(span):
+    """`-30s` in milliseconds."""
+    number, unit = re.fullmatch(r"([+-]?\d+)(ms|s|m|h)", span).groups()
+    return int(number) * {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}[unit]
+
+
+def _bytes(size):
+    number, unit = re.fullmatch(r"(\d+)(B|KiB|MiB)?", size).groups()
+    return int(number) * {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20}[unit]
 
 
 def ways(step, nodes):
@@ -40,7 +55,7 @@ class Injected:
     network = "one machine"
 
     def __init__(self, cluster):
-        self.cluster, self.program = cluster, cluster.program
+        self.cluster = cluster
         # Of each step in force: the faults it has put into which nodes.
         self.added = {}
 
@@ -73,43 +88,47 @@ class Injected:
         """Both ends drop, so that a node which is started anew meanwhile changes nothing. A part of
         the loss is drawn at the sender alone."""
         orders = []
+        part = ["SHARE", f"{share:g}"] if share < 1 else []
         for sender, receiver in sorted(cut):
-            words = ["--share", f"{share:g}"] if share < 1 else []
-            orders.append((sender, ["drop", "--peer", receiver, "--direction", "out", *words]))
+            orders.append((sender, ["DROP", "PEER", receiver, "DIRECTION", "OUT", *part]))
             if share == 1:
-                orders.append((receiver, ["drop", "--peer", sender, "--direction", "in"]))
+                orders.append((receiver, ["DROP", "PEER", sender, "DIRECTION", "IN"]))
         self._add(step, orders)
 
     def mend(self, step):
         self._clear(step)
 
     def _add(self, step, orders):
-        """Tells the nodes at once: a split should not come about one link after the other."""
-
-        def add(order):
-            node, words = order
-            answer = self._order(node, "add", *words)
-            return node, answer["id"]
-
-        self.added[id(step)] = self._all(add, orders)
+        orders = [(node, ["ADD", *words, "SEED", step.seed]) for node, words in orders]
+        answers = self._tell_all(orders)
+        self.added[id(step)] = [
+            (node, ["CLEAR", fault]) for node, faults in answers.items() for fault in faults
+        ]
 
     def _clear(self, step):
-        def clear(added):
-            node, fault = added
-            self._order(node, "clear", str(fault))
+        self._tell_all(self.added.pop(id(step), []))
 
-        self._all(clear, self.added.pop(id(step), []))
+    def _tell_all(self, orders):
+        """Tells all nodes at once: a split should not come about one link after the other. Returns
+        what each has answered; a node that does not run has no faults."""
+        by_node = {}
+        for node, words in orders:
+            if self.cluster.nodes[node].runs:
+                by_node.setdefault(node, []).append(["RD.FAULT", *words])
+        with concurrent.futures.ThreadPoolExecutor(len(by_node) or 1) as pool:
+            return dict(zip(by_node, pool.map(self._tell, by_node, by_node.values())))
 
-    def _order(self, node, *words):
-        found = self.cluster.nodes[node]
-        if not found.runs:
-            return {"id": 0}
-        return self.program.answer("fault", *words, "--addr", found.frames)
-
-    @staticmethod
-    def _all(work, orders):
-        with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            return list(pool.map(work, orders))
+    def _tell(self, node, commands):
+        try:
+            connection = Connection(address_of(self.cluster.nodes[node].text))
+            answers = connection.ask_all(commands)
+            connection.close()
+        except OSError as error:
+            raise Trouble(f"{node} cannot be told what is to break: {error}") from None
+        for answer in answers:
+            if isinstance(answer, Refused):
+                raise Trouble(f"{node} does not take the fault: {answer}")
+        return answers
 
     # --- Processes --------------------------------------------------------------------------------
 
@@ -154,9 +173,6 @@ class Injected:
 
     def _moved(self):
         self.cluster.ask("wait", "--transfers-done", "--timeout", "60s", patience_s=70)
-
-    def remove(self):
-        """Nothing is left behind: the faults end with their nodes."""
 
 
 class Filtered(Injected):

@@ -37,6 +37,8 @@ class Step:
     do: str
     fields: dict
     label: str
+    # Where the random choices of an injected fault come from.
+    seed: int
 
 
 @dataclasses.dataclass
@@ -96,21 +98,21 @@ def _steps(scenario, row, scale, seconds, lot):
     if "for" in row.fields:
         until = min((row["at"] + row["for"]) * scale + jitter, seconds)
     if row.what != "flap":
-        return [_step(at, until, row.what, fields)]
+        return [_step(at, until, row.what, fields, lot)]
     made, down, up = [], fields.pop("down"), fields.pop("up")
     for is_down in itertools.cycle((True, False)):
         lasts = lot.uniform(*(down if is_down else up)) * scale
         ends = min(at + lasts, until)
         if is_down:
-            made.append(_step(at, ends, "split", fields))
+            made.append(_step(at, ends, "split", fields, lot))
         at = ends
         if at >= until:
             return made
 
 
-def _step(at, until, do, fields):
+def _step(at, until, do, fields, lot):
     at, until = round(at, 3), None if until is None else round(until, 3)
-    return Step(at, until, do, fields, LABELS[do](fields))
+    return Step(at, until, do, fields, LABELS[do](fields), lot.getrandbits(32))
 
 
 def _picked(scenario, value, lot):
