@@ -11,4 +11,24 @@
 //! it ("coordinated omission"); and a request whose outcome nobody knows is counted as unknown,
 //! neither done nor failed.
 
+mod actor;
+pub mod directory;
+pub mod distribution;
+mod error;
+mod fill;
+pub mod ledger;
 pub mod record;
+pub mod runner;
+pub mod schedule;
+mod slots;
+pub mod stamp;
+mod tally;
+pub mod target;
+pub mod verify;
+pub mod workload;
+
+pub use actor::{Clock, Manner};
+pub use directory::Directory;
+pub use error::Error;
+pub use runner::{Pacing, Plan, Progress, run};
+pub use tally::{latencies, latency_of};
