@@ -12,6 +12,7 @@ use super::digest::Digest;
 use super::exit;
 use super::hints::Hints;
 use super::keys::Keys;
+use super::load_report::LoadReport;
 use super::output::Form;
 use super::quantity::{parse_address, parse_level, parse_mark, parse_span, parse_timeout};
 use super::sync::Sync;
@@ -66,7 +67,15 @@ pub(super) enum Command {
     Top(Asked<Top>),
     Wait(Wait),
     Shell(Shell),
+    /// Show what runs of load came to
+    #[command(subcommand)]
+    Load(Load),
     Completions(Completions),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Load {
+    Report(LoadReport),
 }
 
 // A question, and whom to ask. (A doc comment would take the place of the question's in --help.)

@@ -25,6 +25,7 @@ mod exit;
 mod explain;
 mod hints;
 mod keys;
+mod load_report;
 mod member;
 mod output;
 mod quantity;
@@ -44,7 +45,7 @@ use clap::{CommandFactory, Parser};
 pub use args::Arguments;
 pub use exit::Exit;
 
-use args::{Command, Completions};
+use args::{Command, Completions, Load};
 use exit::{Ending, Failure};
 use output::Form;
 
@@ -58,6 +59,7 @@ pub fn main() -> ExitCode {
         Command::Serve(serve) => return serve::run(&serve),
         Command::Config(command) => config::run(&command),
         Command::Completions(completions) => complete(&completions),
+        Command::Load(Load::Report(asked)) => load_report::run(&asked),
         command => match runtime() {
             Ok(runtime) => run(&runtime, command),
             Err(failure) => Err(failure),
@@ -90,7 +92,10 @@ fn run(runtime: &tokio::runtime::Runtime, command: Command) -> Ending {
         Command::Top(asked) => runtime.block_on(conflicts::run_top(&asked)),
         Command::Wait(asked) => runtime.block_on(wait::run(&asked)),
         Command::Shell(shell) => shell::run(runtime, &shell),
-        Command::Serve(_) | Command::Config(_) | Command::Completions(_) => {
+        Command::Serve(_)
+        | Command::Config(_)
+        | Command::Completions(_)
+        | Command::Load(Load::Report(_)) => {
             unreachable!("these need no runtime of ours")
         }
     }
@@ -141,9 +146,11 @@ fn form_of(command: &Command) -> Form {
         Command::Wait(asked) => asked.form(),
         Command::Config(args::ConfigCommand::Check(checked)) => checked.form(),
         Command::Config(args::ConfigCommand::Show(checked)) => checked.form(),
-        Command::Serve(_) | Command::Dev(_) | Command::Shell(_) | Command::Completions(_) => {
-            Form::Text
-        }
+        Command::Serve(_)
+        | Command::Dev(_)
+        | Command::Shell(_)
+        | Command::Load(Load::Report(_))
+        | Command::Completions(_) => Form::Text,
     }
 }
 

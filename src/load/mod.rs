@@ -12,3 +12,4 @@
 //! neither done nor failed.
 
 pub mod record;
+pub mod report;
