@@ -133,8 +133,6 @@ pub(super) fn outcomes(stage: &Stage, groups: &[Group]) -> Figure {
         for (from, to, parts) in &bars {
             bar(&mut plot, (*from, *to), parts, &KINDS.map(|(class, _)| class));
         }
-        // Again, above the bars.
-        plot.marks();
         let step = (plot.bottom - plot.top) / 4.0;
         let names = KINDS.iter().enumerate().map(|(index, (class, name))| {
             let y = plot.bottom - 8.0 - index as f64 * step.min(20.0);

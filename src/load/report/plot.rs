@@ -85,7 +85,7 @@ pub(super) struct Plot<'a> {
 }
 
 impl<'a> Plot<'a> {
-    /// Everything behind the lines: bands, the time axis, the vertical one with its unit, marks.
+    /// Everything behind the lines: bands, the time axis, and the vertical one with its unit.
     pub fn over(
         stage: &'a Stage,
         width: Width,
@@ -96,7 +96,6 @@ impl<'a> Plot<'a> {
     ) -> Self {
         let mut plot = Self::rows(stage, width, height);
         plot.vertical(axis, unit, number);
-        plot.marks();
         plot
     }
 
@@ -126,11 +125,21 @@ impl<'a> Plot<'a> {
         self.axis = Some(axis);
     }
 
-    /// As [`Plot::over`], for rows of boxes: without a vertical axis, and without the marks, which
-    /// have to be drawn above the boxes.
+    /// As [`Plot::over`], for rows of boxes: without a vertical axis.
     pub fn rows(stage: &'a Stage, width: Width, height: f64) -> Self {
+        let mut plot = Self::unlabelled(stage, width, height);
+        plot.band_labels();
+        plot
+    }
+
+    /// As [`Plot::rows`], for a plot that names the bands itself.
+    pub fn unlabelled(stage: &'a Stage, width: Width, height: f64) -> Self {
         let mut plot = Self::bare(stage, width, height);
-        plot.bands();
+        for band in stage.merged_bands() {
+            let (from, to) = (plot.x(band.from), plot.x(band.to));
+            let size = ((to - from).max(1.5), plot.bottom - plot.top);
+            rectangle(&mut plot.body, "band", (from, plot.top), size);
+        }
         plot.time_axis();
         plot
     }
@@ -149,16 +158,13 @@ impl<'a> Plot<'a> {
         self.bottom - share * (self.bottom - self.top)
     }
 
-    fn bands(&mut self) {
+    fn band_labels(&mut self) {
         for band in self.stage.merged_bands() {
             let (from, to) = (self.x(band.from), self.x(band.to));
-            let width = (to - from).max(1.5);
-            rectangle(&mut self.body, "band", (from, self.top), (width, self.bottom - self.top));
-            let letters = (width / LETTER) as usize;
+            let letters = ((to - from) / LETTER) as usize;
             if letters >= 5 && !band.label.is_empty() {
                 let label = shortened(&band.label, letters);
-                let middle = f64::midpoint(from, to);
-                self.text(middle, HEAD - 6.0, "band-label", "middle", &label);
+                self.text(f64::midpoint(from, to), HEAD - 6.0, "band-label", "middle", &label);
             }
         }
     }
@@ -169,14 +175,20 @@ impl<'a> Plot<'a> {
         for tick in ticks {
             let x = self.x(tick);
             line(&mut self.body, "grid", (x, self.bottom), (x, self.bottom + 4.0));
-            // A number at the very end would hang over the edge.
-            let anchor = if x > self.width.total() - 16.0 { "end" } else { "middle" };
-            self.text(x, self.bottom + 16.0, "tick", anchor, &number::tick(tick));
+            self.below(x, &number::tick(tick));
         }
     }
 
-    /// The moments of healing and convergence.
-    pub fn marks(&mut self) {
+    /// A number below the plot, kept on the page.
+    pub fn below(&mut self, x: f64, number: &str) {
+        let half = number.chars().count() as f64 * LETTER / 2.0;
+        let anchor = if x + half > self.width.total() { "end" } else { "middle" };
+        let x = if anchor == "end" { self.width.total() } else { x };
+        self.text(x, self.bottom + 16.0, "tick", anchor, number);
+    }
+
+    /// The moments of healing and convergence, above everything else.
+    fn marks(&mut self) {
         let marks = [(self.stage.healed, "healed"), (self.stage.converged, "converged")];
         let on_stage = |at: &f64| (0.0..=self.stage.seconds).contains(at);
         let marks: Vec<(f64, &str)> = marks
@@ -259,7 +271,8 @@ impl<'a> Plot<'a> {
         label(&mut self.body, (x, y), class, anchor, text);
     }
 
-    pub fn finish(self) -> Drawing {
+    pub fn finish(mut self) -> Drawing {
+        self.marks();
         Drawing { width: self.width.total(), height: self.bottom + FOOT, body: self.body }
     }
 }

@@ -4,6 +4,7 @@ use super::figure::Figure;
 use super::markup::shortened;
 use super::plot::{Drawing, Plot, Width, line, rectangle};
 use super::stage::{Band, Stage};
+use super::words;
 
 const ROW: f64 = 24.0;
 const LETTER: f64 = 6.4;
@@ -30,7 +31,7 @@ fn draw(stage: &Stage, width: Width) -> Drawing {
         }
     }
     let recovery = usize::from(stage.healed.is_some());
-    let mut plot = Plot::rows(stage, width, ROW * (labels.len() + recovery) as f64);
+    let mut plot = Plot::unlabelled(stage, width, ROW * (labels.len() + recovery) as f64);
     for (index, label) in labels.iter().enumerate() {
         let top = plot.top + ROW * index as f64;
         let bands: Vec<&Band> = stage.bands.iter().filter(|band| band.label == **label).collect();
@@ -41,8 +42,14 @@ fn draw(stage: &Stage, width: Width) -> Drawing {
         let end = stage.converged.unwrap_or(stage.seconds);
         let (from, to) = (plot.x(healed), plot.x(end));
         line(&mut plot.body, "recovery", (from, y), (to, y));
+        let words = match stage.converged {
+            Some(_) => format!("{} to equal copies", words::convergence(stage)),
+            None => "copies still differ".to_owned(),
+        };
+        let fits = to + 8.0 + words.chars().count() as f64 * LETTER <= width.total();
+        let (x, anchor) = if fits { (to + 8.0, "start") } else { (from - 8.0, "end") };
+        plot.text(x, y + 4.0, "fault-beside", anchor, &words);
     }
-    plot.marks();
     plot.finish()
 }
 

@@ -68,7 +68,6 @@ fn draw(stage: &Stage, record: &ScenarioRecord, width: Width) -> Drawing {
             }
         }
     }
-    plot.marks();
     plot.finish()
 }
 
