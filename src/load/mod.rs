@@ -18,6 +18,7 @@ mod error;
 mod fill;
 pub mod ledger;
 pub mod record;
+pub mod report;
 pub mod runner;
 pub mod schedule;
 mod slots;

@@ -23,7 +23,7 @@ class Group:
         target = ",".join(cluster.nodes[node].frames for node in self.nodes)
         command = [
             program.path, "load", "--target", f"ringdove://{target}", "--only-given",
-            *self.arguments, "--verify", "--verify-later",
+            *self.arguments, "--verify-later",
             "--label", self.side, "--output", str(self.directory),
         ]
         with open(self.directory / "log", "wb") as log:
@@ -80,4 +80,5 @@ def verify(program, cluster, groups):
     target = "ringdove://" + ",".join(node.frames for node in cluster.serving())
     for bucket in dict.fromkeys(group.bucket for group in groups):
         runs = [str(group.directory) for group in groups if group.bucket == bucket]
-        program.run("load", "verify", *runs, "--target", target, patience_s=120)
+        # Its exit code says what the verdicts say: here only that everything was read counts.
+        program.run("load", "verify", *runs, "--target", target, patience_s=120, good=(0, 1, 3))

@@ -16,7 +16,7 @@ class Program:
     def __init__(self, path):
         self.path = str(path)
 
-    def run(self, *words, patience_s=30, check=True):
+    def run(self, *words, patience_s=30, good=(0,)):
         """Runs a command to its end and returns what it said; a failure is a `Trouble` that says
         which command, and what it said."""
         try:
@@ -25,7 +25,7 @@ class Program:
             )
         except subprocess.TimeoutExpired:
             raise Trouble(f"`ringdove {' '.join(words)}` did not end within {patience_s} s") from None
-        if check and done.returncode != 0:
+        if done.returncode not in good:
             said = (done.stderr or done.stdout).strip().splitlines() or ["(it said nothing)"]
             raise Trouble(f"`ringdove {' '.join(words)}` ended with {done.returncode}", *said[:6])
         return done.stdout

@@ -83,7 +83,7 @@ def _found(seen, bucket, field):
     found = list(seen.verifications(bucket))
     if not found:
         return None, "nothing was read back"
-    number = sum(each[field] for each in found)
+    number = sum(each.get(field, 0) for each in found)
     keys = sum(each["keys"] for each in found)
     words = f"{count(number)} found in {count(keys)} keys read back"
     examples = [example for each in found for example in each.get("examples", [])]
@@ -95,8 +95,23 @@ def _of(bucket):
 
 
 def nothing_lost(seen, bucket):
+    """Of what could be read back and decided, which must be all of it."""
     number, words = _found(seen, bucket, "lost")
-    return f"no acknowledged write is lost{_of(bucket)}", number == 0, words
+    holds = number == 0
+    for field, what in (
+        ("unread", "keys could not be read back"),
+        ("undecided", "writes could not be decided"),
+        ("damaged", "values are damaged"),
+    ):
+        other = sum(each.get(field, 0) for each in seen.verifications(bucket))
+        if other:
+            holds, words = False, f"{words}; {count(other)} {what}"
+    return f"no acknowledged write is lost{_of(bucket)}", holds, words
+
+
+def nothing_refused_happens(seen, bucket):
+    number, words = _found(seen, bucket, "refused_took_effect")
+    return f"no refused write has taken effect{_of(bucket)}", number == 0, words
 
 
 def nothing_resurrected(seen, bucket):
@@ -250,7 +265,7 @@ def members_at_the_end(seen, nodes):
 CHECKS = {
     check.__name__: check
     for check in (
-        nothing_lost, nothing_resurrected, no_stale_reads, overwritten_at_least, siblings_at_most,
+        nothing_lost, nothing_resurrected, nothing_refused_happens, no_stale_reads, overwritten_at_least, siblings_at_most,
         siblings_at_least, writes_never_stop, refuses, answers_within, converged_within,
         copies_equal, noticed_within, members_at_the_end,
     )

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use crate::cli::load_report::LoadReport;
 use crate::cli::output::Form;
 use crate::cli::quantity::{parse_address, parse_level, parse_span, parse_timeout};
 use crate::client::Level;
@@ -40,6 +41,7 @@ impl Load {
         let json = match &self.command {
             None => self.run.json,
             Some(LoadCommand::Verify(verify)) => verify.json,
+            Some(LoadCommand::Report(_)) => false,
         };
         if json { Form::Json } else { Form::Text }
     }
@@ -48,6 +50,7 @@ impl Load {
 #[derive(Debug, Subcommand)]
 pub(super) enum LoadCommand {
     Verify(Verify),
+    Report(LoadReport),
 }
 
 /// Whom to put under load.

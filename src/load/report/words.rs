@@ -1,0 +1,199 @@
+//! What came out of a scenario, in words: the sentences of the table on top of a report.
+
+use crate::load::record::{Verdict, Verification};
+
+use super::input::{LabRecord, ScenarioRecord};
+use super::markup::listed;
+use super::number;
+use super::stage::Stage;
+
+/// How a scenario ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Everything that must hold did.
+    Holds,
+    /// Something did not.
+    Fails,
+    /// Nobody knows: it has no record, or nothing was to hold.
+    Open,
+}
+
+impl Ending {
+    pub fn of(record: &ScenarioRecord) -> Self {
+        let verdicts = &record.scenario.verdicts;
+        if record.missing.is_some() || verdicts.is_empty() {
+            Self::Open
+        } else if verdicts.iter().all(|verdict| verdict.holds) {
+            Self::Holds
+        } else {
+            Self::Fails
+        }
+    }
+
+    /// A sign that says it without its colour.
+    pub fn sign(self) -> &'static str {
+        match self {
+            Self::Holds => "✓",
+            Self::Fails => "✗",
+            Self::Open => "?",
+        }
+    }
+
+    /// The class of its colour.
+    pub fn class(self) -> &'static str {
+        match self {
+            Self::Holds => "holds",
+            Self::Fails => "fails",
+            Self::Open => "open",
+        }
+    }
+}
+
+/// `holds`, `1 of 4 fails`, `no record`.
+pub(super) fn ending(record: &ScenarioRecord) -> String {
+    let verdicts = &record.scenario.verdicts;
+    let failed = verdicts.iter().filter(|verdict| !verdict.holds).count();
+    match Ending::of(record) {
+        Ending::Holds => "all holds".to_owned(),
+        Ending::Fails => {
+            let fails = if failed == 1 { "fails" } else { "fail" };
+            format!("{failed} of {} {fails}", verdicts.len())
+        }
+        Ending::Open if record.missing.is_some() => "no record".to_owned(),
+        Ending::Open => "no verdict".to_owned(),
+    }
+}
+
+/// `4.23 s`, `not by the end`, or a dash where nothing was to heal.
+pub(super) fn convergence(stage: &Stage) -> String {
+    match (stage.healed, stage.converged) {
+        (Some(healed), Some(converged)) => number::span((converged - healed).max(0.0) * 1e3),
+        (Some(_), None) => "not by the end".to_owned(),
+        (None, _) => "–".to_owned(),
+    }
+}
+
+/// What reading everything back found, over all sides. Sides that wrote the same keys were read back
+/// together and say the same: that counts once.
+pub(super) fn verification(record: &ScenarioRecord) -> Option<Verification> {
+    let mut found: Vec<&Verification> = Vec::new();
+    for verification in record.sides.iter().filter_map(|run| run.summary.verification.as_ref()) {
+        if !found.contains(&verification) {
+            found.push(verification);
+        }
+    }
+    let mut found = found.into_iter().cloned();
+    let first = found.next()?;
+    Some(found.fold(first, |sum, one| Verification {
+        keys: sum.keys.saturating_add(one.keys),
+        lost: sum.lost.saturating_add(one.lost),
+        resurrected: sum.resurrected.saturating_add(one.resurrected),
+        overwritten: sum.overwritten.saturating_add(one.overwritten),
+        stale_reads: sum.stale_reads.saturating_add(one.stale_reads),
+        stalest_ms: sum.stalest_ms.max(one.stalest_ms),
+        unknown_took_effect: sum.unknown_took_effect.saturating_add(one.unknown_took_effect),
+        unknown_did_not: sum.unknown_did_not.saturating_add(one.unknown_did_not),
+        keys_with_siblings: sum.keys_with_siblings.saturating_add(one.keys_with_siblings),
+        most_siblings: sum.most_siblings.max(one.most_siblings),
+        undecided: sum.undecided.saturating_add(one.undecided),
+        refused_took_effect: sum.refused_took_effect.saturating_add(one.refused_took_effect),
+        damaged: sum.damaged.saturating_add(one.damaged),
+        unread: sum.unread.saturating_add(one.unread),
+        examples: sum.examples.into_iter().chain(one.examples).collect(),
+    }))
+}
+
+/// `nothing`, `3 writes lost, 1 delete undone`, `not checked`.
+pub(super) fn losses(record: &ScenarioRecord) -> String {
+    let Some(found) = verification(record) else { return "not checked".to_owned() };
+    let mut parts = Vec::new();
+    if found.lost > 0 {
+        parts.push(number::counted(found.lost, "write"));
+    }
+    if found.resurrected > 0 {
+        parts.push(format!("{} undone", number::counted(found.resurrected, "delete")));
+    }
+    if found.overwritten > 0 {
+        let writes = number::counted(found.overwritten, "write");
+        parts.push(format!("{writes} to a later one"));
+    }
+    if parts.is_empty() { "nothing".to_owned() } else { listed(&parts) }
+}
+
+/// The sentence below the title of a report.
+pub(super) fn headline(lab: &LabRecord) -> String {
+    let all = lab.scenarios.len();
+    let which = |ending: Ending| {
+        let named = lab.scenarios.iter().filter(|record| Ending::of(record) == ending);
+        named.map(|record| name(record)).collect::<Vec<_>>()
+    };
+    let (failed, open) = (which(Ending::Fails), which(Ending::Open));
+    let mut text = match (all, failed.len()) {
+        (1, 0) if open.is_empty() => "The scenario ended as it must.".to_owned(),
+        (_, 0) if open.is_empty() => format!("All {all} scenarios ended as they must."),
+        (_, 0) => format!("{} of {all} scenarios ended as they must.", all - open.len()),
+        (_, count) => format!("{count} of {all} did not end as it must: {}.", listed(&failed)),
+    };
+    if !open.is_empty() {
+        text.push_str(&format!(" Without a verdict: {}.", listed(&open)));
+    }
+    let found: Vec<Verification> = lab.scenarios.iter().filter_map(verification).collect();
+    let lost = found.iter().fold(0u64, |sum, one| sum.saturating_add(one.lost));
+    let undone = found.iter().fold(0u64, |sum, one| sum.saturating_add(one.resurrected));
+    if !found.is_empty() {
+        let checked = if found.len() == all {
+            "Everything written was read back afterwards".to_owned()
+        } else {
+            format!("Everything written was read back afterwards in {} of them", found.len())
+        };
+        let outcome = match (lost, undone) {
+            (0, 0) => "no acknowledged write was lost, no delete undone".to_owned(),
+            _ => format!(
+                "{} lost, {} undone",
+                number::counted(lost, "acknowledged write"),
+                number::counted(undone, "delete")
+            ),
+        };
+        text.push_str(&format!(" {checked}: {outcome}."));
+    }
+    text
+}
+
+/// `3 one-way`.
+pub(super) fn name(record: &ScenarioRecord) -> String {
+    match record.scenario.number {
+        0 => record.scenario.name.clone(),
+        number => format!("{number} {}", record.scenario.name),
+    }
+}
+
+/// What reading everything back found, a line for each thing: what, and how many.
+pub(super) fn findings(found: &Verification) -> Vec<(&'static str, String)> {
+    let stale = match found.stalest_ms {
+        Some(ms) if found.stale_reads > 0 => format!(
+            "{}, the stalest by {}",
+            number::count(found.stale_reads),
+            number::span(ms as f64)
+        ),
+        _ => number::count(found.stale_reads),
+    };
+    let siblings = match found.keys_with_siblings {
+        0 => "0".to_owned(),
+        keys => format!("{}, at most {} versions", number::count(keys), found.most_siblings),
+    };
+    vec![
+        ("keys read back", number::count(found.keys)),
+        ("acknowledged writes lost", number::count(found.lost)),
+        ("deletes undone", number::count(found.resurrected)),
+        ("lost to a later write (last write wins)", number::count(found.overwritten)),
+        ("reads that missed an acknowledged write", stale),
+        ("unknown outcomes that took effect", number::count(found.unknown_took_effect)),
+        ("unknown outcomes that did not", number::count(found.unknown_did_not)),
+        ("keys left with siblings", siblings),
+    ]
+}
+
+/// A verdict's sign and class.
+pub(super) fn verdict(verdict: &Verdict) -> Ending {
+    if verdict.holds { Ending::Holds } else { Ending::Fails }
+}
