@@ -5,7 +5,7 @@ from .resp import Connection, Refused, address_of
 
 PATIENCE_S = 2.5
 # Keys compared in each look, and known at most.
-COMPARED, KNOWN = 40, 4000
+COMPARED, KNOWN = 60, 4000
 
 
 class Comparison:
@@ -29,9 +29,11 @@ class Comparison:
         """Compares the next few keys."""
         try:
             self._learn()
-            part = (self.keys[self.at:] + self.keys[: self.at])[:COMPARED]
-            self.at = (self.at + len(part)) % max(len(self.keys), 1)
-            self.compare(part)
+            # Those that differed, so that healing is seen at once; and some others in turn.
+            differed = [key for key, differs in self.differ.items() if differs][:COMPARED]
+            others = (self.keys[self.at:] + self.keys[: self.at])[:COMPARED]
+            self.at = (self.at + len(others)) % max(len(self.keys), 1)
+            self.compare([*differed, *(key for key in others if not self.differ.get(key))])
         except (OSError, ValueError, Refused):
             self.forget_connections()
 
