@@ -127,9 +127,12 @@ impl Line {
     fn release(&mut self, bytes: &mut BytesMut) -> usize {
         let now = self.faults.now();
         let mut count = 0;
-        while let Some((_, frame)) = self.waiting.pop_front_if(|(due, _)| *due <= now) {
+        while let Some((due, frame)) = self.waiting.front()
+            && *due <= now
+        {
             self.waiting_bytes -= frame.len();
-            bytes.extend_from_slice(&frame);
+            bytes.extend_from_slice(frame);
+            self.waiting.pop_front();
             count += 1;
         }
         count
