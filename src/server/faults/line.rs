@@ -150,7 +150,7 @@ mod tests {
     use tokio::io::{AsyncWriteExt, DuplexStream};
     use tokio::time::timeout;
 
-    use super::super::Member;
+    use super::super::plan::Member;
     use super::*;
     use crate::server::clock::Clock;
     use crate::wire::faults::{Fault, FaultKind, FaultOrder, Passage, Peers, WHOLE_PPM};
@@ -162,7 +162,7 @@ mod tests {
         let faults = Faults::new(true, Clock::start());
         let (name, zone) = ("b".to_owned(), "z".to_owned());
         let member = Member { name, zone, address: String::new(), socket: None };
-        faults.know(BTreeMap::from([(PEER, member)]));
+        faults.plan().know(BTreeMap::from([(PEER, member)]));
         faults
     }
 
