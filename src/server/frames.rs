@@ -311,11 +311,7 @@ fn take_frames(
     // A peer's requests are taken as they come: it bounds them itself, and its other requests,
     // for other clients, must not wait behind them.
     while peer.role == Role::Peer || !outbox.is_full() {
-        let next = match held.take() {
-            None => frame::decode(buffer, limits::FRAME_PAYLOAD_BYTES)?,
-            held => held,
-        };
-        let Some(frame) = next else { return Ok(Taken::All) };
+        let Some(frame) = next_frame(buffer, held)? else { return Ok(Taken::All) };
         if node.faults.is_paused() && !is_about_faults(&frame) {
             *held = Some(frame);
             return Ok(Taken::None);
@@ -369,6 +365,16 @@ fn take_frames(
         asks[shard].push(Ask { reply, received, forwarded, request });
     }
     Ok(Taken::Some)
+}
+
+fn next_frame(
+    buffer: &mut BytesMut,
+    held: &mut Option<Frame>,
+) -> Result<Option<Frame>, FrameError> {
+    match held.take() {
+        None => frame::decode(buffer, limits::FRAME_PAYLOAD_BYTES),
+        held => Ok(held),
+    }
 }
 
 /// Whether this is what is heard even while the node stands still.

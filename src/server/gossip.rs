@@ -24,13 +24,12 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::clock::Clock;
 use super::committer;
 use super::config::Config;
-use super::faults::{Faults, Member, Packets};
+use super::faults::{Faults, Packets};
 use super::mailbox::{Mail, Mailbox};
 use super::mark::Mark;
 use super::node::Node;
 use crate::ids::NodeId;
 use crate::limits;
-use crate::membership::MemberEntry;
 use crate::membership::swim::{self, Effect, Identity, Key, Row, Sealer, Swim};
 use crate::random::Random;
 use crate::replica::Input;
@@ -341,24 +340,12 @@ pub async fn follow_cluster(node: Arc<Node>, is_v4: bool) {
                 }
             }
         }
-        node.faults.know(acquaintances(&node, &members));
+        node.faults.know(node.topology().state(), node.id, &members);
         node.gossip.input(swim::Input::Members(members));
         node.gossip.input(swim::Input::Version(version));
         let changed = node.gossip.members_changed.notified();
         let _ = tokio::time::timeout(RESOLVE_EVERY, changed).await;
     }
-}
-
-/// The other members, as faults tell them apart; `sockets` are those whose addresses are known.
-fn acquaintances(node: &Node, sockets: &BTreeMap<NodeId, SocketAddr>) -> BTreeMap<NodeId, Member> {
-    let topology = node.topology();
-    let others = topology.state().present().filter(|(id, _)| *id != node.id);
-    let member = |(id, entry): (NodeId, &MemberEntry)| {
-        let (name, zone) = (entry.name().to_owned(), entry.zone().to_owned());
-        let (address, socket) = (entry.address().to_owned(), sockets.get(&id).copied());
-        (id, Member { name, zone, address, socket })
-    };
-    others.map(member).collect()
 }
 
 /// Fetches cluster states that gossip says are other than this node's.

@@ -12,7 +12,7 @@
 //!   UDP ──▶ gossip ──▶ membership::swim      who is up, told to the shards
 //! ```
 //!
-//! In a node that was started for it, [`faults`] gets in the way of connections, gossip, disk and
+//! In a node that was started for it, `faults` gets in the way of connections, gossip, disk and
 //! clock, as it is told.
 
 pub mod config;

@@ -216,18 +216,7 @@ impl Node {
         let invalid = |why: String| Failure::not_applied(FailureCode::Invalid, why);
         match control {
             Control::Topology => Ok(ControlReply::Topology(self.topology().state().encode())),
-            Control::Exchange(bytes) => {
-                let theirs =
-                    ClusterState::decode(&bytes).map_err(|error| invalid(error.to_string()))?;
-                let topology = self.topology();
-                topology.state().admits(from).map_err(|error| invalid(error.to_string()))?;
-                // Of one that was removed nothing is taken, and from the answer it learns so.
-                let standing = topology.member(from).map(|entry| entry.standing);
-                if standing != Some(Standing::Removed) {
-                    self.merge(theirs).await.map_err(|error| invalid(error.to_string()))?;
-                }
-                Ok(ControlReply::Topology(self.topology().state().encode()))
-            }
+            Control::Exchange(bytes) => self.exchanged(from, &bytes).await,
             Control::CreateBucket { name, settings } => {
                 if !self.topology().state().slots.contains_key(&Scope::from(settings.n)) {
                     self.hear_from_all(settings.n).await?;
@@ -280,6 +269,20 @@ impl Node {
                 self.faults.obey(order).map(ControlReply::Faults).map_err(invalid)
             }
         }
+    }
+
+    /// Takes over what `from` knows of the cluster, and says what this node knows.
+    async fn exchanged(&self, from: NodeId, bytes: &[u8]) -> Result<ControlReply, Failure> {
+        let invalid = |why: String| Failure::not_applied(FailureCode::Invalid, why);
+        let theirs = ClusterState::decode(bytes).map_err(|error| invalid(error.to_string()))?;
+        let topology = self.topology();
+        topology.state().admits(from).map_err(|error| invalid(error.to_string()))?;
+        // Of one that was removed nothing is taken, and from the answer it learns so.
+        let standing = topology.member(from).map(|entry| entry.standing);
+        if standing != Some(Standing::Removed) {
+            self.merge(theirs).await.map_err(|error| invalid(error.to_string()))?;
+        }
+        Ok(ControlReply::Topology(self.topology().state().encode()))
     }
 
     /// A scan of all digests.

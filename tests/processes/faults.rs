@@ -189,6 +189,29 @@ async fn a_delay_is_felt_by_whoever_waits_for_the_node_and_order_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_come_twice_change_nothing() {
+    let _alone = alone().await;
+    let cluster = started(3);
+    wait_for_all(&cluster, "alive").await;
+    for node in &cluster.nodes {
+        fault(node, "add duplicate --everyone");
+    }
+    let mut text = Text::of(&cluster.nodes[0]);
+    for number in 0..100 {
+        assert_eq!(text.ask(&format!("RD.PUT key-{} value-{number} BLIND", number % 50)), "*2");
+        text = Text::of(&cluster.nodes[number % 3]);
+    }
+    for node in &cluster.nodes {
+        assert!(node.counter("faults_in_force").await == 1);
+        fault(node, "clear");
+    }
+    assert_eq!(cluster.equal_digests().await.0, 50);
+    // Each of two writes of each key once.
+    let mut text = Text::of(&cluster.nodes[0]);
+    assert_eq!(text.ask("RD.SIBLINGS key-7"), "*2");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_is_slow_delays_writes_and_one_that_is_full_refuses_them_until_it_is_not() {
     let _alone = alone().await;
     let cluster = started(1);
@@ -250,6 +273,7 @@ async fn a_paused_node_hangs_for_its_time_and_hears_only_commands_about_faults()
     fault(&cluster.nodes[1], "add pause --for 8s");
     assert_eq!(Text::of(&cluster.nodes[1]).ask("RD.FAULT LIST"), "*1");
     assert!(cluster.nodes[1].page("/health").is_empty(), "it answers");
+    assert!(!ringdove(&cluster.nodes[1], "get key --timeout 500ms").status.success());
     wait_for(&cluster, 0, 1, "down").await;
     wait_for(&cluster, 2, 1, "down").await;
     let mut text = Text::of(&cluster.nodes[0]);

@@ -130,7 +130,7 @@ async fn watch_over(
 }
 
 fn start_line(plan: &NodePlan) -> String {
-    format!("; by hand: ringdove serve --config {}", plan.file.display())
+    format!("; by hand: ringdove {}", plan.words())
 }
 
 /// Copies lines, each with the node's name before it.

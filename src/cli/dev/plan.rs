@@ -24,6 +24,14 @@ pub(super) struct NodePlan {
     pub(super) fault_injection: bool,
 }
 
+impl NodePlan {
+    /// What is typed behind the program's name to start it.
+    pub(super) fn words(&self) -> String {
+        let flag = if self.fault_injection { " --fault-injection" } else { "" };
+        format!("serve --config {}{flag}", self.file.display())
+    }
+}
+
 /// Sees to it that every node has its configuration.
 pub(super) fn prepare(dev: &Dev) -> Result<Vec<NodePlan>, Failure> {
     let nodes = usize::from(dev.nodes);

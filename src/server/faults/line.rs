@@ -125,13 +125,170 @@ impl Line {
 
     /// Appends what is due; returns how many frames.
     fn release(&mut self, bytes: &mut BytesMut) -> usize {
+        if self.waiting.is_empty() {
+            return 0;
+        }
         let now = self.faults.now();
         let mut count = 0;
-        while let Some((_, frame)) = self.waiting.pop_front_if(|(due, _)| *due <= now) {
+        while let Some((due, frame)) = self.waiting.front()
+            && *due <= now
+        {
             self.waiting_bytes -= frame.len();
-            bytes.extend_from_slice(&frame);
+            bytes.extend_from_slice(frame);
+            self.waiting.pop_front();
             count += 1;
         }
         count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncWriteExt, DuplexStream};
+    use tokio::time::timeout;
+
+    use super::super::plan::Member;
+    use super::*;
+    use crate::server::clock::Clock;
+    use crate::wire::faults::{Fault, FaultKind, FaultOrder, Passage, Peers, WHOLE_PPM};
+    use crate::wire::frame::Kind;
+
+    const PEER: NodeId = NodeId(1);
+
+    fn faults() -> Arc<Faults> {
+        let faults = Faults::new(true, Clock::start());
+        let (name, zone) = ("b".to_owned(), "z".to_owned());
+        let member = Member { name, zone, address: String::new(), socket: None };
+        faults.plan().know(BTreeMap::from([(PEER, member)]));
+        faults
+    }
+
+    fn add(faults: &Arc<Faults>, kind: impl FnOnce(Passage) -> FaultKind) {
+        let (peers, direction) = (Peers::Named("b".to_owned()), Direction::Both);
+        let kind = kind(Passage { peers, direction });
+        faults.obey(FaultOrder::Add(Fault { kind, for_ms: None, seed: 1 })).unwrap();
+    }
+
+    fn clear(faults: &Arc<Faults>) {
+        faults.obey(FaultOrder::Clear(None)).unwrap();
+    }
+
+    fn late(by_ms: u64, jitter_ms: u64) -> impl FnOnce(Passage) -> FaultKind {
+        move |passage| FaultKind::Delay { passage, by_ms, jitter_ms }
+    }
+
+    fn frames(ids: impl IntoIterator<Item = u64>) -> BytesMut {
+        let mut bytes = BytesMut::new();
+        for id in ids {
+            frame::encode(&mut bytes, Kind::Ping, 0, id, |_| {});
+        }
+        bytes
+    }
+
+    /// Takes the numbers of whole frames out of a buffer.
+    fn ids(buffer: &mut BytesMut) -> Vec<u64> {
+        std::iter::from_fn(|| frame::decode(buffer, 0).unwrap().map(|frame| frame.id)).collect()
+    }
+
+    /// Reads until so many frames have come.
+    async fn hear(
+        line: &mut Line,
+        socket: &mut DuplexStream,
+        buffer: &mut BytesMut,
+        count: usize,
+    ) -> Vec<u64> {
+        let mut heard = Vec::new();
+        while heard.len() < count {
+            let read = timeout(Duration::from_secs(10), line.read(socket, buffer));
+            assert!(read.await.expect("it comes").unwrap() > 0);
+            heard.extend(ids(buffer));
+        }
+        heard
+    }
+
+    #[tokio::test]
+    async fn the_stream_stays_in_step_when_faults_come_and_go_within_a_frame() {
+        let faults = faults();
+        let mut line = faults.line(PEER, Direction::In).unwrap();
+        let (mut near, mut far) = tokio::io::duplex(1 << 16);
+        let mut buffer = BytesMut::new();
+        let bytes = frames(0..6);
+        // Each frame is cut in two, and something changes between the halves.
+        let mut heard = Vec::new();
+        let mut sent = 0;
+        for turn in 0..6 {
+            let half = (turn * 20) + 7;
+            far.write_all(&bytes[sent..half]).await.unwrap();
+            sent = half;
+            let read = timeout(Duration::from_millis(20), line.read(&mut near, &mut buffer));
+            if read.await.is_ok() {
+                heard.extend(ids(&mut buffer));
+            }
+            if turn % 2 == 0 { add(&faults, late(1, 5)) } else { clear(&faults) }
+        }
+        far.write_all(&bytes[sent..]).await.unwrap();
+        let missing = 6 - heard.len();
+        heard.extend(hear(&mut line, &mut near, &mut buffer, missing).await);
+        assert_eq!(heard, [0, 1, 2, 3, 4, 5]);
+        assert!(buffer.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_delay_keeps_the_order_whatever_the_jitter() {
+        let faults = faults();
+        add(&faults, late(1, 20));
+        let mut line = faults.line(PEER, Direction::In).unwrap();
+        let (mut near, mut far) = tokio::io::duplex(1 << 16);
+        far.write_all(&frames(0..100)).await.unwrap();
+        let mut buffer = BytesMut::new();
+        let heard = hear(&mut line, &mut near, &mut buffer, 100).await;
+        assert_eq!(heard, (0..100).collect::<Vec<u64>>());
+    }
+
+    #[test]
+    fn what_goes_out_vanishes_or_comes_twice_as_whole_frames() {
+        let faults = faults();
+        let mut line = faults.line(PEER, Direction::Out).unwrap();
+        let mut pass = |count| {
+            let mut bytes = frames(0..count);
+            line.pass(&mut bytes);
+            ids(&mut bytes)
+        };
+        assert_eq!(pass(3), [0, 1, 2]);
+        add(&faults, |passage| FaultKind::Duplicate(passage, WHOLE_PPM));
+        assert_eq!(pass(2), [0, 0, 1, 1]);
+        add(&faults, |passage| FaultKind::Drop(passage, WHOLE_PPM / 2));
+        let passed = pass(100).len();
+        assert!((50..150).contains(&passed), "{passed} of 200");
+        clear(&faults);
+        assert_eq!(pass(3), [0, 1, 2]);
+    }
+
+    #[tokio::test]
+    async fn nothing_passes_during_a_pause_and_everything_after_it() {
+        let faults = faults();
+        let mut line = faults.line(PEER, Direction::In).unwrap();
+        let (mut near, mut far) = tokio::io::duplex(1 << 16);
+        add(&faults, |_| FaultKind::Pause);
+        far.write_all(&frames(0..3)).await.unwrap();
+        let mut buffer = BytesMut::new();
+        let read = timeout(Duration::from_millis(30), line.read(&mut near, &mut buffer)).await;
+        assert!(read.is_err() && buffer.is_empty());
+        clear(&faults);
+        assert_eq!(hear(&mut line, &mut near, &mut buffer, 3).await, [0, 1, 2]);
+    }
+
+    #[test]
+    fn what_is_no_frame_goes_on_to_be_refused() {
+        let faults = faults();
+        add(&faults, late(0, 0));
+        let mut line = faults.line(PEER, Direction::Out).unwrap();
+        let mut bytes = BytesMut::from(&[0xff; 100][..]);
+        line.pass(&mut bytes);
+        assert_eq!(bytes.len(), 100);
+        assert!(frame::decode(&mut bytes, 0).is_err());
     }
 }

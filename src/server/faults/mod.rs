@@ -32,13 +32,13 @@ use tokio::sync::Notify;
 
 pub use line::Line;
 pub use packets::Packets;
-pub use plan::Member;
 
 use super::clock::Clock;
 use crate::ids::NodeId;
+use crate::membership::ClusterState;
 use crate::time::Instant;
 use crate::wire::faults::{Direction, Fault, FaultKind, FaultOrder, FaultRow};
-use plan::{Carrier, Fate, Plan};
+use plan::{Carrier, Fate, Member, Plan};
 
 /// Faults that may be in force at once: more than anybody can keep in mind.
 const MOST: usize = 256;
@@ -95,9 +95,14 @@ impl Faults {
         self.is_allowed
     }
 
-    /// Takes note of who the other members are.
-    pub fn know(&self, members: BTreeMap<NodeId, Member>) {
-        self.plan().know(members);
+    /// Takes note of who the other members are than `me`. Those of `sockets` were looked up.
+    pub fn know(&self, cluster: &ClusterState, me: NodeId, sockets: &BTreeMap<NodeId, SocketAddr>) {
+        let others = cluster.present().filter(|(id, _)| *id != me).map(|(id, entry)| {
+            let (name, zone) = (entry.name().to_owned(), entry.zone().to_owned());
+            let (address, socket) = (entry.address().to_owned(), sockets.get(&id).copied());
+            (id, Member { name, zone, address, socket })
+        });
+        self.plan().know(others.collect());
     }
 
     /// How many are in force.
