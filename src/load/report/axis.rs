@@ -3,6 +3,8 @@
 //! What always holds: a value outside of an axis stands at its end, never outside of the plot; there
 //! are at least two ticks and at most a dozen, whatever the values.
 
+use super::number;
+
 /// The vertical axis of a plot.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Axis {
@@ -43,6 +45,14 @@ impl Axis {
             power += every;
         }
         Self { low: from, high: to, logarithmic: true, ticks }
+    }
+
+    /// A tick of an axis of counts, in thousands where the others are.
+    pub fn count(&self, tick: f64) -> String {
+        match tick {
+            1e3..1e4 if self.high >= 1e4 => format!("{}k", number::trimmed(tick / 1e3, 1)),
+            _ => number::short(tick),
+        }
     }
 
     /// How far up a value stands: 0 at the bottom, 1 at the top.

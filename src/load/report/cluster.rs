@@ -40,7 +40,7 @@ fn one(stage: &Stage, looks: &[Look], counted: &Counted) -> Option<Figure> {
     let segments = joined(&points);
     let draw = |width: Width| {
         let mut plot =
-            Plot::over(stage, width, 80.0, Axis::of_counts(peak as f64), unit, number::short);
+            Plot::over(stage, width, 80.0, Axis::of_counts(peak as f64), unit, Axis::count);
         plot.ground(class, &segments);
         plot.curve(class, &segments);
         plot.finish()

@@ -191,6 +191,6 @@ fn milliseconds(us: f64) -> f64 {
 }
 
 /// A power of ten of milliseconds, as a number on the axis.
-fn on_axis(ms: f64) -> String {
+fn on_axis(_: &Axis, ms: f64) -> String {
     number::short(ms)
 }

@@ -92,7 +92,7 @@ impl<'a> Plot<'a> {
         height: f64,
         axis: Axis,
         unit: &str,
-        number: impl Fn(f64) -> String,
+        number: impl Fn(&Axis, f64) -> String,
     ) -> Self {
         let mut plot = Self::rows(stage, width, height);
         plot.vertical(axis, unit, number);
@@ -106,21 +106,21 @@ impl<'a> Plot<'a> {
         height: f64,
         axis: Axis,
         unit: &str,
-        number: impl Fn(f64) -> String,
+        number: impl Fn(&Axis, f64) -> String,
     ) -> Self {
         let mut plot = Self::bare(stage, width, height);
         plot.vertical(axis, unit, number);
         plot
     }
 
-    fn vertical(&mut self, axis: Axis, unit: &str, number: impl Fn(f64) -> String) {
+    fn vertical(&mut self, axis: Axis, unit: &str, number: impl Fn(&Axis, f64) -> String) {
         self.text(0.0, 11.0, "unit", "start", unit);
         let (left, right) = (self.width.left(), self.width.right());
         for tick in &axis.ticks {
             let y = self.bottom - axis.share(*tick) * (self.bottom - self.top);
             let class = if *tick == axis.ticks[0] { "base" } else { "grid" };
             line(&mut self.body, class, (left, y), (right, y));
-            self.text(left - 7.0, y + 4.0, "tick", "end", &number(*tick));
+            self.text(left - 7.0, y + 4.0, "tick", "end", &number(&axis, *tick));
         }
         self.axis = Some(axis);
     }
