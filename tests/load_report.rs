@@ -111,7 +111,7 @@ fn the_verdicts_come_first_and_in_words() {
         "</span> all holds</span>",
         "</span> 1 of 2 fails</span>",
         "copies\">7.4 s</td><td data-name=\"Lost\">nothing</td>",
-        "\">not by the end</td>",
+        "\">not seen by the end</td>",
         "4,112 writes to a later one",
         "no record",
     ] {

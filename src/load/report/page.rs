@@ -187,12 +187,12 @@ fn write_figures(body: &mut String, figures: &[Figure], anchor: &str, stage: &St
 
 fn write_figure(body: &mut String, figure: &Figure, anchor: &str, stage: &Stage) {
     let id = format!("{anchor}-{}", figure.slug);
-    let _ = write!(
-        body,
-        "<figure id=\"{id}\">\n<figcaption><h3>{}</h3><p>{}</p></figcaption>\n",
-        Escaped(&figure.title),
-        Escaped(&figure.caption)
-    );
+    let title = Escaped(&figure.title);
+    let _ = write!(body, "<figure id=\"{id}\">\n<figcaption><h3>{title}</h3>");
+    if !figure.caption.is_empty() {
+        let _ = write!(body, "<p>{}</p>", Escaped(&figure.caption));
+    }
+    body.push_str("</figcaption>\n");
     if figure.legend_always || figure.legend.len() > 1 {
         let always = if figure.legend_always { " always" } else { "" };
         let _ = write!(body, "<ul class=\"legend{always}\" aria-hidden=\"true\">");

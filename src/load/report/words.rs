@@ -64,11 +64,11 @@ pub(super) fn ending(record: &ScenarioRecord) -> String {
     }
 }
 
-/// `4.23 s`, `not by the end`, or a dash where nothing was to heal.
+/// `4.23 s`, `not seen by the end`, or a dash where nothing was to heal.
 pub(super) fn convergence(stage: &Stage) -> String {
     match (stage.healed, stage.converged) {
         (Some(healed), Some(converged)) => number::span((converged - healed).max(0.0) * 1e3),
-        (Some(_), None) => "not by the end".to_owned(),
+        (Some(_), None) => "not seen by the end".to_owned(),
         (None, _) => "–".to_owned(),
     }
 }
@@ -182,7 +182,7 @@ pub(super) fn findings(found: &Verification) -> Vec<(&'static str, String)> {
         ("acknowledged writes lost", number::count(found.lost)),
         ("deletes undone", number::count(found.resurrected)),
         ("lost to a later write (last write wins)", number::count(found.overwritten)),
-        ("reads that missed an acknowledged write", stale),
+        ("stale reads", stale),
         ("unknown outcomes that took effect", number::count(found.unknown_took_effect)),
         ("unknown outcomes that did not", number::count(found.unknown_did_not)),
         ("keys left with siblings", siblings),
