@@ -7,7 +7,12 @@ use super::stage::{Band, Stage};
 use super::words;
 
 const ROW: f64 = 24.0;
-const LETTER: f64 = 6.4;
+
+/// The width of a letter of 12 pixels, rather more than less.
+const LETTER: f64 = 6.8;
+
+/// What is said in more words than this belongs into the scenario's text.
+const LABEL_LETTERS_MAX: usize = 60;
 
 pub(super) fn figure(stage: &Stage) -> Option<Figure> {
     if stage.bands.is_empty() {
@@ -35,7 +40,7 @@ fn draw(stage: &Stage, width: Width) -> Drawing {
     for (index, label) in labels.iter().enumerate() {
         let top = plot.top + ROW * index as f64;
         let bands: Vec<&Band> = stage.bands.iter().filter(|band| band.label == **label).collect();
-        row(&mut plot, &bands, label, top);
+        row(&mut plot, &bands, &shortened(label, LABEL_LETTERS_MAX), top);
     }
     if let Some(healed) = stage.healed {
         let y = plot.top + ROW * labels.len() as f64 + ROW / 2.0;
