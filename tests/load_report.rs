@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ringdove::load::record::{Fault, Lab, Look, Scenario, Second, Side, Summary, Verdict, View};
-use ringdove::load::report::{Report, ReportError};
+use ringdove::load::report::{Report, ReportError, paint};
 use ringdove::random::Random;
 use sample::{BEGUN_MS, WELL, seconds, write_json, write_lab, write_run};
 
@@ -80,7 +80,7 @@ fn every_plot_of_a_split_has_a_title_axes_units_and_both_widths() {
         ("hints", "Hinted writes that wait for their owners", "hints"),
         ("differing", "Keys whose owners&#39; copies differ", "keys"),
         ("siblings", "Keys with siblings", "keys"),
-        ("views", "How each node sees the others", ""),
+        ("views", "How each node (bold) sees the others", ""),
     ];
     for (slug, title, unit) in plots {
         let figure = figure(&html, &format!("lab-1-scenario-1-{slug}"));
@@ -110,8 +110,8 @@ fn the_verdicts_come_first_and_in_words() {
         "<a href=\"#lab-1-scenario-1\">split-sloppy</a>",
         "</span> all holds</span>",
         "</span> 1 of 2 fails</span>",
-        "<td>7.4 s</td><td>nothing</td>",
-        "<td>not by the end</td>",
+        "copies\">7.4 s</td><td data-name=\"Lost\">nothing</td>",
+        "\">not seen by the end</td>",
         "4,112 writes to a later one",
         "no record",
     ] {
@@ -129,7 +129,7 @@ fn what_was_measured_is_told_in_words_below_each_title() {
     write_lab(&directory);
     let html = page(&directory).replace('\u{a0}', " ");
     let availability = figure(&html, "lab-1-scenario-2-availability");
-    assert!(availability.contains("minority 30.") && availability.contains("otherwise"));
+    assert!(availability.contains("minority 30.") && availability.contains("Otherwise"));
     assert!(
         figure(&html, "lab-1-scenario-1-faults")
             .contains("All copies equal 7.4 s after the last fault was lifted.")
@@ -209,7 +209,9 @@ fn a_run_of_one_second_is_drawn_as_dots() {
     write_run(&directory, &seconds(1, 100, &[], WELL, &mut Random::new(1)));
     let html = page(&directory);
     assert!(figure(&html, "run-1-throughput").contains("<circle class=\"dot c1\""));
-    assert!(figure(&html, "run-1-distribution").contains("99.9 %"));
+    // Of fifty reads none is one in a thousand.
+    let distribution = figure(&html, "run-1-distribution");
+    assert!(distribution.contains(">90 %<") && !distribution.contains(">99.9 %<"));
 }
 
 #[test]
@@ -286,6 +288,25 @@ fn a_directory_without_records_is_refused_by_name() {
 }
 
 #[test]
+fn a_run_says_on_top_what_came_of_it() {
+    let directory = place("one");
+    write_run(&directory, &seconds(20, 1000, &[(5, 9)], sample::STRAINED, &mut Random::new(1)));
+    let html = page(&directory).replace('\u{a0}', " ");
+    let lead = html.split("<p class=\"lead\">").nth(1).unwrap().split("</p>").next().unwrap();
+    assert!(
+        lead.starts_with(
+            "972/s answered over 20 s, 96.1 % of those that ended; 99 of 100 within 3.3 ms. "
+        ),
+        "{lead}"
+    );
+    assert!(
+        lead.contains("716 failed, 79 of unknown outcome. ")
+            && lead.contains("no acknowledged write was lost"),
+        "{lead}"
+    );
+}
+
+#[test]
 fn several_runs_are_compared_on_top() {
     let directory = place("several");
     let mut random = Random::new(1);
@@ -331,4 +352,27 @@ fn a_browser_draws_every_plot_at_every_width_and_has_nothing_to_say() {
         assert!(measured["scroll"].as_u64() <= measured["width"].as_u64(), "{width}: too wide");
         assert!(measured["read"].as_array().unwrap().len() > 10, "nothing under the pointer");
     }
+}
+
+#[test]
+fn a_picture_is_1200_pixels_wide_and_as_high_as_its_plots() {
+    if browser::chromium().is_none() {
+        return;
+    }
+    let directory = place("pictures");
+    let names = write_lab(&directory);
+    let pictures = Report::read(&[&directory]).unwrap().pictures();
+    let painted = paint(&pictures[..2], &directory).unwrap();
+    for ((path, picture), name) in painted.iter().zip(&pictures).zip(&names) {
+        assert_eq!(path, &directory.join(format!("{name}.png")));
+        // The header of a PNG: eight bytes of signature, eight of its first chunk, then the size.
+        let bytes = fs::read(path).unwrap();
+        let size = [16, 20].map(|at| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()));
+        assert_eq!(size, [1200, picture.height * 12 / 10]);
+    }
+    let left = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(
+        left.into_iter().all(|name| !name.to_string_lossy().starts_with('.')),
+        "scratch is left"
+    );
 }

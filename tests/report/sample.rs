@@ -27,6 +27,9 @@ pub struct Fare {
 /// As on any other day.
 pub const WELL: Fare = Fare { answered: 1.0, unknown: 0.0, slower: 1.0 };
 
+/// With trouble, but on its feet.
+pub const STRAINED: Fare = Fare { answered: 0.98, unknown: 0.1, slower: 4.0 };
+
 /// Writes a lab with scenarios of every shape and returns the names of its directories.
 pub fn write_lab(directory: &Path) -> Vec<String> {
     let strict = Fare { answered: 0.31, unknown: 0.004, slower: 1.1 };

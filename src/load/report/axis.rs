@@ -3,6 +3,8 @@
 //! What always holds: a value outside of an axis stands at its end, never outside of the plot; there
 //! are at least two ticks and at most a dozen, whatever the values.
 
+use super::number;
+
 /// The vertical axis of a plot.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Axis {
@@ -17,7 +19,11 @@ impl Axis {
     /// From nothing to a round number that holds `most` whole things.
     pub fn of_counts(most: f64) -> Self {
         let most = most.max(1.0);
-        let step = round_step(most / 4.0).max(1.0);
+        let step = match round_step(most / 4.0).max(1.0) {
+            // A quarter of a thousand is round enough where it saves half of an empty plot.
+            step if step >= 50.0 && most <= step * 2.5 => step / 2.0,
+            step => step,
+        };
         let steps = (most / step).ceil().max(1.0);
         let ticks = (0..=steps as usize).map(|tick| tick as f64 * step).collect();
         Self { low: 0.0, high: steps * step, logarithmic: false, ticks }
@@ -45,11 +51,19 @@ impl Axis {
         Self { low: from, high: to, logarithmic: true, ticks }
     }
 
+    /// A tick of an axis of counts, in thousands where the others are.
+    pub fn count(&self, tick: f64) -> String {
+        match tick {
+            1e3..1e4 if self.high >= 1e4 => format!("{}k", number::trimmed(tick / 1e3, 1)),
+            _ => number::short(tick),
+        }
+    }
+
     /// How far up a value stands: 0 at the bottom, 1 at the top.
     pub fn share(&self, value: f64) -> f64 {
         let place = if self.logarithmic { value.log10() } else { value };
-        // max before min: log10 of nothing is not a number's place, and belongs at the bottom.
-        ((place - self.low) / (self.high - self.low)).max(0.0).min(1.0)
+        // The logarithm of nothing is below everything, and so at the bottom.
+        ((place - self.low) / (self.high - self.low)).clamp(0.0, 1.0)
     }
 }
 
@@ -99,6 +113,7 @@ mod tests {
     #[test]
     fn ticks_are_those_one_would_write() {
         assert_eq!(Axis::of_counts(2512.0).ticks, [0.0, 1000.0, 2000.0, 3000.0]);
+        assert_eq!(Axis::of_counts(1011.0).ticks, [0.0, 250.0, 500.0, 750.0, 1000.0, 1250.0]);
         assert_eq!(Axis::logarithmic(0.2, 900.0).ticks, [0.1, 1.0, 10.0, 100.0, 1000.0]);
         assert_eq!(time_ticks(90.0, 10), (0..=9).map(|t| f64::from(t) * 10.0).collect::<Vec<_>>());
     }

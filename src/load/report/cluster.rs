@@ -38,9 +38,11 @@ fn one(stage: &Stage, looks: &[Look], counted: &Counted) -> Option<Figure> {
     let (peak_at, peak) = points.iter().copied().max_by_key(|(_, count)| *count)?;
     let (_, last) = points.last().copied()?;
     let segments = joined(&points);
+    // Nothing at any time is worth a line, not a field.
+    let height = if peak == 0 { 24.0 } else { 80.0 };
     let draw = |width: Width| {
         let mut plot =
-            Plot::over(stage, width, 80.0, Axis::of_counts(peak as f64), unit, number::short);
+            Plot::over(stage, width, height, Axis::of_counts(peak as f64), unit, Axis::count);
         plot.ground(class, &segments);
         plot.curve(class, &segments);
         plot.finish()

@@ -28,7 +28,7 @@ pub(super) fn throughput(stage: &Stage, groups: &[Group]) -> Figure {
     let most = most.map(|step| step.ok.max(step.due) / step.length()).fold(0.0, f64::max);
     let draw = |width: Width| {
         let axis = Axis::of_counts(most);
-        let mut plot = Plot::over(stage, width, 170.0, axis, "per second", number::short);
+        let mut plot = Plot::over(stage, width, 170.0, axis, "per second", Axis::count);
         let mut names = Vec::new();
         for group in groups {
             plot.curve("due", &segments(&group.steps, due));
@@ -46,25 +46,13 @@ pub(super) fn throughput(stage: &Stage, groups: &[Group]) -> Figure {
         plot.names(names);
         plot.finish()
     };
-    let words = groups.iter().map(|group| {
-        let mean = |kept: &dyn Fn(&Step) -> bool| {
-            let kept: Vec<&Step> = group.steps.iter().filter(|step| kept(step)).collect();
-            let length: f64 = kept.iter().map(|step| step.length()).sum();
-            (length > 0.0).then(|| kept.iter().map(|step| step.ok).sum::<f64>() / length)
-        };
-        let (usual, broken) = usual_and_broken(stage, &mean);
-        let rate = |rate: Option<f64>| rate.map_or("nothing".to_owned(), number::per_second);
-        match broken {
-            Some(_) => format!(
-                "{}{} while something was broken, {} otherwise",
-                named(group, groups),
-                rate(broken),
-                rate(usual)
-            ),
-            None => format!("{}{}", named(group, groups), rate(usual)),
-        }
+    let mean = |steps: &[&Step]| {
+        let length: f64 = steps.iter().map(|step| step.length()).sum();
+        (length > 0.0).then(|| steps.iter().map(|step| step.ok).sum::<f64>() / length)
+    };
+    let caption = in_phases("On average", stage, groups, |steps| {
+        mean(steps).map_or("nothing".to_owned(), number::per_second)
     });
-    let caption = format!("On average {}.", words.collect::<Vec<_>>().join("; "));
     Figure::new("throughput", "Requests answered as asked, per second", draw)
         .caption(caption)
         .legend(legend(groups, Some("due")))
@@ -74,7 +62,7 @@ pub(super) fn throughput(stage: &Stage, groups: &[Group]) -> Figure {
 /// The share of requests answered as asked, for each group.
 pub(super) fn availability(stage: &Stage, groups: &[Group]) -> Figure {
     let draw = |width: Width| {
-        let percent = |share: f64| number::trimmed(share * 100.0, 0);
+        let percent = |_: &Axis, share: f64| number::trimmed(share * 100.0, 0);
         let mut plot = Plot::over(stage, width, 120.0, Axis::of_shares(), "%", percent);
         let mut names = Vec::new();
         // The first side last: where two lines lie on each other, it is the one above.
@@ -90,25 +78,13 @@ pub(super) fn availability(stage: &Stage, groups: &[Group]) -> Figure {
         plot.names(names);
         plot.finish()
     };
-    let words = groups.iter().map(|group| {
-        let share = |kept: &dyn Fn(&Step) -> bool| {
-            let kept: Vec<&Step> = group.steps.iter().filter(|step| kept(step)).collect();
-            let ended: f64 = kept.iter().map(|step| step.ended()).sum();
-            (ended > 0.0).then(|| kept.iter().map(|step| step.ok).sum::<f64>() / ended)
-        };
-        let (usual, broken) = usual_and_broken(stage, &share);
-        let shown = |share: Option<f64>| share.map_or("nothing asked".to_owned(), number::percent);
-        match broken {
-            Some(_) => format!(
-                "{}{} while something was broken, {} otherwise",
-                named(group, groups),
-                shown(broken),
-                shown(usual)
-            ),
-            None => format!("{}{}", named(group, groups), shown(usual)),
-        }
+    let share = |steps: &[&Step]| {
+        let ended: f64 = steps.iter().map(|step| step.ended()).sum();
+        (ended > 0.0).then(|| steps.iter().map(|step| step.ok).sum::<f64>() / ended)
+    };
+    let caption = in_phases("Of all that ended", stage, groups, |steps| {
+        share(steps).map_or("nothing asked".to_owned(), number::percent)
     });
-    let caption = format!("Of all that ended: {}.", words.collect::<Vec<_>>().join("; "));
     let title = if groups.len() > 1 {
         "Availability for each side: share of requests answered as asked"
     } else {
@@ -129,7 +105,7 @@ pub(super) fn outcomes(stage: &Stage, groups: &[Group]) -> Figure {
     let most = bars.iter().map(|(_, _, parts)| parts.iter().sum::<f64>()).fold(0.0, f64::max);
     let draw = |width: Width| {
         let axis = Axis::of_counts(most);
-        let mut plot = Plot::over(stage, width, 130.0, axis, "per second", number::short);
+        let mut plot = Plot::over(stage, width, 130.0, axis, "per second", Axis::count);
         for (from, to, parts) in &bars {
             bar(&mut plot, (*from, *to), parts, &KINDS.map(|(class, _)| class));
         }
@@ -172,8 +148,9 @@ pub(super) fn outcomes(stage: &Stage, groups: &[Group]) -> Figure {
 /// One bar of a stack. What is there but too little to be seen gets a pixel and a half.
 fn bar(plot: &mut Plot<'_>, span: (f64, f64), parts: &[f64; 3], classes: &[&str; 3]) {
     let (from, to) = (plot.x(span.0), plot.x(span.1));
-    // A gap between bars where they are wide enough to be bars.
-    let gap = if to - from > 4.0 { 1.0 } else { 0.0 };
+    // Bars that are wide enough to be told apart are; the others overlap by a hair, since scaled to
+    // paper they would show a pattern of gaps that means nothing.
+    let gap = if to - from > 12.0 { 1.0 } else { -0.2 };
     let mut bottom = plot.bottom;
     for (part, class) in parts.iter().zip(classes) {
         if *part <= 0.0 {
@@ -207,13 +184,29 @@ fn summed(groups: &[Group]) -> Vec<(f64, f64, [f64; 3])> {
     bars
 }
 
-/// A mean over the steps when nothing was broken, and over those when something was, if anything was.
-fn usual_and_broken(
+/// What came out for each group while something was broken, and otherwise.
+fn in_phases(
+    what: &str,
     stage: &Stage,
-    mean: &dyn Fn(&dyn Fn(&Step) -> bool) -> Option<f64>,
-) -> (Option<f64>, Option<f64>) {
-    let broken = |step: &Step| stage.is_broken(step.middle());
-    (mean(&|step| !broken(step)), mean(&broken))
+    groups: &[Group],
+    shown: impl Fn(&[&Step]) -> String,
+) -> String {
+    let phase = |broken: bool| {
+        let values = groups.iter().filter_map(|group| {
+            let steps = group.steps.iter();
+            let kept: Vec<&Step> =
+                steps.filter(|step| stage.is_broken(step.middle()) == broken).collect();
+            (!kept.is_empty()).then(|| format!("{}{}", named(group, groups), shown(&kept)))
+        });
+        listed(&values.collect::<Vec<_>>())
+    };
+    match (phase(true), phase(false)) {
+        (broken, usual) if broken.is_empty() => format!("{what} {usual}."),
+        (broken, usual) if usual.is_empty() => format!("{what} {broken}."),
+        (broken, usual) => {
+            format!("{what} while something was broken: {broken}. Otherwise: {usual}.")
+        }
+    }
 }
 
 fn legend(groups: &[Group], further: Option<&str>) -> Vec<(String, String)> {

@@ -77,7 +77,7 @@ pub(super) struct RunRecord {
 /// What one directory holds.
 pub(super) enum Record {
     Lab(LabRecord),
-    Run(RunRecord),
+    Run(Box<RunRecord>),
 }
 
 pub(super) fn read(directory: &Path) -> Result<Record, ReportError> {
@@ -94,7 +94,7 @@ pub(super) fn read(directory: &Path) -> Result<Record, ReportError> {
             run.name = Some(run.summary.label.clone())
                 .filter(|label| !label.is_empty())
                 .unwrap_or_else(|| last_name(directory));
-            Ok(Record::Run(run))
+            Ok(Record::Run(Box::new(run)))
         }
         None => Err(ReportError::NoRecord(directory.to_owned())),
     }

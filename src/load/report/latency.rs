@@ -156,22 +156,16 @@ fn draw_distribution(
 }
 
 /// Points of (nines, milliseconds): 90 % has one nine, 99.9 % three. The slowest of all is as rare as
-/// one in as many as there were.
+/// one in as many as there were; what would be rarer than that is the slowest too, and left out.
 fn by_rarity(latency: &Latency) -> Vec<(f64, f64)> {
-    let mut points: Vec<(f64, f64)> = latency
-        .percentile_us
-        .iter()
-        .filter_map(|(name, us)| {
-            let percent: f64 = name.parse().ok().filter(|p| (0.0..=100.0).contains(p))?;
-            let rarity = if percent < 100.0 {
-                -(1.0 - percent / 100.0).log10()
-            } else {
-                (latency.count.max(1) as f64).log10()
-            };
-            Some((rarity, milliseconds(*us as f64)))
-        })
-        .collect();
-    points.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let rarest = (latency.count.max(1) as f64).log10();
+    let point = |(name, us): (&String, &u64)| {
+        let percent: f64 = name.parse().ok().filter(|p| (0.0..=100.0).contains(p))?;
+        let rarity = if percent < 100.0 { -(1.0 - percent / 100.0).log10() } else { rarest };
+        (rarity <= rarest).then(|| (rarity, milliseconds(*us as f64)))
+    };
+    let mut points: Vec<(f64, f64)> = latency.percentile_us.iter().filter_map(point).collect();
+    points.sort_by(|one, other| one.0.total_cmp(&other.0).then(one.1.total_cmp(&other.1)));
     points
 }
 
@@ -191,6 +185,6 @@ fn milliseconds(us: f64) -> f64 {
 }
 
 /// A power of ten of milliseconds, as a number on the axis.
-fn on_axis(ms: f64) -> String {
+fn on_axis(_: &Axis, ms: f64) -> String {
     number::short(ms)
 }

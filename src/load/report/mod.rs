@@ -60,7 +60,7 @@ impl Report {
         for directory in directories {
             match input::read(directory.as_ref())? {
                 Record::Lab(lab) => report.labs.push(lab),
-                Record::Run(run) => report.runs.push(run),
+                Record::Run(run) => report.runs.push(*run),
             }
         }
         Ok(report)

@@ -140,15 +140,17 @@ fn write_runs(body: &mut String, report: &Report, title: &str) {
     if report.labs.is_empty() {
         let _ = writeln!(body, "<header class=\"top\">\n<h1>{title}</h1>\n</header>");
     }
-    if report.runs.len() > 1 {
+    let in_table = report.runs.len() > 1;
+    if in_table {
         body.push_str(&tables::runs(&report.runs, "run"));
     }
     for (index, run) in report.runs.iter().enumerate() {
-        write_run(body, run, &format!("run-{}", index + 1));
+        write_run(body, run, &format!("run-{}", index + 1), in_table);
     }
 }
 
-fn write_run(body: &mut String, run: &RunRecord, anchor: &str) {
+/// A run without a lab; its numbers stand above its plots, unless they stand in the table on top.
+fn write_run(body: &mut String, run: &RunRecord, anchor: &str, in_table: bool) {
     let stage = Stage::of_run(run);
     let summary = &run.summary;
     let _ = write!(
@@ -167,8 +169,12 @@ fn write_run(body: &mut String, run: &RunRecord, anchor: &str) {
     if summary.measured_ms > 0 {
         parts.push(format!("{} measured", number::span(summary.measured_ms as f64)));
     }
+    let headline = words::run_headline(summary);
+    let _ = writeln!(body, "<p class=\"lead\">{}</p>", Escaped(&headline));
     let _ = writeln!(body, "<p class=\"setting\">{}</p>", Escaped(&parts.join(" · ")));
-    body.push_str(&tables::runs(std::slice::from_ref(run), "run"));
+    if !in_table {
+        body.push_str(&tables::runs(std::slice::from_ref(run), "run"));
+    }
     write_figures(body, &section::of_run(run, &stage), anchor, &stage);
     body.push_str(&tables::latencies(summary));
     if let Some(found) = &summary.verification {
@@ -187,12 +193,12 @@ fn write_figures(body: &mut String, figures: &[Figure], anchor: &str, stage: &St
 
 fn write_figure(body: &mut String, figure: &Figure, anchor: &str, stage: &Stage) {
     let id = format!("{anchor}-{}", figure.slug);
-    let _ = write!(
-        body,
-        "<figure id=\"{id}\">\n<figcaption><h3>{}</h3><p>{}</p></figcaption>\n",
-        Escaped(&figure.title),
-        Escaped(&figure.caption)
-    );
+    let title = Escaped(&figure.title);
+    let _ = write!(body, "<figure id=\"{id}\">\n<figcaption><h3>{title}</h3>");
+    if !figure.caption.is_empty() {
+        let _ = write!(body, "<p>{}</p>", Escaped(&figure.caption));
+    }
+    body.push_str("</figcaption>\n");
     if figure.legend_always || figure.legend.len() > 1 {
         let always = if figure.legend_always { " always" } else { "" };
         let _ = write!(body, "<ul class=\"legend{always}\" aria-hidden=\"true\">");

@@ -60,7 +60,7 @@ fn of_scenario(record: &ScenarioRecord) -> Picture {
 
 fn of_run(run: &RunRecord) -> Picture {
     let stage = Stage::of_run(run);
-    compose(&run.name, &run.name, "", &section::of_run(run, &stage))
+    compose(&run.name, &run.name, &words::run_headline(&run.summary), &section::of_run(run, &stage))
 }
 
 fn compose(name: &str, title: &str, words: &str, figures: &[Figure]) -> Picture {

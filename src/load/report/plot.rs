@@ -82,6 +82,9 @@ pub(super) struct Plot<'a> {
     pub top: f64,
     pub bottom: f64,
     pub body: String,
+    names_bands: bool,
+    /// Where the unit ends in the strip above the plot.
+    unit_end: f64,
 }
 
 impl<'a> Plot<'a> {
@@ -92,7 +95,7 @@ impl<'a> Plot<'a> {
         height: f64,
         axis: Axis,
         unit: &str,
-        number: impl Fn(f64) -> String,
+        number: impl Fn(&Axis, f64) -> String,
     ) -> Self {
         let mut plot = Self::rows(stage, width, height);
         plot.vertical(axis, unit, number);
@@ -106,21 +109,22 @@ impl<'a> Plot<'a> {
         height: f64,
         axis: Axis,
         unit: &str,
-        number: impl Fn(f64) -> String,
+        number: impl Fn(&Axis, f64) -> String,
     ) -> Self {
         let mut plot = Self::bare(stage, width, height);
         plot.vertical(axis, unit, number);
         plot
     }
 
-    fn vertical(&mut self, axis: Axis, unit: &str, number: impl Fn(f64) -> String) {
+    fn vertical(&mut self, axis: Axis, unit: &str, number: impl Fn(&Axis, f64) -> String) {
         self.text(0.0, 11.0, "unit", "start", unit);
+        self.unit_end = unit.chars().count() as f64 * LETTER + 4.0;
         let (left, right) = (self.width.left(), self.width.right());
         for tick in &axis.ticks {
             let y = self.bottom - axis.share(*tick) * (self.bottom - self.top);
             let class = if *tick == axis.ticks[0] { "base" } else { "grid" };
             line(&mut self.body, class, (left, y), (right, y));
-            self.text(left - 7.0, y + 4.0, "tick", "end", &number(*tick));
+            self.text(left - 7.0, y + 4.0, "tick", "end", &number(&axis, *tick));
         }
         self.axis = Some(axis);
     }
@@ -128,7 +132,7 @@ impl<'a> Plot<'a> {
     /// As [`Plot::over`], for rows of boxes: without a vertical axis.
     pub fn rows(stage: &'a Stage, width: Width, height: f64) -> Self {
         let mut plot = Self::unlabelled(stage, width, height);
-        plot.band_labels();
+        plot.names_bands = true;
         plot
     }
 
@@ -145,7 +149,16 @@ impl<'a> Plot<'a> {
     }
 
     fn bare(stage: &'a Stage, width: Width, height: f64) -> Self {
-        Self { width, stage, axis: None, top: HEAD, bottom: HEAD + height, body: String::new() }
+        Self {
+            width,
+            stage,
+            axis: None,
+            top: HEAD,
+            bottom: HEAD + height,
+            body: String::new(),
+            names_bands: false,
+            unit_end: 0.0,
+        }
     }
 
     pub fn x(&self, at: f64) -> f64 {
@@ -158,14 +171,29 @@ impl<'a> Plot<'a> {
         self.bottom - share * (self.bottom - self.top)
     }
 
+    /// The name of each band above it, once for those that share it; a little beside it where that
+    /// shows more of it, but never as far as halfway to the next, nor over other names.
     fn band_labels(&mut self) {
-        for band in self.stage.merged_bands() {
-            let (from, to) = (self.x(band.from), self.x(band.to));
-            let letters = ((to - from) / LETTER) as usize;
-            if letters >= 5 && !band.label.is_empty() {
-                let label = shortened(&band.label, letters);
-                self.text(f64::midpoint(from, to), HEAD - 6.0, "band-label", "middle", &label);
+        let bands = self.stage.merged_bands();
+        let ends: Vec<(f64, f64)> =
+            bands.iter().map(|band| (self.x(band.from), self.x(band.to))).collect();
+        let healed = self.stage.healed.map_or(f64::INFINITY, |at| self.x(at));
+        for (index, (band, (from, to))) in bands.iter().zip(&ends).enumerate() {
+            let before = index.checked_sub(1).and_then(|before| ends.get(before));
+            let least = self.width.left().max(self.unit_end);
+            let left = before.map_or(least, |(_, end)| f64::midpoint(*end, *from)).max(least);
+            let after = ends.get(index + 1);
+            let right = after.map_or(self.width.right(), |(next, _)| f64::midpoint(*to, *next));
+            let right = if *to <= healed { right.min(healed) } else { right };
+            let letters = ((right - left).max(0.0) / LETTER) as usize;
+            let is_repeated = bands[..index].iter().any(|other| other.label == band.label);
+            if letters < 5 || band.label.is_empty() || is_repeated {
+                continue;
             }
+            let label = shortened(&band.label, letters);
+            let half = label.chars().count() as f64 * LETTER / 2.0;
+            let middle = f64::midpoint(*from, *to).min(right - half).max(left + half);
+            self.text(middle, HEAD - 6.0, "band-label", "middle", &label);
         }
     }
 
@@ -273,6 +301,9 @@ impl<'a> Plot<'a> {
 
     pub fn finish(mut self) -> Drawing {
         self.marks();
+        if self.names_bands {
+            self.band_labels();
+        }
         Drawing { width: self.width.total(), height: self.bottom + FOOT, body: self.body }
     }
 }

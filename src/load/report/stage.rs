@@ -118,7 +118,7 @@ impl Stage {
             }
             None => {
                 let left = number::span((self.seconds - healed).max(0.0) * 1e3);
-                format!("copies still differed at the end, {left} after the last fault was lifted")
+                format!("copies not seen equal by the end, {left} after the last fault was lifted")
             }
         })
     }

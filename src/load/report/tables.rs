@@ -31,7 +31,7 @@ pub(super) fn verdicts(lab: &LabRecord, anchor: impl Fn(usize) -> String) -> Str
             "<tr><td class=\"number\">{number}</td>\
              <th scope=\"row\"><a href=\"#{}\">{}</a>{title}</th>\
              <td class=\"{}\"><span class=\"badge\"><span aria-hidden=\"true\">{}</span> {}</span></td>\
-             <td>{}</td><td>{}</td></tr>",
+             <td data-name=\"Heal to equal copies\">{}</td><td data-name=\"Lost\">{}</td></tr>",
             anchor(index),
             Escaped(&record.scenario.name),
             ending.class(),

@@ -7,7 +7,12 @@ use super::stage::{Band, Stage};
 use super::words;
 
 const ROW: f64 = 24.0;
-const LETTER: f64 = 6.4;
+
+/// The width of a letter of 12 pixels, rather more than less.
+const LETTER: f64 = 6.8;
+
+/// What is said in more words than this belongs into the scenario's text.
+const LABEL_LETTERS_MAX: usize = 60;
 
 pub(super) fn figure(stage: &Stage) -> Option<Figure> {
     if stage.bands.is_empty() {
@@ -35,7 +40,7 @@ fn draw(stage: &Stage, width: Width) -> Drawing {
     for (index, label) in labels.iter().enumerate() {
         let top = plot.top + ROW * index as f64;
         let bands: Vec<&Band> = stage.bands.iter().filter(|band| band.label == **label).collect();
-        row(&mut plot, &bands, label, top);
+        row(&mut plot, &bands, &shortened(label, LABEL_LETTERS_MAX), top);
     }
     if let Some(healed) = stage.healed {
         let y = plot.top + ROW * labels.len() as f64 + ROW / 2.0;
@@ -44,7 +49,7 @@ fn draw(stage: &Stage, width: Width) -> Drawing {
         line(&mut plot.body, "recovery", (from, y), (to, y));
         let words = match stage.converged {
             Some(_) => format!("{} to equal copies", words::convergence(stage)),
-            None => "copies still differ".to_owned(),
+            None => "not seen equal".to_owned(),
         };
         let fits = to + 8.0 + words.chars().count() as f64 * LETTER <= width.total();
         let (x, anchor) = if fits { (to + 8.0, "start") } else { (from - 8.0, "end") };
@@ -53,7 +58,8 @@ fn draw(stage: &Stage, width: Width) -> Drawing {
     plot.finish()
 }
 
-/// The boxes of one kind of fault, with its name where there is room: in the widest, else beside.
+/// The boxes of one kind of fault, with its name where there is room: in the widest, else before the
+/// first, where no mark of healing is in the way.
 fn row(plot: &mut Plot<'_>, bands: &[&Band], label: &str, top: f64) {
     let (y, height) = (top + 4.0, ROW - 8.0);
     let mut widest = (0.0, 0.0);
@@ -72,12 +78,12 @@ fn row(plot: &mut Plot<'_>, bands: &[&Band], label: &str, top: f64) {
     let left = first - plot.width.left();
     if widest.1 - widest.0 >= needed {
         plot.text(f64::midpoint(widest.0, widest.1), baseline, "fault-name", "middle", label);
-    } else if right >= needed || right >= left {
-        let label = shortened(label, ((right - 6.0) / LETTER) as usize);
-        plot.text(last + 6.0, baseline, "fault-beside", "start", &label);
-    } else {
+    } else if left >= needed || left >= right {
         let label = shortened(label, ((left - 6.0) / LETTER) as usize);
         plot.text(first - 6.0, baseline, "fault-beside", "end", &label);
+    } else {
+        let label = shortened(label, ((right - 6.0) / LETTER) as usize);
+        plot.text(last + 6.0, baseline, "fault-beside", "start", &label);
     }
 }
 

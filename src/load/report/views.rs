@@ -38,7 +38,7 @@ pub(super) fn strip(stage: &Stage, record: &ScenarioRecord) -> Option<Figure> {
         return None;
     }
     let legend = STATES.iter().map(|state| (format!("box is-{state}"), (*state).to_owned()));
-    let title = "How each node sees the others";
+    let title = "How each node (bold) sees the others";
     let mut figure = Figure::new("views", title, |width| draw(stage, record, width))
         .caption(words(stage, record))
         .legend(legend.collect());
@@ -124,9 +124,10 @@ fn words(stage: &Stage, record: &ScenarioRecord) -> String {
             (by > 0).then(|| format!("{peer} by {by}"))
         })
         .collect();
+    let silent = record.scenario.views.iter().any(|view| view.state == "silent");
+    let thread = if silent { " A thread: the node itself did not answer." } else { "" };
     format!(
-        "Taken to be down by so many of the others: {}; the first at {}. A thread instead of a \
-         band: the node itself did not answer.",
+        "Taken to be down by so many of the others: {}; the first at {}.{thread}",
         listed(&of),
         number::tick(first.max(0.0).floor())
     )

@@ -1,6 +1,6 @@
 //! What came out of a scenario, in words: the sentences of the table on top of a report.
 
-use crate::load::record::{Verdict, Verification};
+use crate::load::record::{Summary, Verdict, Verification};
 
 use super::input::{LabRecord, ScenarioRecord};
 use super::markup::listed;
@@ -64,11 +64,11 @@ pub(super) fn ending(record: &ScenarioRecord) -> String {
     }
 }
 
-/// `4.23 s`, `not by the end`, or a dash where nothing was to heal.
+/// `4.23 s`, `not seen by the end`, or a dash where nothing was to heal.
 pub(super) fn convergence(stage: &Stage) -> String {
     match (stage.healed, stage.converged) {
         (Some(healed), Some(converged)) => number::span((converged - healed).max(0.0) * 1e3),
-        (Some(_), None) => "not by the end".to_owned(),
+        (Some(_), None) => "not seen by the end".to_owned(),
         (None, _) => "–".to_owned(),
     }
 }
@@ -125,7 +125,7 @@ pub(super) fn headline(lab: &LabRecord) -> String {
     let all = lab.scenarios.len();
     let which = |ending: Ending| {
         let named = lab.scenarios.iter().filter(|record| Ending::of(record) == ending);
-        named.map(|record| name(record)).collect::<Vec<_>>()
+        named.map(name).collect::<Vec<_>>()
     };
     let (failed, open) = (which(Ending::Fails), which(Ending::Open));
     let mut text = match (all, failed.len()) {
@@ -146,15 +146,53 @@ pub(super) fn headline(lab: &LabRecord) -> String {
         } else {
             format!("Everything written was read back afterwards in {} of them", found.len())
         };
-        let outcome = match (lost, undone) {
-            (0, 0) => "no acknowledged write was lost, no delete undone".to_owned(),
-            _ => format!(
-                "{} lost, {} undone",
-                number::counted(lost, "acknowledged write"),
-                number::counted(undone, "delete")
-            ),
-        };
+        let outcome = lost_and_undone(lost, undone);
         text.push_str(&format!(" {checked}: {outcome}."));
+    }
+    text
+}
+
+fn lost_and_undone(lost: u64, undone: u64) -> String {
+    match (lost, undone) {
+        (0, 0) => "no acknowledged write was lost, no delete undone".to_owned(),
+        _ => format!(
+            "{} lost, {} undone",
+            number::counted(lost, "acknowledged write"),
+            number::counted(undone, "delete")
+        ),
+    }
+}
+
+/// The sentence below the title of a run.
+pub(super) fn run_headline(summary: &Summary) -> String {
+    let failed = summary.failed.values().fold(0u64, |sum, count| sum.saturating_add(*count));
+    let ended = summary.ok as f64 + failed as f64 + summary.unknown as f64;
+    if ended == 0.0 || summary.measured_ms == 0 {
+        return "No request ended.".to_owned();
+    }
+    let mut text = format!(
+        "{} answered over {}, {} of those that ended",
+        number::per_second(summary.ok as f64 * 1e3 / summary.measured_ms as f64),
+        number::span(summary.measured_ms as f64),
+        number::percent(summary.ok as f64 / ended)
+    );
+    if let Some(p99) = summary.latency.get("all").and_then(|all| all.percentile_us.get("99")) {
+        text.push_str(&format!("; 99 of 100 within {}", number::latency(*p99 as f64)));
+    }
+    let unknown = summary.unknown;
+    text.push_str(&match (failed, unknown) {
+        (0, 0) => ". None failed.".to_owned(),
+        _ => format!(
+            ". {} failed, {} of unknown outcome.",
+            number::count(failed),
+            number::count(unknown)
+        ),
+    });
+    if let Some(found) = &summary.verification {
+        text.push_str(&format!(
+            " Everything written was read back afterwards: {}.",
+            lost_and_undone(found.lost, found.resurrected)
+        ));
     }
     text
 }
@@ -186,7 +224,7 @@ pub(super) fn findings(found: &Verification) -> Vec<(&'static str, String)> {
         ("acknowledged writes lost", number::count(found.lost)),
         ("deletes undone", number::count(found.resurrected)),
         ("lost to a later write (last write wins)", number::count(found.overwritten)),
-        ("reads that missed an acknowledged write", stale),
+        ("stale reads", stale),
         ("unknown outcomes that took effect", number::count(found.unknown_took_effect)),
         ("unknown outcomes that did not", number::count(found.unknown_did_not)),
         ("keys left with siblings", siblings),
