@@ -12,6 +12,7 @@
 //! neither done nor failed.
 
 mod actor;
+pub mod compare;
 pub mod directory;
 pub mod distribution;
 mod error;
