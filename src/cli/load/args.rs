@@ -41,6 +41,7 @@ impl Load {
         let json = match &self.command {
             None => self.run.json,
             Some(LoadCommand::Verify(verify)) => verify.json,
+            Some(LoadCommand::Compare(compare)) => compare.json,
             Some(LoadCommand::Report(_)) => false,
         };
         if json { Form::Json } else { Form::Text }
@@ -50,6 +51,7 @@ impl Load {
 #[derive(Debug, Subcommand)]
 pub(super) enum LoadCommand {
     Verify(Verify),
+    Compare(Compare),
     Report(LoadReport),
 }
 
@@ -202,6 +204,30 @@ pub(super) struct Verify {
     pub(super) directories: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) whom: Whom,
+    /// Answer with one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+const COMPARE_EXAMPLES: &str = "\
+Examples:
+  ringdove load compare runs/before runs/after
+  ringdove load compare before after       each with before/1, before/2, before/3
+
+A directory is a run, or holds runs: parts of one run (--part) are put together,
+all others are repetitions, which are compared in pairs, in the order of their
+names. Then machines that sway are told from builds that differ.";
+
+/// Say what changed from one run to another, and what is only chance
+#[derive(Debug, Args)]
+#[command(after_help = COMPARE_EXAMPLES)]
+pub(super) struct Compare {
+    /// The run that is the measure
+    #[arg(value_name = "A")]
+    pub(super) before: PathBuf,
+    /// The run that is measured by it
+    #[arg(value_name = "B")]
+    pub(super) after: PathBuf,
     /// Answer with one JSON document
     #[arg(long)]
     json: bool,

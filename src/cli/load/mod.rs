@@ -4,6 +4,7 @@
 //! text. One thread does it all: what is measured should be the servers.
 
 mod args;
+mod compare;
 mod live;
 mod run;
 mod verify;
@@ -27,6 +28,7 @@ pub(super) fn run(load: &Load) -> Ending {
         match &load.command {
             None => run::run(&load.run, form).await,
             Some(LoadCommand::Verify(verify)) => verify::run(verify, form).await,
+            Some(LoadCommand::Compare(asked)) => compare::run(asked, form),
             Some(LoadCommand::Report(report)) => load_report::run(report),
         }
     })

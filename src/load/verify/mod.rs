@@ -16,6 +16,8 @@
 mod graph;
 mod judge;
 mod stale;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
