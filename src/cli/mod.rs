@@ -27,6 +27,7 @@ mod hints;
 mod keys;
 mod member;
 mod output;
+mod pairs;
 mod quantity;
 mod ring;
 mod serve;
