@@ -10,6 +10,7 @@ use super::clock::Clock;
 use super::cluster::{Cluster, ClusterError};
 use super::config::Config;
 use super::driver::Gauge;
+use super::faults::Faults;
 use super::gossip::Gossip;
 use super::links::Links;
 use super::mailbox::{Ask, Mailbox};
@@ -70,6 +71,8 @@ pub struct Node {
     pub random: Mutex<Random>,
     /// Held by whoever looks at the digests for keys that stand out.
     pub looking: tokio::sync::Mutex<()>,
+    /// What it does to itself when it is told to.
+    pub faults: Arc<Faults>,
 }
 
 /// What the sessions count.
@@ -213,7 +216,7 @@ impl Node {
         let invalid = |why: String| Failure::not_applied(FailureCode::Invalid, why);
         match control {
             Control::Topology => Ok(ControlReply::Topology(self.topology().state().encode())),
-            Control::Exchange(bytes) => self.exchange(from, &bytes).await,
+            Control::Exchange(bytes) => self.exchanged(from, &bytes).await,
             Control::CreateBucket { name, settings } => {
                 if !self.topology().state().slots.contains_key(&Scope::from(settings.n)) {
                     self.hear_from_all(settings.n).await?;
@@ -263,11 +266,14 @@ impl Node {
             Control::SyncPause(paused) => Ok(self.sync.obey(sync::Input::Pause(paused))),
             Control::ScrubNow => Ok(self.scrub.now()),
             Control::Digest => self.digest().await,
+            Control::Fault(order) => {
+                self.faults.obey(order).map(ControlReply::Faults).map_err(invalid)
+            }
         }
     }
 
-    /// Takes a cluster state in, and gives its own.
-    async fn exchange(&self, from: NodeId, bytes: &[u8]) -> Result<ControlReply, Failure> {
+    /// Takes over what `from` knows of the cluster, and says what this node knows.
+    async fn exchanged(&self, from: NodeId, bytes: &[u8]) -> Result<ControlReply, Failure> {
         let invalid = |why: String| Failure::not_applied(FailureCode::Invalid, why);
         let theirs = ClusterState::decode(bytes).map_err(|error| invalid(error.to_string()))?;
         let topology = self.topology();

@@ -518,6 +518,8 @@ pub enum Control {
         /// Pairs of the answer, 1 to [`limits::PAGE_KEYS`].
         count: u32,
     },
+    /// Inject faults into this node, or lift them. Refused by one that was not started for it.
+    Fault(super::faults::FaultOrder),
 }
 
 /// The answer to a [`Control`].
@@ -565,4 +567,6 @@ pub enum ControlReply {
     Outliers(Outliers),
     /// To [`Control::SyncPairs`], in order; fewer than asked for when there are no more.
     SyncPairs(Vec<super::sync::SyncPair>),
+    /// To [`Control::Fault`]: the one that was added, all in force, or those that were lifted.
+    Faults(Vec<super::faults::FaultRow>),
 }
