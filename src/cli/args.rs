@@ -13,6 +13,7 @@ use super::exit;
 use super::fault::Fault;
 use super::hints::Hints;
 use super::keys::Keys;
+use super::load::Load;
 use super::output::Form;
 use super::quantity::{parse_address, parse_level, parse_mark, parse_span, parse_timeout};
 use super::sync::Sync;
@@ -67,6 +68,7 @@ pub(super) enum Command {
     Conflicts(Asked<Conflicts>),
     Top(Asked<Top>),
     Wait(Wait),
+    Load(Box<Load>),
     Shell(Shell),
     Completions(Completions),
 }

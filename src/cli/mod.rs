@@ -4,6 +4,7 @@
 //!   words ──args──▶ command ──┬── serve                 becomes a node (server::run)
 //!                             ├── dev                   parent of nodes
 //!                             ├── config, completions   files and text
+//!                             ├── load                  a runtime of its own
 //!                             └── all others ──cluster──▶ client ──▶ any node
 //!                                     │
 //!                                     └──▶ output: text or one JSON document ──▶ exit code
@@ -26,6 +27,7 @@ mod explain;
 mod fault;
 mod hints;
 mod keys;
+mod load;
 mod member;
 mod output;
 mod pairs;
@@ -60,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Serve(serve) => return serve::run(&serve),
         Command::Config(command) => config::run(&command),
         Command::Completions(completions) => complete(&completions),
+        Command::Load(load) => load::run(&load),
         command => match runtime() {
             Ok(runtime) => run(&runtime, command),
             Err(failure) => Err(failure),
@@ -93,7 +96,7 @@ fn run(runtime: &tokio::runtime::Runtime, command: Command) -> Ending {
         Command::Top(asked) => runtime.block_on(conflicts::run_top(&asked)),
         Command::Wait(asked) => runtime.block_on(wait::run(&asked)),
         Command::Shell(shell) => shell::run(runtime, &shell),
-        Command::Serve(_) | Command::Config(_) | Command::Completions(_) => {
+        Command::Serve(_) | Command::Config(_) | Command::Completions(_) | Command::Load(_) => {
             unreachable!("these need no runtime of ours")
         }
     }
@@ -143,6 +146,7 @@ fn form_of(command: &Command) -> Form {
         Command::Conflicts(asked) => asked.form(),
         Command::Top(asked) => asked.form(),
         Command::Wait(asked) => asked.form(),
+        Command::Load(load) => load.form(),
         Command::Config(args::ConfigCommand::Check(checked)) => checked.form(),
         Command::Config(args::ConfigCommand::Show(checked)) => checked.form(),
         Command::Serve(_) | Command::Dev(_) | Command::Shell(_) | Command::Completions(_) => {
