@@ -24,11 +24,13 @@ mod dev;
 mod digest;
 mod exit;
 mod explain;
+mod fault;
 mod hints;
 mod keys;
 mod load;
 mod member;
 mod output;
+mod pairs;
 mod quantity;
 mod ring;
 mod serve;
@@ -88,6 +90,7 @@ fn run(runtime: &tokio::runtime::Runtime, command: Command) -> Ending {
         Command::Digest(asked) => runtime.block_on(digest::run(&asked)),
         Command::Hints(asked) => runtime.block_on(hints::run(&asked)),
         Command::Sync(asked) => runtime.block_on(sync::run(&asked)),
+        Command::Fault(asked) => runtime.block_on(fault::run(&asked)),
         Command::Keys(asked) => runtime.block_on(keys::run(&asked)),
         Command::Conflicts(asked) => runtime.block_on(conflicts::run(&asked)),
         Command::Top(asked) => runtime.block_on(conflicts::run_top(&asked)),
@@ -138,6 +141,7 @@ fn form_of(command: &Command) -> Form {
         Command::Digest(asked) => asked.form(),
         Command::Hints(asked) => asked.form(),
         Command::Sync(asked) => asked.form(),
+        Command::Fault(asked) => asked.form(),
         Command::Keys(asked) => asked.form(),
         Command::Conflicts(asked) => asked.form(),
         Command::Top(asked) => asked.form(),

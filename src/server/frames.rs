@@ -14,6 +14,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::faults::Line;
 use super::mailbox::Ask;
 use super::node::{Node, busy};
 use super::outbox::Outbox;
@@ -21,9 +22,10 @@ use super::reply::ReplyTo;
 use crate::ids::NodeId;
 use crate::limits;
 use crate::wire::codec;
+use crate::wire::faults::Direction;
 use crate::wire::frame::{self, Frame, FrameError, Kind};
 use crate::wire::greeting::{self, Greeting, Hello, Refused, Role, Welcome};
-use crate::wire::messages::{Failure, FailureCode, Request, Response};
+use crate::wire::messages::{Control, Failure, FailureCode, Request, Response};
 
 /// Whoever connects has this long to say who it is.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -55,6 +57,28 @@ struct Peer {
     role: Role,
     /// The member, or this node for a client.
     node: NodeId,
+}
+
+impl Peer {
+    /// The member, if it is one.
+    fn member(&self) -> Option<NodeId> {
+        (self.role == Role::Peer).then_some(self.node)
+    }
+}
+
+/// The incoming side of a connection.
+struct Reader {
+    socket: OwnedReadHalf,
+    line: Option<Line>,
+}
+
+impl Reader {
+    async fn read_buf(&mut self, buffer: &mut BytesMut) -> std::io::Result<usize> {
+        match &mut self.line {
+            None => self.socket.read_buf(buffer).await,
+            Some(line) => line.read(&mut self.socket, buffer).await,
+        }
+    }
 }
 
 /// Accepts connections until the process ends.
@@ -90,17 +114,24 @@ async fn connection(node: &Arc<Node>, stream: TcpStream) -> Result<(), Closed> {
     let _ = stream.set_nodelay(true);
     let (mut reader, writer) = stream.into_split();
     let outbox = Outbox::new(node.config.requests.max_in_flight_per_connection);
-    let writing = tokio::spawn({
-        let outbox = outbox.clone();
-        async move { outbox.write_to(writer).await }
-    });
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
     let greeted = greet(node, &mut reader, &mut buffer, &outbox);
-    let result = match tokio::time::timeout(GREETING_TIMEOUT, greeted).await {
-        Err(_) => Err(Closed::NoGreeting),
-        Ok(Err(why)) => Err(why),
-        Ok(Ok(None)) => Ok(()),
-        Ok(Ok(Some(peer))) => read(node, &mut reader, &mut buffer, &outbox, &peer).await,
+    let greeted = tokio::time::timeout(GREETING_TIMEOUT, greeted).await;
+    let greeted = greeted.unwrap_or(Err(Closed::NoGreeting));
+    // Only what passes between nodes is subject to faults.
+    let member = greeted.as_ref().ok().and_then(Option::as_ref).and_then(Peer::member);
+    let line = |way| member.and_then(|member| node.faults.line(member, way));
+    let writing = tokio::spawn({
+        let (outbox, line) = (outbox.clone(), line(Direction::Out));
+        async move { outbox.write_to(writer, line).await }
+    });
+    let result = match greeted {
+        Err(why) => Err(why),
+        Ok(None) => Ok(()),
+        Ok(Some(peer)) => {
+            let mut reader = Reader { socket: reader, line: line(Direction::In) };
+            read(node, &mut reader, &mut buffer, &outbox, &peer).await
+        }
     };
     outbox.close();
     // What was answered before still goes out, unless nobody reads it.
@@ -115,18 +146,21 @@ async fn greet(
     buffer: &mut BytesMut,
     outbox: &Outbox,
 ) -> Result<Option<Peer>, Closed> {
-    let frame = loop {
+    let hello = loop {
         if let Some(frame) = frame::decode(buffer, limits::FRAME_PAYLOAD_BYTES_GREETING)? {
-            break frame;
+            let Greeting::Hello(hello) = greeting::decode_greeting(&frame)? else {
+                return Err(Closed::OutOfPlace(frame.kind));
+            };
+            // Where it vanishes, whoever has sent it hears nothing, and goes.
+            if arrives(node, &hello, frame.payload.len()).await {
+                break hello;
+            }
         }
         match reader.read_buf(buffer).await {
             Ok(0) | Err(_) if buffer.is_empty() => return Ok(None),
             Ok(0) | Err(_) => return Err(Closed::HalfFrame),
             Ok(_) => {}
         }
-    };
-    let Greeting::Hello(hello) = greeting::decode_greeting(&frame)? else {
-        return Err(Closed::OutOfPlace(frame.kind));
     };
     match consider(node, &hello) {
         Ok((welcome, peer)) => {
@@ -140,6 +174,14 @@ async fn greet(
             outbox.send(|buffer| greeting::encode_refused(buffer, &refused));
             Err(Closed::Refused(refused.message))
         }
+    }
+}
+
+/// Whether a greeting gets through the faults there are.
+async fn arrives(node: &Node, hello: &Hello, bytes: usize) -> bool {
+    match &hello.node {
+        Some(peer) => node.faults.admit_greeting(Some(peer.id), Direction::In, bytes).await,
+        None => true,
     }
 }
 
@@ -191,16 +233,16 @@ fn consider(node: &Node, hello: &Hello) -> Result<(Welcome, Peer), Refused> {
 
 async fn read(
     node: &Arc<Node>,
-    reader: &mut OwnedReadHalf,
+    reader: &mut Reader,
     buffer: &mut BytesMut,
     outbox: &Arc<Outbox>,
     peer: &Peer,
 ) -> Result<(), Closed> {
     let mut asks: Vec<Vec<Ask>> = node.mailboxes.iter().map(|_| Vec::new()).collect();
-    let mut told_to_go = false;
+    let (mut told_to_go, mut held) = (false, None);
     let mut draining = node.draining.subscribe();
     loop {
-        let took = take_frames(node, buffer, outbox, peer, &mut asks);
+        let took = take_frames(node, buffer, outbox, peer, &mut held, &mut asks);
         for (mailbox, asks) in node.mailboxes.iter().zip(&mut asks) {
             if !asks.is_empty() {
                 mailbox.offer(asks);
@@ -216,8 +258,13 @@ async fn read(
         if peer.role == Role::Client {
             outbox.room().await;
         }
-        if took == Taken::Some {
-            continue;
+        match took {
+            Taken::All => {}
+            Taken::Some => continue,
+            Taken::None => {
+                node.faults.pass_pause().await;
+                continue;
+            }
         }
         let half_frame = !buffer.is_empty();
         let arrived = reader.read_buf(buffer);
@@ -245,14 +292,18 @@ enum Taken {
     All,
     /// As many as the connection's window allows.
     Some,
+    /// None for now: the node stands still.
+    None,
 }
 
-/// Takes whole frames out of `buffer`, as many as may be under way.
+/// Takes whole frames out of `buffer`, as many as may be under way; the first from `held`, where the
+/// one is left that has come while the node stands still.
 fn take_frames(
     node: &Arc<Node>,
     buffer: &mut BytesMut,
     outbox: &Arc<Outbox>,
     peer: &Peer,
+    held: &mut Option<Frame>,
     asks: &mut [Vec<Ask>],
 ) -> Result<Taken, Closed> {
     let received = node.clock.instant();
@@ -260,9 +311,11 @@ fn take_frames(
     // A peer's requests are taken as they come: it bounds them itself, and its other requests,
     // for other clients, must not wait behind them.
     while peer.role == Role::Peer || !outbox.is_full() {
-        let Some(frame) = frame::decode(buffer, limits::FRAME_PAYLOAD_BYTES)? else {
-            return Ok(Taken::All);
-        };
+        let Some(frame) = next_frame(buffer, held)? else { return Ok(Taken::All) };
+        if node.faults.is_paused() && !is_about_faults(&frame) {
+            *held = Some(frame);
+            return Ok(Taken::None);
+        }
         let Frame { kind, flags, id, .. } = frame;
         match kind {
             Kind::Ping => {
@@ -312,4 +365,20 @@ fn take_frames(
         asks[shard].push(Ask { reply, received, forwarded, request });
     }
     Ok(Taken::Some)
+}
+
+fn next_frame(
+    buffer: &mut BytesMut,
+    held: &mut Option<Frame>,
+) -> Result<Option<Frame>, FrameError> {
+    match held.take() {
+        None => frame::decode(buffer, limits::FRAME_PAYLOAD_BYTES),
+        held => Ok(held),
+    }
+}
+
+/// Whether this is what is heard even while the node stands still.
+fn is_about_faults(frame: &Frame) -> bool {
+    frame.kind == Kind::Control
+        && matches!(codec::decode_request(frame), Ok(Request::Control(Control::Fault(_))))
 }

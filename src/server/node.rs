@@ -10,6 +10,7 @@ use super::clock::Clock;
 use super::cluster::{Cluster, ClusterError};
 use super::config::Config;
 use super::driver::Gauge;
+use super::faults::Faults;
 use super::gossip::Gossip;
 use super::links::Links;
 use super::mailbox::{Ask, Mailbox};
@@ -70,6 +71,8 @@ pub struct Node {
     pub random: Mutex<Random>,
     /// Held by whoever looks at the digests for keys that stand out.
     pub looking: tokio::sync::Mutex<()>,
+    /// What it does to itself when it is told to.
+    pub faults: Arc<Faults>,
 }
 
 /// What the sessions count.
@@ -213,18 +216,7 @@ impl Node {
         let invalid = |why: String| Failure::not_applied(FailureCode::Invalid, why);
         match control {
             Control::Topology => Ok(ControlReply::Topology(self.topology().state().encode())),
-            Control::Exchange(bytes) => {
-                let theirs =
-                    ClusterState::decode(&bytes).map_err(|error| invalid(error.to_string()))?;
-                let topology = self.topology();
-                topology.state().admits(from).map_err(|error| invalid(error.to_string()))?;
-                // Of one that was removed nothing is taken, and from the answer it learns so.
-                let standing = topology.member(from).map(|entry| entry.standing);
-                if standing != Some(Standing::Removed) {
-                    self.merge(theirs).await.map_err(|error| invalid(error.to_string()))?;
-                }
-                Ok(ControlReply::Topology(self.topology().state().encode()))
-            }
+            Control::Exchange(bytes) => self.exchanged(from, &bytes).await,
             Control::CreateBucket { name, settings } => {
                 if !self.topology().state().slots.contains_key(&Scope::from(settings.n)) {
                     self.hear_from_all(settings.n).await?;
@@ -253,7 +245,7 @@ impl Node {
                 let key = Key::new(bucket.as_bytes(), key).map_err(|e| invalid(e.to_string()))?;
                 self.explain(&key, control).await
             }
-            Control::Keys(listing) => self.list(listing).await.map(ControlReply::Keys),
+            Control::Keys(asked) => self.list(asked).await.map(ControlReply::Keys),
             Control::OwnerKeys(asked) => self.owner_keys(asked).await.map(ControlReply::OwnerKeys),
             Control::Tallies => Ok(ControlReply::Tallies(self.tallies().await)),
             Control::Tally(among) => Ok(ControlReply::Tally(self.tally(among).await)),
@@ -269,11 +261,29 @@ impl Node {
             Control::Survey => Ok(ControlReply::Survey(self.survey().await)),
             Control::Sync(request) => Ok(ControlReply::Sync(self.sync.asked(from, request).await)),
             Control::SyncStatus => Ok(ControlReply::SyncStatus(self.sync.status())),
+            Control::SyncPairs { from, count } => Ok(self.sync.pairs(from, count)),
             Control::SyncNow => Ok(self.sync.obey(sync::Input::Now)),
             Control::SyncPause(paused) => Ok(self.sync.obey(sync::Input::Pause(paused))),
             Control::ScrubNow => Ok(self.scrub.now()),
             Control::Digest => self.digest().await,
+            Control::Fault(order) => {
+                self.faults.obey(order).map(ControlReply::Faults).map_err(invalid)
+            }
         }
+    }
+
+    /// Takes over what `from` knows of the cluster, and says what this node knows.
+    async fn exchanged(&self, from: NodeId, bytes: &[u8]) -> Result<ControlReply, Failure> {
+        let invalid = |why: String| Failure::not_applied(FailureCode::Invalid, why);
+        let theirs = ClusterState::decode(bytes).map_err(|error| invalid(error.to_string()))?;
+        let topology = self.topology();
+        topology.state().admits(from).map_err(|error| invalid(error.to_string()))?;
+        // Of one that was removed nothing is taken, and from the answer it learns so.
+        let standing = topology.member(from).map(|entry| entry.standing);
+        if standing != Some(Standing::Removed) {
+            self.merge(theirs).await.map_err(|error| invalid(error.to_string()))?;
+        }
+        Ok(ControlReply::Topology(self.topology().state().encode()))
     }
 
     /// A scan of all digests.

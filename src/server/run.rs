@@ -19,6 +19,7 @@ use super::committer::Committer;
 use super::config::{Config, Durability as ConfiguredDurability};
 use super::disk::{Disk, Verdict};
 use super::driver::Driver;
+use super::faults::Faults;
 use super::gossip::{self, GossipTask, News};
 use super::links::{DialError, Links, Myself};
 use super::loader::Loader;
@@ -92,9 +93,11 @@ impl Running {
         let Ports { frames, gossip, text, admin } = Ports::bind(&config).await?;
         let (disk, pid_file) = open_disk(&config).await?;
         let clock = Clock::start();
+        let faults = Faults::new(config.node.fault_injection, clock);
+        disk.store.suffer(faults.clone());
         let is_v4 = gossip.local_addr()?.is_ipv4();
         let Assembled { node, connections, gossip, news } =
-            assemble(config, &disk, clock, gossip).await?;
+            assemble(config, &disk, clock, gossip, faults).await?;
         let store: Arc<dyn Store> = disk.store.clone();
         let (exchanges, wanted) = tokio::sync::mpsc::unbounded_channel();
         report_hints(store.as_ref(), &node.mailboxes)?;
@@ -117,6 +120,7 @@ impl Running {
                 mark: disk.mark.clone(),
                 exchanges: exchanges.clone(),
                 gauge: node.gauges[index].clone(),
+                faults: node.faults.clone(),
             };
             shards.push(driver.start());
         }
@@ -143,6 +147,12 @@ impl Running {
         let frames = &node.config.listen.address;
         let text = &node.config.listen.text;
         tracing::info!(%name, %id, %frames, %text, "started");
+        if node.config.node.fault_injection {
+            tracing::warn!(
+                "this node injects faults into itself when it is told to, by anybody who can send it commands: \
+                 never in production (node.fault_injection)"
+            );
+        }
         Ok(Self { node, disk, committer, committing, shards, pid_file })
     }
 
@@ -159,6 +169,7 @@ impl Running {
     /// Refuses new work, finishes what is under way, and leaves the disk in order.
     async fn stop(self) -> ExitCode {
         let node = &self.node;
+        node.faults.end();
         tracing::info!(in_flight = node.in_flight(), "stopping: no new work is taken");
         let _ = node.draining.send_replace(true);
         for mailbox in &node.mailboxes {
@@ -243,6 +254,7 @@ async fn assemble(
     disk: &Disk,
     clock: Clock,
     socket: UdpSocket,
+    faults: Arc<Faults>,
 ) -> Result<Assembled> {
     let mark = disk.mark.state();
     let amnesiac = report_verdict(&disk.verdict);
@@ -258,7 +270,7 @@ async fn assemble(
     let myself = Myself { cluster: config.cluster.name.clone(), introduction };
     let connect_timeout = Duration::from_millis(u64::from(config.requests.connect_ms));
     let (connected, connections) = tokio::sync::mpsc::unbounded_channel();
-    let links = Links::new(myself, connect_timeout, mailboxes.clone(), connected);
+    let links = Links::new(myself, connect_timeout, mailboxes.clone(), connected, faults.clone());
     let transfers = TransferDesk::open(
         &config.node.data_dir,
         transfer_settings(&config, mark.member, &disk.verdict),
@@ -269,9 +281,16 @@ async fn assemble(
     cluster.prepare_with(&transfers);
     let sync =
         SyncDesk::new(sync_settings(&config, mark.member), cluster.topology(), clock, entropy()?);
-    let (gossip, gossip_task, news) =
-        gossip::prepare(&config, socket, clock, disk.mark.clone(), mailboxes.clone(), entropy()?)
-            .await?;
+    let (gossip, gossip_task, news) = gossip::prepare(
+        &config,
+        socket,
+        faults.clone(),
+        clock,
+        disk.mark.clone(),
+        mailboxes.clone(),
+        entropy()?,
+    )
+    .await?;
     let scrub = Arc::new(ScrubDesk::open(&config, entropy()?));
     let node = Node {
         id: mark.member,
@@ -291,6 +310,7 @@ async fn assemble(
         draining: tokio::sync::watch::Sender::new(false),
         random: Mutex::new(Random::new(entropy()?)),
         looking: tokio::sync::Mutex::default(),
+        faults,
         config,
     };
     Ok(Assembled { node: Arc::new(node), connections, gossip: gossip_task, news })
@@ -334,6 +354,7 @@ fn rocks_options(config: &Config) -> RocksOptions {
         memtable_bytes: storage.memtable_mb << 20,
         background_jobs: storage.max_background_jobs as u16,
         reserve_bytes: (storage.reserve_mb as u64) << 20,
+        trees: !cfg!(feature = "without-trees"),
     }
 }
 

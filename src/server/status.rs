@@ -60,6 +60,9 @@ impl Node {
             ("hints_marked_partitions", hints.iter().map(|hint| hint.dirty_partitions).sum()),
             ("disk_used_bytes", self.store.estimated_bytes()),
         ];
+        if self.faults.are_allowed() {
+            gauges.push(("faults_in_force", self.faults.count() as u64));
+        }
         // A disk that cannot be asked is not known to be full.
         let space = rustix::fs::statvfs(&self.config.node.data_dir);
         gauges.extend(

@@ -9,6 +9,7 @@
 //!   control    the payloads that are not hot: serde and bincode
 //!   transfer   what moves when a partition changes hands, and its pages
 //!   listing    pages of keys, and counts of them
+//!   faults     what a node is told to do to itself, in tests
 //! ```
 //!
 //! What always holds: every length and count is compared with its bound before anything is
@@ -18,6 +19,7 @@
 
 pub mod codec;
 pub mod control;
+pub mod faults;
 pub mod frame;
 pub mod greeting;
 pub mod listing;

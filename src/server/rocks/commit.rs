@@ -74,8 +74,9 @@ impl RocksStore {
 
     pub(super) fn gather_change(&self, gathering: &mut Gathering, change: &Change) {
         let before = change.before.unwrap_or_else(|| self.imprint_of(&change.key));
-        gathering.bytes += rows::add(&self.db, &mut gathering.batch, change, &before);
-        if change.key.owner().is_none() {
+        gathering.bytes +=
+            rows::add(&self.db, &mut gathering.batch, change, &before, self.keeps_trees);
+        if self.keeps_trees && change.key.owner().is_none() {
             gathering.leaves.push(LeafChange::Replaced(change.key.clone(), before, change.after));
         }
     }
@@ -140,6 +141,10 @@ impl RocksStore {
     ) -> Result<(), StoreError> {
         if let Some(ended) = &committing.ended {
             return Err(ended.clone());
+        }
+        if let Some(faults) = self.faults.get() {
+            faults.hold_commit();
+            committing.space.pretend_full(faults.is_disk_full());
         }
         committing.space.admit(bytes).map_err(StoreError::Full)?;
         let number = self.number() + 1;

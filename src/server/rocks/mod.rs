@@ -39,7 +39,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 
 use bytes::Bytes;
@@ -57,6 +57,8 @@ use options::{CONFLICTS, DIGESTS, FADING, HINTS, META, OBJECTS};
 pub use options::{Durability, RocksOptions};
 pub(super) use rebuild::rebuild;
 use space::Space;
+
+use super::faults::Faults;
 
 use super::journal::Journal;
 use crate::ids::{NodeId, Partition};
@@ -77,6 +79,7 @@ const OWNER_BYTES: usize = 16;
 pub struct RocksStore {
     db: DB,
     durability: Durability,
+    keeps_trees: bool,
     gathering: Mutex<Gathering>,
     committing: Mutex<Committing>,
     /// Changed with each group, by the thread that writes it.
@@ -89,6 +92,8 @@ pub struct RocksStore {
     reads: ReadOptions,
     cached_reads: ReadOptions,
     writes: WriteOptions,
+    /// What may hold commits up, or refuse them.
+    faults: OnceLock<Arc<Faults>>,
     /// Dropped with the store, which ends the thread that syncs in intervals.
     _ticker: Sender<()>,
 }
@@ -117,6 +122,7 @@ impl RocksStore {
         let store = Arc::new(Self {
             db,
             durability: options.durability,
+            keeps_trees: options.trees,
             gathering: Mutex::new(Gathering { batch, bytes: 0, leaves: Vec::new(), group }),
             committing: Mutex::new(committing),
             forest: Mutex::new(Forest::uncounted()),
@@ -126,6 +132,7 @@ impl RocksStore {
             reads: ReadOptions::default(),
             cached_reads,
             writes: WriteOptions::default(),
+            faults: OnceLock::new(),
             _ticker: sender,
         });
         if let Durability::Interval(interval) = options.durability {
@@ -170,6 +177,11 @@ impl RocksStore {
             tracing::warn!(%error, "memtables were not flushed at the stop; the log holds them");
         }
         Ok(self.number())
+    }
+
+    /// From now on suffers what these say.
+    pub(in crate::server) fn suffer(&self, faults: Arc<Faults>) {
+        let _ = self.faults.set(faults);
     }
 
     /// What is known to be damaged.
