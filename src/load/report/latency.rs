@@ -50,6 +50,8 @@ fn one(stage: &Stage, several: bool, index: usize, group: &Group, axis: &Axis) -
                 names.push((plot.y(*last), side.clone(), name.to_owned()));
             }
         }
+        // The highest first, for where they end at the same height.
+        names.reverse();
         plot.names(names);
         plot.finish()
     };
