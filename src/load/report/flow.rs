@@ -15,7 +15,7 @@ pub(super) struct Group {
     pub steps: Vec<Step>,
 }
 
-/// How a figure writes a side's name where there is only one.
+/// A side's name before its number; nothing where there is only one side.
 fn named(group: &Group, groups: &[Group]) -> String {
     if groups.len() > 1 { format!("{} ", group.name) } else { String::new() }
 }
