@@ -31,6 +31,7 @@ mod load;
 mod load_report;
 mod member;
 mod output;
+mod pairs;
 mod quantity;
 mod ring;
 mod serve;

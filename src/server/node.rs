@@ -245,7 +245,7 @@ impl Node {
                 let key = Key::new(bucket.as_bytes(), key).map_err(|e| invalid(e.to_string()))?;
                 self.explain(&key, control).await
             }
-            Control::Keys(listing) => self.list(listing).await.map(ControlReply::Keys),
+            Control::Keys(asked) => self.list(asked).await.map(ControlReply::Keys),
             Control::OwnerKeys(asked) => self.owner_keys(asked).await.map(ControlReply::OwnerKeys),
             Control::Tallies => Ok(ControlReply::Tallies(self.tallies().await)),
             Control::Tally(among) => Ok(ControlReply::Tally(self.tally(among).await)),
@@ -261,6 +261,7 @@ impl Node {
             Control::Survey => Ok(ControlReply::Survey(self.survey().await)),
             Control::Sync(request) => Ok(ControlReply::Sync(self.sync.asked(from, request).await)),
             Control::SyncStatus => Ok(ControlReply::SyncStatus(self.sync.status())),
+            Control::SyncPairs { from, count } => Ok(self.sync.pairs(from, count)),
             Control::SyncNow => Ok(self.sync.obey(sync::Input::Now)),
             Control::SyncPause(paused) => Ok(self.sync.obey(sync::Input::Pause(paused))),
             Control::ScrubNow => Ok(self.scrub.now()),

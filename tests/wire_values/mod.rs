@@ -188,6 +188,7 @@ impl Values {
             Control::SyncStatus,
             Control::SyncNow,
             Control::SyncPause(true),
+            Control::SyncPairs { from: (Partition(7), member), count: 1000 },
             Control::Fault(fault),
         ]))
     }

@@ -71,7 +71,7 @@ impl Builder {
     }
 
     fn add(&mut self, change: &Change) -> Result<(), StoreError> {
-        self.bytes += rows::add(&self.db, &mut self.batch, change, &Imprint::NONE);
+        self.bytes += rows::add(&self.db, &mut self.batch, change, &Imprint::NONE, true);
         if self.bytes < BATCH_BYTES { Ok(()) } else { self.write() }
     }
 
