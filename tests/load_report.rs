@@ -105,7 +105,7 @@ fn the_verdicts_come_first_and_in_words() {
     let top = &html[..html.find("<section").unwrap()].replace('\u{a0}', " ");
     for words in [
         "1 of 6 did not end as it must: 10 rolling-restart. Without a verdict: 16 with-the-minority.",
-        "no acknowledged write was lost, no delete undone",
+        "no acknowledged write was lost, nothing deleted or replaced came back",
         "ringdove 0.1.0 · seed 42 · one machine · 21 November 2026, 14:00 UTC",
         "<a href=\"#lab-1-scenario-1\">split-sloppy</a>",
         "</span> all holds</span>",
@@ -144,6 +144,8 @@ fn the_same_records_give_the_same_bytes() {
     write_lab(&directory);
     let report = || Report::read(&[&directory]).unwrap();
     assert_eq!(report().html(), report().html());
+    let twice = Report::read(&[&directory, &directory]).unwrap().pictures();
+    assert_eq!((&*twice[0].name, &*twice[5].name), ("01-split-sloppy", "01-split-sloppy-2"));
     let pictures = || report().pictures().into_iter().map(|one| one.html).collect::<Vec<_>>();
     assert_eq!(pictures(), pictures());
 }

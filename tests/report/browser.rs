@@ -61,7 +61,10 @@ pub fn measure(chromium: &Path, html: &str, width: u32, scratch: &Path) -> (Valu
     let page = scratch.join(format!("measured-{width}.html"));
     let script = format!("<script>{MEASURE}</script></body>");
     fs::write(&page, html.replace("</body>", &script)).unwrap();
-    let output = Command::new(chromium)
+    // A browser that hangs fails the test instead of stopping it.
+    let output = Command::new("timeout")
+        .arg("60")
+        .arg(chromium)
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
         .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
         .args(["--enable-logging=stderr", "--dump-dom", "--virtual-time-budget=2000"])

@@ -15,9 +15,17 @@ pub(super) struct Group {
     pub steps: Vec<Step>,
 }
 
-/// How a figure writes a side's name where there is only one.
+/// A side's name before its number; nothing where there is only one side.
 fn named(group: &Group, groups: &[Group]) -> String {
     if groups.len() > 1 { format!("{} ", group.name) } else { String::new() }
+}
+
+impl Group {
+    /// The steps while requests were sent; after them, only late answers come in.
+    fn asking(&self) -> &[Step] {
+        let asking = self.steps.iter().rposition(|step| step.due > 0.0);
+        asking.map_or(&self.steps[..], |last| &self.steps[..=last])
+    }
 }
 
 /// Requests answered a second, for each group, and how many were due.
@@ -31,16 +39,16 @@ pub(super) fn throughput(stage: &Stage, groups: &[Group]) -> Figure {
         let mut plot = Plot::over(stage, width, 170.0, axis, "per second", Axis::count);
         let mut names = Vec::new();
         for group in groups {
-            plot.curve("due", &segments(&group.steps, due));
+            plot.curve("due", &segments(group.asking(), due));
         }
         for (index, group) in groups.iter().enumerate() {
             let class = colour(index);
-            plot.curve(&class, &segments(&group.steps, answered));
-            if let Some(last) = group.steps.last() {
+            plot.curve(&class, &segments(group.asking(), answered));
+            if let Some(last) = group.asking().last() {
                 names.push((plot.y(last.ok / last.length()), class, group.name.clone()));
             }
         }
-        if let Some(due) = groups.iter().filter_map(|group| due(group.steps.last()?)).next() {
+        if let Some(due) = groups.iter().filter_map(|group| due(group.asking().last()?)).next() {
             names.push((plot.y(due) - 1.0, "muted".to_owned(), "due (dotted)".to_owned()));
         }
         plot.names(names);
@@ -193,7 +201,7 @@ fn in_phases(
 ) -> String {
     let phase = |broken: bool| {
         let values = groups.iter().filter_map(|group| {
-            let steps = group.steps.iter();
+            let steps = group.asking().iter();
             let kept: Vec<&Step> =
                 steps.filter(|step| stage.is_broken(step.middle()) == broken).collect();
             (!kept.is_empty()).then(|| format!("{}{}", named(group, groups), shown(&kept)))

@@ -50,10 +50,15 @@ fn one(stage: &Stage, several: bool, index: usize, group: &Group, axis: &Axis) -
                 names.push((plot.y(*last), side.clone(), name.to_owned()));
             }
         }
+        // The highest first, for where they end at the same height.
+        names.reverse();
         plot.names(names);
         plot.finish()
     };
-    let legend = PERCENTILES.map(|(class, name, _)| (format!("{side} {class}"), name.to_owned()));
+    // In a second of few requests there is no one in a thousand.
+    let there =
+        PERCENTILES.iter().filter(|(_, _, of)| group.steps.iter().any(|step| of(step).is_some()));
+    let legend = there.map(|(class, name, _)| (format!("{side} {class}"), (*name).to_owned()));
     let of_whom = if several { format!(", {}", group.name) } else { String::new() };
     let title = format!("Latency from when a request was due{of_whom}");
     let slug = format!("latency-{}", index + 1);
@@ -65,7 +70,7 @@ fn one(stage: &Stage, several: bool, index: usize, group: &Group, axis: &Axis) -
     });
     Figure::new(&slug, title, draw)
         .caption(worst(group))
-        .legend(legend.to_vec())
+        .legend(legend.collect())
         .readings(readings.collect())
 }
 

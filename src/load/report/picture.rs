@@ -1,6 +1,7 @@
 //! A scenario or a run as one picture, for a README: the plots of its section below each other, in
 //! light colours, with the verdict on top.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::Report;
@@ -39,7 +40,18 @@ pub struct Picture {
 pub(super) fn pictures(report: &Report) -> Vec<Picture> {
     let scenarios = report.labs.iter().flat_map(|lab| &lab.scenarios);
     let scenarios = scenarios.filter(|record| record.missing.is_none()).map(of_scenario);
-    scenarios.chain(report.runs.iter().map(of_run)).collect()
+    let mut pictures: Vec<Picture> = scenarios.chain(report.runs.iter().map(of_run)).collect();
+    // Two labs have scenarios of the same names, and none may take another's place.
+    let mut taken = BTreeSet::new();
+    for picture in &mut pictures {
+        let name = picture.name.clone();
+        let mut number = 2;
+        while !taken.insert(picture.name.clone()) {
+            picture.name = format!("{name}-{number}");
+            number += 1;
+        }
+    }
+    pictures
 }
 
 fn of_scenario(record: &ScenarioRecord) -> Picture {
@@ -67,8 +79,11 @@ fn compose(name: &str, title: &str, words: &str, figures: &[Figure]) -> Picture 
     let mut body = String::new();
     let inside = Width::Wide.total();
     label(&mut body, (0.0, 18.0), "picture-title", "start", &shortened(title, 88));
-    label(&mut body, (0.0, 42.0), "picture-words", "start", &shortened(words, 140));
-    let mut top = 58.0;
+    let mut top = 42.0;
+    for line in lines(words) {
+        label(&mut body, (0.0, top), "picture-words", "start", &line);
+        top += 20.0;
+    }
     for figure in figures.iter().filter(|figure| !LEFT_OUT.contains(&figure.slug.as_str())) {
         label(&mut body, (0.0, top + 14.0), "heading", "start", &figure.title);
         if figure.legend_always {
@@ -88,6 +103,22 @@ fn compose(name: &str, title: &str, words: &str, figures: &[Figure]) -> Picture 
          <g transform=\"translate({MARGIN} {MARGIN})\">{body}</g></svg></body></html>\n"
     );
     Picture { name: file_name(name), width, height, html }
+}
+
+/// Words in lines that fit: SVG does not break them by itself.
+fn lines(words: &str) -> Vec<String> {
+    const LETTERS: usize = 118;
+    let mut lines: Vec<String> = Vec::new();
+    for word in words.split_ascii_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= LETTERS => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(shortened(word, LETTERS)),
+        }
+    }
+    lines
 }
 
 /// The legend of the strip, right of its title.

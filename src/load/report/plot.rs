@@ -141,7 +141,7 @@ impl<'a> Plot<'a> {
         let mut plot = Self::bare(stage, width, height);
         for band in stage.merged_bands() {
             let (from, to) = (plot.x(band.from), plot.x(band.to));
-            let size = ((to - from).max(1.5), plot.bottom - plot.top);
+            let size = ((to - from).max(2.5), plot.bottom - plot.top);
             rectangle(&mut plot.body, "band", (from, plot.top), size);
         }
         plot.time_axis();

@@ -91,15 +91,15 @@ impl Stage {
         self.bands.iter().any(|band| band.from <= at && at < band.to)
     }
 
-    /// Bands that touch or overlap, as one; with a label where they all have the same.
+    /// Bands that overlap, as one with all their labels.
     pub fn merged_bands(&self) -> Vec<Band> {
         let mut merged: Vec<Band> = Vec::new();
         for band in &self.bands {
             match merged.last_mut() {
                 Some(last) if band.from < last.to => {
                     last.to = last.to.max(band.to);
-                    if last.label != band.label {
-                        last.label.clear();
+                    if !last.label.split(", ").any(|label| label == band.label) {
+                        last.label = format!("{}, {}", last.label, band.label);
                     }
                 }
                 _ => merged.push(band.clone()),

@@ -167,7 +167,7 @@ pub(super) fn evidence(record: &ScenarioRecord) -> String {
 pub(super) fn findings(found: &Verification) -> String {
     let mut items = String::new();
     for (what, count) in words::findings(found) {
-        let _ = write!(items, "<div><dt>{what}</dt><dd>{}</dd></div>", Escaped(&count));
+        let _ = write!(items, "<div><dt>{}</dt><dd>{}</dd></div>", Escaped(what), Escaped(&count));
     }
     let mut text = format!("<dl class=\"findings\">{items}</dl>\n");
     if !found.examples.is_empty() {

@@ -75,7 +75,8 @@ fn row(plot: &mut Plot<'_>, bands: &[&Band], label: &str, top: f64) {
     let needed = label.chars().count() as f64 * LETTER + 8.0;
     let baseline = y + height - 4.0;
     let right = plot.width.total() - last;
-    let left = first - plot.width.left();
+    // Down to the edge: there are no numbers of an axis in the way.
+    let left = first;
     if widest.1 - widest.0 >= needed {
         plot.text(f64::midpoint(widest.0, widest.1), baseline, "fault-name", "middle", label);
     } else if left >= needed || left >= right {

@@ -103,7 +103,7 @@ pub(super) fn verification(record: &ScenarioRecord) -> Option<Verification> {
     }))
 }
 
-/// `nothing`, `3 writes lost, 1 delete undone`, `not checked`.
+/// `nothing`, `3 writes and 1 value came back`, `not checked`.
 pub(super) fn losses(record: &ScenarioRecord) -> String {
     let Some(found) = verification(record) else { return "not checked".to_owned() };
     let mut parts = Vec::new();
@@ -111,11 +111,17 @@ pub(super) fn losses(record: &ScenarioRecord) -> String {
         parts.push(number::counted(found.lost, "write"));
     }
     if found.resurrected > 0 {
-        parts.push(format!("{} undone", number::counted(found.resurrected, "delete")));
+        parts.push(format!("{} came back", number::counted(found.resurrected, "value")));
     }
     if found.overwritten > 0 {
         let writes = number::counted(found.overwritten, "write");
         parts.push(format!("{writes} to a later one"));
+    }
+    if found.damaged > 0 {
+        parts.push(format!("{} damaged", number::counted(found.damaged, "value")));
+    }
+    if found.unread > 0 {
+        parts.push(format!("{} not read back", number::counted(found.unread, "key")));
     }
     if parts.is_empty() { "nothing".to_owned() } else { listed(&parts) }
 }
@@ -139,26 +145,28 @@ pub(super) fn headline(lab: &LabRecord) -> String {
     }
     let found: Vec<Verification> = lab.scenarios.iter().filter_map(verification).collect();
     let lost = found.iter().fold(0u64, |sum, one| sum.saturating_add(one.lost));
-    let undone = found.iter().fold(0u64, |sum, one| sum.saturating_add(one.resurrected));
+    let back = found.iter().fold(0u64, |sum, one| sum.saturating_add(one.resurrected));
     if !found.is_empty() {
         let checked = if found.len() == all {
             "Everything written was read back afterwards".to_owned()
         } else {
             format!("Everything written was read back afterwards in {} of them", found.len())
         };
-        let outcome = lost_and_undone(lost, undone);
+        let outcome = lost_and_back(lost, back);
         text.push_str(&format!(" {checked}: {outcome}."));
     }
     text
 }
 
-fn lost_and_undone(lost: u64, undone: u64) -> String {
-    match (lost, undone) {
-        (0, 0) => "no acknowledged write was lost, no delete undone".to_owned(),
+fn lost_and_back(lost: u64, back: u64) -> String {
+    match (lost, back) {
+        (0, 0) => {
+            "no acknowledged write was lost, nothing deleted or replaced came back".to_owned()
+        }
         _ => format!(
-            "{} lost, {} undone",
+            "{} lost, {} came back",
             number::counted(lost, "acknowledged write"),
-            number::counted(undone, "delete")
+            number::counted(back, "value")
         ),
     }
 }
@@ -191,7 +199,7 @@ pub(super) fn run_headline(summary: &Summary) -> String {
     if let Some(found) = &summary.verification {
         text.push_str(&format!(
             " Everything written was read back afterwards: {}.",
-            lost_and_undone(found.lost, found.resurrected)
+            lost_and_back(found.lost, found.resurrected)
         ));
     }
     text
@@ -219,16 +227,26 @@ pub(super) fn findings(found: &Verification) -> Vec<(&'static str, String)> {
         0 => "0".to_owned(),
         keys => format!("{}, at most {} versions", number::count(keys), found.most_siblings),
     };
-    vec![
+    let mut findings = vec![
         ("keys read back", number::count(found.keys)),
         ("acknowledged writes lost", number::count(found.lost)),
-        ("deletes undone", number::count(found.resurrected)),
+        ("deleted or replaced values that came back", number::count(found.resurrected)),
         ("lost to a later write (last write wins)", number::count(found.overwritten)),
         ("stale reads", stale),
         ("unknown outcomes that took effect", number::count(found.unknown_took_effect)),
         ("unknown outcomes that did not", number::count(found.unknown_did_not)),
         ("keys left with siblings", siblings),
-    ]
+    ];
+    // Worth a line only when they happen.
+    let rare = [
+        ("writes nobody can judge: their writers' ledgers are missing", found.undecided),
+        ("refused writes that took effect", found.refused_took_effect),
+        ("values with a wrong checksum", found.damaged),
+        ("keys that could not be read back", found.unread),
+    ];
+    let rare = rare.into_iter().filter(|(_, count)| *count > 0);
+    findings.extend(rare.map(|(what, count)| (what, number::count(count))));
+    findings
 }
 
 /// A verdict's sign and class.
