@@ -32,7 +32,7 @@ fn batch(random: &mut Random, changes: usize) -> Batch {
         record: Some(Bytes::from(vec![random.next_u64() as u8; VALUE_BYTES])),
         digest: random.next_u128(),
     };
-    Batch { changes: (0..changes).map(|_| one()).collect() }
+    Batch::of((0..changes).map(|_| one()).collect())
 }
 
 fn disk(directory: &Path, durability: Durability) -> Disk {
@@ -125,7 +125,7 @@ fn reads(criterion: &mut Criterion) {
     let disk = disk(directory.path(), Durability::None);
     let record = Bytes::from(vec![7; VALUE_BYTES]);
     let all = (0..100_000).map(|n| Change { key: key(n), record: Some(record.clone()), digest: 1 });
-    disk.store.commit(&[Batch { changes: all.collect() }]).unwrap();
+    disk.store.commit(&[Batch::of(all.collect())]).unwrap();
     let mut random = Random::new(3);
     let mut group = criterion.benchmark_group("read");
     group.bench_function("memtable", |bencher| {

@@ -27,7 +27,7 @@ fn change(key: &StoredKey, record: &[u8], digest: u128) -> Change {
 }
 
 fn put(store: &dyn Store, changes: Vec<Change>) {
-    store.commit(&[Batch { changes }]).unwrap();
+    store.commit(&[Batch::of(changes)]).unwrap();
 }
 
 /// A store, and whatever must live as long as it.
@@ -98,8 +98,8 @@ fn what_was_committed_is_read_back(store: &dyn Store) {
 
 fn a_later_change_to_a_key_wins(store: &dyn Store) {
     let k = key(1, b"k");
-    let first = Batch { changes: vec![change(&k, b"1", 1), change(&k, b"2", 2)] };
-    let second = Batch { changes: vec![change(&k, b"3", 3)] };
+    let first = Batch::of(vec![change(&k, b"1", 1), change(&k, b"2", 2)]);
+    let second = Batch::of(vec![change(&k, b"3", 3)]);
     store.commit(std::slice::from_ref(&first)).unwrap();
     assert_eq!(store.read(&k).unwrap().unwrap(), "2");
     store.commit(&[first, second]).unwrap();
@@ -288,7 +288,7 @@ fn a_random_history_reads_like_a_sorted_map(store: &dyn Store) {
                 let n = random.below(4);
                 let mut one =
                     || change(&some_key(), &random.next_u64().to_le_bytes(), random.next_u128());
-                Batch { changes: (0..n).map(|_| one()).collect() }
+                Batch::of((0..n).map(|_| one()).collect())
             })
             .collect();
         store.commit(&batches).unwrap();

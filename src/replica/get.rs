@@ -16,6 +16,7 @@ use super::keys::Step;
 use super::quorum::Verdict;
 use crate::causality::{Context, Object};
 use crate::ids::NodeId;
+use crate::key::Key;
 use crate::time::Instant;
 use crate::wire::messages::{
     BucketSettings, Failure, FailureCode, Get, Got, Hop, Purpose, Request, Response, Value, Write,
@@ -66,6 +67,10 @@ impl GetOp {
         }
         let status = this.progress(core, op);
         (this, status)
+    }
+
+    pub(super) fn key(&self) -> &Key {
+        self.ballot.key()
     }
 
     pub(super) fn is_answered(&self) -> bool {

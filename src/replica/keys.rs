@@ -16,6 +16,7 @@ use crate::ids::{NodeId, Partition};
 use crate::store::record::{Mint, Record};
 use crate::store::{Change, Imprint, StoredKey};
 use crate::wire::messages::Purpose;
+use crate::wire::reap::Round;
 
 /// Something to do with one key's record, in one piece.
 #[derive(Debug)]
@@ -39,6 +40,30 @@ pub(super) enum Step {
     Mend { object: Object, purpose: Purpose },
     /// Have the operation make its dot and write.
     Mint(OpId),
+    /// Tell a watch whether the record is as it must be: of this digest (`None`: nothing), and no
+    /// hint kept for those in `left`.
+    Witness { round: Round, at: usize, digest: Option<u128>, left: Vec<NodeId> },
+    /// Forget the record, if it has this digest.
+    Reap { digest: u128 },
+}
+
+impl Step {
+    /// Whether it may bring an object to the record.
+    pub(super) fn brings(&self) -> bool {
+        match self {
+            Self::MergeFor { .. }
+            | Self::Keep { .. }
+            | Self::Take { .. }
+            | Self::Mend { .. }
+            | Self::Mint(_) => true,
+            Self::Read(_)
+            | Self::ReadFor { .. }
+            | Self::ReadKept { .. }
+            | Self::Delivered { .. }
+            | Self::Witness { .. }
+            | Self::Reap { .. } => false,
+        }
+    }
 }
 
 /// Who wants to know what is held.
@@ -190,6 +215,17 @@ impl Keys {
     /// Whether any own record of `partition` is here or on its way.
     pub(super) fn is_busy_with(&self, partition: Partition) -> bool {
         self.places.keys().any(|key| key.owner().is_none() && key.partition() == partition)
+    }
+
+    /// Of records kept for others that are on their way here, whom they are for, by their own key.
+    pub(super) fn hints_on_their_way(&self) -> BTreeMap<StoredKey, Vec<NodeId>> {
+        let mut coming: BTreeMap<StoredKey, Vec<NodeId>> = BTreeMap::new();
+        for (key, place) in &self.places {
+            if let (Some(owner), Place::Loading(_)) = (key.owner(), place) {
+                coming.entry(key.own()).or_default().push(owner);
+            }
+        }
+        coming
     }
 
     /// `batch` has been committed, or has not: from now on, records without a later change are

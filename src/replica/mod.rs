@@ -40,6 +40,7 @@ mod explain;
 mod fence;
 mod forward;
 mod get;
+mod graves;
 mod handoff;
 mod hints;
 mod keys;
@@ -47,6 +48,7 @@ mod pace;
 mod peers;
 mod put;
 pub mod quorum;
+pub mod reap;
 mod recent;
 mod records;
 mod replication;
@@ -54,6 +56,7 @@ mod shard;
 mod strain;
 pub mod sync;
 pub mod transfer;
+mod watch;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -64,6 +67,7 @@ use bytes::Bytes;
 pub use counters::Counters;
 pub use hints::HintTally;
 pub use shard::Shard;
+pub use watch::Order;
 
 use crate::ids::{Incarnation, NodeId};
 use crate::membership::Topology;
@@ -177,6 +181,20 @@ pub enum Input {
         /// When it was kept, as far as that is known.
         kept: WallMs,
     },
+    /// At the start: what is remembered of a reaped key.
+    GraveFound {
+        /// The key.
+        key: StoredKey,
+        /// What the store has of it.
+        bytes: Bytes,
+    },
+    /// Something about keys that are to be reaped: answer with a `ReapReply`.
+    Reap {
+        /// Who waits for the answer.
+        from: Origin,
+        /// What to do.
+        order: Order,
+    },
     /// A successor is to copy this slot: answer with [`Response::Stored`] once everything that was
     /// staged is committed; with a failure if this shard does not go by such slots.
     Fence {
@@ -270,6 +288,15 @@ pub enum Notice {
         key: String,
         /// How many.
         siblings: usize,
+    },
+    /// A value of a key that had been reaped has come back, and was refused.
+    Risen {
+        /// The key.
+        key: String,
+        /// Its dot, which names the incarnation that made it.
+        dot: String,
+        /// What brought it.
+        by: &'static str,
     },
     /// A record could not be read.
     Corrupt {

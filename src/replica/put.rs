@@ -139,6 +139,10 @@ impl PutOp {
         Ok((this, status))
     }
 
+    pub(super) fn key(&self) -> &Key {
+        &self.put.key
+    }
+
     pub(super) fn is_answered(&self) -> bool {
         matches!(&self.phase, Phase::Replicating { answered: true, .. })
     }
@@ -233,7 +237,7 @@ impl PutOp {
         if let Some(context) = &self.context {
             changed |= super::records::check_memory(core, &self.put.key, state, &context.clock);
         }
-        let seen = match self.is_repeated(core, state) {
+        let seen = match self.is_repeated(core, key, state) {
             true => Ok(self.seen_before(core, state)),
             false => self.write(core, state),
         };
@@ -257,10 +261,13 @@ impl PutOp {
         (Status::Open, Some(batch))
     }
 
-    fn is_repeated(&self, core: &Core, state: &KeyState) -> bool {
+    fn is_repeated(&self, core: &Core, key: &StoredKey, state: &KeyState) -> bool {
         let id = self.put.write_id;
-        let seen = core.recent.dot(id).is_some_and(|dot| state.object.clock().contains(dot));
-        seen || state.object.has_write(id) || state.object.has_replaced(id)
+        let recent = core.recent.dot(id);
+        let seen = recent.is_some_and(|dot| state.object.clock().contains(dot));
+        let known = seen || state.object.has_write(id) || state.object.has_replaced(id);
+        // Or the key was deleted and reaped since.
+        known || core.graves.knows(key, id, recent)
     }
 
     /// What a write that was done before has seen, as far as that is still known.

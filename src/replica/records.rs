@@ -7,7 +7,7 @@ use super::core::{Core, Event, Waiter};
 use super::keys::{Handed, KeyState, Reader, Step};
 use super::shard::{Op, Shard, stale};
 use super::{Effect, Notice};
-use crate::causality::{Object, VersionVector};
+use crate::causality::{Object, Sibling, VersionVector};
 use crate::ids::NodeId;
 use crate::key::Key;
 use crate::limits;
@@ -16,6 +16,9 @@ use crate::wire::messages::{Failure, FailureCode, Held, HeldObject, Purpose, Res
 
 impl Shard {
     pub(super) fn hand_in(&mut self, key: &StoredKey, step: Step) {
+        if !self.core.watches.is_empty() && step.brings() {
+            self.core.watches.touch(key);
+        }
         match self.keys.hand_in(key, step) {
             Handed::Run(step, state, batch) => {
                 let mut state = Ok(state);
@@ -91,6 +94,11 @@ impl Shard {
                 self.merge_step(key, state, batch, &object, Purpose::Handoff, waiter)
             }
             Step::Delivered { digest } => self.delivered_step(key, state, digest),
+            Step::Witness { round, at, digest, left } => {
+                self.witness(key, state, batch, (round, at), (digest, left));
+                None
+            }
+            Step::Reap { digest } => self.reap_step(key, state, digest),
             Step::MergeFor { origin, purpose, slots, .. }
                 if !self.core.takes(key, purpose, slots) =>
             {
@@ -223,7 +231,8 @@ impl Shard {
             }
             return None;
         }
-        if merge(core, key, state, object) {
+        let risen = key.owner().is_none() && bury_again(core, key, state, object, purpose);
+        if merge(core, key, state, object) || risen {
             core.counters.hints_kept += u64::from(key.owner().is_some());
             return Some(core.stage(key, state, waiter));
         }
@@ -264,6 +273,40 @@ fn has_room(core: &mut Core, key: &StoredKey, state: &KeyState, bytes: usize) ->
 fn hints_full() -> Failure {
     let message = "this node keeps as much for members that are away as it may";
     Failure::not_applied(FailureCode::Busy, message)
+}
+
+/// Where an object brings back a value that was reaped: takes what is remembered of the key for
+/// this node's own, so that the value is dead on arrival, and whoever brought it learns so from the
+/// record. Returns whether the record has changed.
+fn bury_again(
+    core: &mut Core,
+    key: &StoredKey,
+    state: &mut KeyState,
+    object: &Object,
+    purpose: Purpose,
+) -> bool {
+    let Some(remains) = core.graves.of(key) else { return false };
+    let now = core.now.wall;
+    let is_news = |sibling: &&Sibling| !state.object.clock().contains(sibling.dot);
+    let risen: Vec<String> =
+        remains.risen(object, now).filter(is_news).map(|sibling| sibling.dot.to_string()).collect();
+    if risen.is_empty() {
+        return false;
+    }
+    let remains = remains.clone();
+    let by = match purpose {
+        Purpose::Replicate => "a write",
+        Purpose::Repair | Purpose::Restore => "a repair",
+        Purpose::Handoff => "a hint, a transfer or anti-entropy",
+        Purpose::Hint(_) => "a hint to keep",
+    };
+    for dot in risen {
+        core.notice(Notice::Risen { key: key.key().to_string(), dot, by });
+    }
+    match core.keeps_latest(&key.key()) {
+        true => state.object.merge_latest(&remains).0.changed,
+        false => state.object.merge(&remains).changed,
+    }
 }
 
 /// Merges what somebody else holds into this node's record. Returns whether the record changed.

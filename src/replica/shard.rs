@@ -33,11 +33,11 @@ use crate::wire::messages::{
 pub struct Shard {
     pub(super) core: Core,
     pub(super) keys: Keys,
-    handoff: Handoff,
+    pub(super) handoff: Handoff,
     pub(super) ops: BTreeMap<OpId, Op>,
     /// Operations whose client has its answer, and that still wait for stragglers to mend or to
     /// confirm. They hold nobody up; at the bound the oldest is let go.
-    stragglers: BTreeMap<OpId, Op>,
+    pub(super) stragglers: BTreeMap<OpId, Op>,
     last_op: OpId,
     draining: bool,
 }
@@ -56,6 +56,16 @@ impl Op {
             Self::Get(get) => get.is_answered(),
             Self::Put(put) => put.is_answered(),
             Self::Forward(_) | Self::Explain(_) => false,
+        }
+    }
+
+    /// The key it is about, if it may carry an object of it.
+    pub(super) fn key(&self) -> Option<&Key> {
+        match self {
+            Self::Get(get) => Some(get.key()),
+            Self::Put(put) => Some(put.key()),
+            Self::Forward(forward) => forward.key(),
+            Self::Explain(_) => None,
         }
     }
 }
@@ -89,6 +99,8 @@ impl Shard {
                 }
             }
             Input::Loaded { key, result } => self.loaded(&key, result),
+            Input::GraveFound { key, bytes } => self.grave_found(key, bytes),
+            Input::Reap { from, order } => self.reap(from, order),
             Input::Fence { from, view } => self.fence(from, view),
             Input::Committed { batch, result } => {
                 self.core.committed(batch, &result);
@@ -97,6 +109,7 @@ impl Shard {
             Input::Actors(actors) => self.core.add_actors(actors),
             Input::Topology(topology) => {
                 self.core.topology = topology;
+                self.end_watches();
                 self.tell_all(|| Event::Refreshed);
             }
             Input::Exchanged(node) => {
@@ -230,6 +243,7 @@ impl Shard {
     }
 
     pub(super) fn keep(&mut self, id: OpId, op: Op, status: Status) {
+        self.touch_by(&op);
         match status {
             Status::Open if op.is_answered() => {
                 self.stragglers.insert(id, op);

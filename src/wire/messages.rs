@@ -479,6 +479,10 @@ pub enum Control {
     },
     /// What every member says of itself: the node that is asked asks them all.
     Survey,
+    /// Deleted keys are to be forgotten (between nodes).
+    Reap(super::reap::ReapRequest),
+    /// What waits to be forgotten, and who holds it up.
+    Reaping,
 }
 
 /// The answer to a [`Control`].
@@ -517,4 +521,8 @@ pub enum ControlReply {
     Gossip(Vec<u8>),
     /// To [`Control::Survey`].
     Survey(Vec<MemberReport>),
+    /// To [`Control::Reap`].
+    Reap(super::reap::ReapReply),
+    /// To [`Control::Reaping`].
+    Reaping(super::reap::ReapStatus),
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use ringdove::causality::{Dot, Object};
 use ringdove::ids::{NodeId, Partition};
 use ringdove::replica::Input;
+use ringdove::time::WallMs;
 use ringdove::store::memory::MemoryStore;
 use ringdove::store::record::Record;
 use ringdove::store::{Batch, Change, Entry, Imprint, Store, StoreError, StoredKey};
@@ -58,7 +59,21 @@ impl Disk {
     /// Planted: what was listed is gone.
     pub fn forget_hints(&mut self, listed: &[Entry]) {
         let gone = |entry: &Entry| Change::fresh(entry.key.clone(), None, Imprint::NONE);
-        self.apply(&Batch { changes: listed.iter().map(gone).collect() });
+        self.apply(&Batch::of(listed.iter().map(gone).collect()));
+    }
+
+    /// What is remembered of reaped keys.
+    pub fn graves(&self) -> Vec<Entry> {
+        self.synced.graves().expect("memory never fails")
+    }
+
+    /// Keys of which nothing is shown at any time.
+    pub fn tombstones(&self, partitions: u32) -> Vec<StoredKey> {
+        let page = |partition| {
+            self.synced.faded(Partition(partition as u16), WallMs(0), None, usize::MAX)
+        };
+        let pages = (0..partitions).flat_map(|partition| page(partition).expect("memory"));
+        pages.map(|(_, key)| key).collect()
     }
 
     /// All that is kept, with the bytes of each record.
@@ -123,7 +138,8 @@ impl World {
     pub fn commit(&mut self, node: usize, shard: usize, batch: u64, changes: Batch) {
         for change in &changes.changes {
             let Some(record) = change.record.clone() else {
-                self.note(format!("n{node} drops a hint of {}", change.key.key()));
+                let what = if change.key.owner().is_some() { "drops a hint of" } else { "reaps" };
+                self.note(format!("n{node} {what} {}", change.key.key()));
                 // The next dot that is made in its place is a new actor's.
                 self.fact(Fact::NewActor { node });
                 continue;
@@ -199,6 +215,10 @@ impl World {
     pub fn stored(&mut self, node: usize, changes: &Batch) {
         for change in &changes.changes {
             let own = change.key.owner().is_none();
+            if own && change.record.is_none() {
+                let key = change.key.key().to_string();
+                self.fact(Fact::Reaped { node, key });
+            }
             let Some(record) = change.record.clone().filter(|_| own) else { continue };
             let record = Record::decode(record).expect("it was decoded before");
             let held = held_in(&record, &change.key);
@@ -206,7 +226,7 @@ impl World {
                 .is_ok_and(|object| object.tombstones() == object.siblings().len());
             if deleted && self.plan.bug == Some(Bug::EarlyReaping) {
                 let delay = 100 * MS + self.random.below(SECOND);
-                self.after(delay, Event::Reap { node, key: change.key.clone() });
+                self.after(delay, Event::Forget { node, key: change.key.clone() });
             }
             let key = change.key.key().to_string();
             self.fact(Fact::Stored { time: self.now, node, key, held });
@@ -214,7 +234,7 @@ impl World {
     }
 
     /// Planted: the record of a deleted key is forgotten before all replicas know of the deletion.
-    pub fn reap(&mut self, node: usize, key: &StoredKey) {
+    pub fn forget_deleted(&mut self, node: usize, key: &StoredKey) {
         let held = self.nodes[node].disk.held(key);
         let Some(held) = held else { return };
         if held.live.len() == 1 {

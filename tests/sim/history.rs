@@ -2,7 +2,7 @@
 //! see. The checkers work on this and on nothing else, so that the history of real processes can
 //! be put before them too (without the facts; a checker then works with what clients saw).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use ringdove::causality::{Dot, VersionVector};
@@ -106,6 +106,8 @@ pub enum Fact {
     Stored { time: Time, node: usize, key: String, held: Held },
     /// The disk has lost or forgotten data: of one key or, with `None`, of any.
     Forgot { node: usize, key: Option<String> },
+    /// The disk has dropped a key that all had agreed to forget.
+    Reaped { node: usize, key: String },
     /// All processes were down: this stood on the disks. `victims` have lost data of their own.
     AllDown { time: Time, disks: Vec<BTreeMap<String, Held>>, victims: usize },
     /// Slots of a partition changed hands: what the owners' disks have of each of its keys, as far as
@@ -128,6 +130,9 @@ pub struct History {
     pub final_disks: Vec<BTreeMap<String, Held>>,
     /// Primaries of each key.
     pub primaries: BTreeMap<String, Vec<usize>>,
+    /// Tombstones that were reaped by agreement: as good as alive where it is asked what has replaced
+    /// a write.
+    pub reaped: BTreeMap<String, BTreeSet<WriteId>>,
     /// Keys of the bucket that keeps the latest only.
     pub last_write_wins: Vec<String>,
     /// Siblings at which the cluster refuses a client's write.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ringdove::ids::{NodeId, Partition};
 use ringdove::limits;
 use ringdove::membership::{ClusterState, Contact, MemberEntry, Register, Standing, Topology};
-use ringdove::replica::Input;
+use ringdove::replica::{Input, reap};
 use ringdove::store::StoredKey;
 use ringdove::wire::messages::{BucketSettings, Conflicts, Level};
 
@@ -78,6 +78,7 @@ impl World {
         let topology = Arc::new(Topology::after(&self.nodes[node].topology, state.clone()));
         self.note(format!("n{node} knows {:?}", topology.version()));
         let later = self.transfer_topology(node, &topology);
+        self.reap_input(node, reap::Input::Topology(topology.clone()));
         let before = std::mem::replace(&mut self.nodes[node].topology, topology.clone());
         self.nodes[node].state = state;
         for shard in 0..self.nodes[node].shards.len() {
@@ -113,7 +114,7 @@ impl World {
                 let nodes = slots.iter().filter_map(|slot| self.number(slot.owner?));
                 let nodes: Vec<usize> = nodes.collect();
                 let of = |key: &StoredKey| {
-                    nodes.iter().filter_map(|node| self.nodes[*node].disk.held(key)).collect()
+                    nodes.iter().filter_map(|node| self.known(*node, key)).collect()
                 };
                 let keys = self.clients.keys().iter().map(|key| self.stored_key(key));
                 let keys = keys.filter(|key| key.partition() == partition);

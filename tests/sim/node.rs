@@ -10,6 +10,7 @@ use ringdove::replica::{Input, Shard};
 
 use crate::disk::Disk;
 use crate::history::Time;
+use crate::reap::Reaping;
 use crate::transfers::Desk;
 use crate::world::{Event, Sender};
 
@@ -24,6 +25,7 @@ pub struct Node {
     /// What its transfers have kept. Durable.
     pub kept: Option<Vec<u8>>,
     pub desk: Option<Desk>,
+    pub reaping: Option<Reaping>,
     /// Which of its processes this is; messages for earlier ones are dropped, as their
     /// connections are.
     pub process: u32,
@@ -72,6 +74,7 @@ impl Node {
             state,
             kept: None,
             desk: None,
+            reaping: None,
             process: 0,
             up: false,
             gone: false,

@@ -28,6 +28,10 @@ pub enum Bug {
     ClaimsComplete,
     /// Replicas forget records of deleted keys after a while, each on its own.
     EarlyReaping,
+    /// Deleted keys are forgotten when a majority of the members has agreed.
+    ReapedByQuorum,
+    /// A member agrees to forget deleted keys although it keeps hints of them.
+    ForgetsItsHints,
     /// What is kept for a member is dropped when it is sent, delivered or not.
     ForgottenHint,
     /// An owner says too early that its successor has everything.
@@ -43,6 +47,8 @@ impl Bug {
         (Self::OlderValue, &["P7"]),
         (Self::ClaimsComplete, &["P7"]),
         (Self::EarlyReaping, &["P2"]),
+        (Self::ReapedByQuorum, &["P2"]),
+        (Self::ForgetsItsHints, &["P2"]),
         (Self::ForgottenHint, &["P1"]),
         (Self::ReadyTooEarly, &["P16"]),
     ];

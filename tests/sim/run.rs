@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ringdove::membership::Standing;
 
 use crate::history::{Held, History, Outcome, Time};
-use crate::plan::{MS, Plan, SECOND};
+use crate::plan::{Fault, MS, Plan, SECOND};
 use crate::world::{Event, World};
 
 /// Operations that a run is to have.
@@ -58,6 +58,7 @@ impl World {
         self.wait(2 * SECOND);
         self.repair_victims();
         self.drain_hints();
+        self.forget_the_deleted();
         self.read_everything();
         self.wait(4 * SECOND);
         for key in self.clients.keys().to_vec() {
@@ -96,6 +97,27 @@ impl World {
             let left = self.nodes[number].disk.all_hints().len();
             if left > 0 && !self.nodes[number].gone {
                 self.history.stuck.push(format!("n{number} still keeps {left} hints"));
+            }
+        }
+    }
+
+    /// Waits until all that was deleted is forgotten.
+    fn forget_the_deleted(&mut self) {
+        if self.plan.faults.contains(&Fault::S16Restore) {
+            return;
+        }
+        let partitions = self.plan.partitions;
+        let limit = self.now + 30 * SECOND;
+        let keeps = |node: &crate::node::Node| {
+            node.up && !node.gone && !node.disk.tombstones(partitions).is_empty()
+        };
+        self.run(limit, |world| !world.nodes.iter().any(keeps));
+        for number in 0..self.nodes.len() {
+            let node = &self.nodes[number];
+            let left = node.disk.tombstones(partitions);
+            if node.up && !node.gone && !left.is_empty() {
+                let left: Vec<String> = left.iter().map(|key| key.key().to_string()).collect();
+                self.history.stuck.push(format!("n{number} still has tombstones: {left:?}"));
             }
         }
     }

@@ -150,6 +150,7 @@ impl World {
                 local(self, 5 * MS + slow, Local::ReadPage(ask, Box::new(request)));
             }
             Effect::Merge { id, from, entries } => {
+                self.begin_moves(node, id, &entries);
                 local(self, 2 * MS, Local::Merge(id, from, entries));
             }
             Effect::HandOver { order, basis, changes } => {
@@ -163,7 +164,7 @@ impl World {
     }
 
     /// A number under which this node's own request is answered.
-    fn own_request(&mut self, node: usize, sender: Sender) -> Origin {
+    pub fn own_request(&mut self, node: usize, sender: Sender) -> Origin {
         let node = &mut self.nodes[node];
         node.last_origin += 1;
         node.waiting.insert(node.last_origin, (sender, 0));
@@ -268,7 +269,7 @@ impl World {
                 Some(object) => object,
                 None if !self.nodes[source].up || !self.network.is_open(source, node) => {
                     let result = Err("it does not answer".to_owned());
-                    return self.transfer_input(node, Input::Merged { id, result });
+                    return self.merged(node, id, result);
                 }
                 None => {
                     let record = self.nodes[source].disk.read(&self.stored_key(&key));
@@ -276,7 +277,7 @@ impl World {
                         Ok(Some(record)) => record.object,
                         _ => {
                             let result = Err("it cannot be read".to_owned());
-                            return self.transfer_input(node, Input::Merged { id, result });
+                            return self.merged(node, id, result);
                         }
                     }
                 }
@@ -285,7 +286,7 @@ impl World {
             writes.push(Write { key, object, purpose, slots, budget_ms });
         }
         if writes.is_empty() {
-            return self.transfer_input(node, Input::Merged { id, result: Ok(()) });
+            return self.merged(node, id, Ok(()));
         }
         let desk = self.nodes[node].desk.as_mut().expect("a process has one");
         desk.merges.insert(id, (writes.len(), false));
@@ -296,6 +297,11 @@ impl World {
             let forwarded = false;
             self.input(node, shard, replica::Input::Request { from, received, forwarded, request });
         }
+    }
+
+    fn merged(&mut self, node: usize, id: u64, result: Result<(), String>) {
+        self.end_moves(node, id);
+        self.transfer_input(node, Input::Merged { id, result });
     }
 
     /// A shard has answered what this node's transfers asked of it.
@@ -311,7 +317,7 @@ impl World {
                     let failed = *failed;
                     desk.merges.remove(&id);
                     let result = if failed { Err("refused".to_owned()) } else { Ok(()) };
-                    self.transfer_input(node, Input::Merged { id, result });
+                    self.merged(node, id, result);
                 }
             }
             _ => {}

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use ringdove::causality::Dot;
+use ringdove::causality::{Dot, VersionVector};
 use ringdove::ids::{Incarnation, NodeId};
 use ringdove::key::Key;
 use ringdove::limits;
@@ -36,6 +36,7 @@ use crate::members;
 use crate::network::Network;
 use crate::node::{Node, Place};
 use crate::plan::{Bug, MS, Plan};
+use crate::reap;
 use crate::transfers::Local;
 
 /// Where the kind stands in a frame.
@@ -50,6 +51,8 @@ pub enum Sender {
     /// This node's own transfers: a fence, a merge.
     Fence(u64),
     Merge(u64),
+    /// An order of this node's reaping.
+    Reap(u64),
 }
 
 /// Something that will happen. Those of a node name its process, and die with it.
@@ -120,6 +123,11 @@ pub enum Event {
         id: u64,
         reply: Option<Box<TransferReply>>,
     },
+    Reap {
+        node: usize,
+        process: u32,
+        what: reap::Local,
+    },
     Leased {
         node: usize,
         process: u32,
@@ -148,7 +156,7 @@ pub enum Event {
     },
     Fault(usize),
     /// Planted: a replica forgets a deleted key.
-    Reap {
+    Forget {
         node: usize,
         key: StoredKey,
     },
@@ -161,6 +169,7 @@ impl Event {
             Self::Deliver { to: node, process, .. }
             | Self::State { to: node, process, .. }
             | Self::Transfer { node, process, .. }
+            | Self::Reap { node, process, .. }
             | Self::TransferAsk { to: node, process, .. }
             | Self::TransferReply { to: node, process, .. }
             | Self::Turn { node, process, .. }
@@ -194,6 +203,10 @@ pub struct World {
     pub minted: BTreeSet<(StoredKey, Dot)>,
     /// Slots that have changed hands: partition, slot, version.
     pub handed: BTreeSet<(u32, usize, u32)>,
+    /// When the last frame from one node to another arrives, at the latest.
+    pub arrivals: BTreeMap<(usize, usize), Time>,
+    /// What was known of keys when all had agreed to forget them.
+    pub reaped: BTreeMap<StoredKey, VersionVector>,
     /// Planted: the first state each node had of a key.
     pub first_states: BTreeMap<(usize, StoredKey), Bytes>,
 }
@@ -228,6 +241,8 @@ impl World {
             history: History::default(),
             minted: BTreeSet::new(),
             handed: BTreeSet::new(),
+            arrivals: BTreeMap::new(),
+            reaped: BTreeMap::new(),
             first_states: BTreeMap::new(),
             plan,
         };
@@ -382,7 +397,8 @@ impl World {
                 let action = self.plan.actions[index].1.clone();
                 self.act(action);
             }
-            Event::Reap { node, key } => self.reap(node, &key),
+            Event::Reap { node, what, .. } => self.reap_local(node, what),
+            Event::Forget { node, key } => self.forget_deleted(node, &key),
         }
     }
 
@@ -420,6 +436,11 @@ impl World {
             let input = Input::HintFound { key, bytes, kept: WALL_EPOCH };
             self.nodes[number].shards[shard].inbox.push(input);
         }
+        for grave in self.nodes[number].disk.graves() {
+            let shard = usize::from(grave.key.partition().0) % self.plan.shards;
+            let input = Input::GraveFound { key: grave.key, bytes: grave.record };
+            self.nodes[number].shards[shard].inbox.push(input);
+        }
         let node = &self.nodes[number];
         let line = format!(
             "n{number} starts: incarnation {:?}, amnesiac {}",
@@ -428,6 +449,7 @@ impl World {
         self.note(line);
         self.fact(Fact::NewActor { node: number });
         self.open_desk(number);
+        self.open_reap(number);
     }
 
     pub fn input(&mut self, node: usize, shard: usize, input: Input) {
@@ -528,6 +550,8 @@ impl World {
             delays.truncate(1);
         }
         for delay in delays {
+            let arrival = self.arrivals.entry((from, to)).or_default();
+            *arrival = (*arrival).max(self.now + delay);
             self.after(delay, Event::Deliver { to, process, from: sender, frame: frame.clone() });
         }
     }
@@ -551,6 +575,7 @@ impl World {
         let frame = out.freeze();
         match to {
             Sender::Fence(_) | Sender::Merge(_) => self.answer_desk(node, to, response),
+            Sender::Reap(id) => self.answer_reap(node, id, response),
             Sender::Peer(peer, process) => self.transmit(node, peer, process, frame),
             Sender::Client => {
                 let delay = self.network.to_client(&mut self.random, node);
@@ -594,6 +619,14 @@ impl World {
         if from == Sender::Client && !is_serving {
             let message = "this node serves no clients";
             let refused = Failure::not_applied(FailureCode::Draining, message);
+            self.respond(to, origin, &Response::Failed(refused));
+            return;
+        }
+        if let (Request::Write(_), Sender::Peer(peer, _)) = (&request, from)
+            && self.has_removed(to, peer)
+        {
+            let message = "this node was removed";
+            let refused = Failure::not_applied(FailureCode::Denied, message);
             self.respond(to, origin, &Response::Failed(refused));
             return;
         }

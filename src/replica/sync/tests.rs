@@ -80,7 +80,7 @@ fn merge(store: &MemoryStore, key: &Key, brought: &Object) {
     let record = Record { mint: None, object: object.encode() }.encode();
     let after = imprint(&key, &object);
     let change = Change { key, record: Some(record), before, after };
-    store.commit(&[Batch { changes: vec![change] }]).unwrap();
+    store.commit(&[Batch::of(vec![change])]).unwrap();
 }
 
 impl Pairing {
@@ -301,7 +301,7 @@ fn trees_that_are_wrong_are_counted_again() {
     let after = Imprint { digest: 77, ..Imprint::NONE };
     let change =
         Change { key: stray.clone(), record: Some(Bytes::new()), before: Imprint::NONE, after };
-    pairing.stores[0].commit(&[Batch { changes: vec![change] }]).unwrap();
+    pairing.stores[0].commit(&[Batch::of(vec![change])]).unwrap();
     pairing.stores[0].lose(&stray);
     pairing.exchange(0);
     assert_eq!(pairing.recounts, 1);

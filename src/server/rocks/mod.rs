@@ -47,7 +47,7 @@ use rocksdb::{
 
 use keys::{digest_key, fading_key, hint_key, read_digest_key, read_fading_key};
 pub(super) use open::{Refusal, number_of, open_strictly, salvage, set_number};
-use options::{CONFLICTS, DIGESTS, FADING, HINTS, META, OBJECTS};
+use options::{CONFLICTS, DIGESTS, FADING, GRAVES, HINTS, META, OBJECTS};
 pub use options::{Durability, RocksOptions};
 use space::Space;
 
@@ -61,7 +61,7 @@ use crate::store::{
 use crate::time::WallMs;
 
 /// All families.
-const FAMILIES: [&str; 6] = [OBJECTS, DIGESTS, FADING, CONFLICTS, HINTS, META];
+const FAMILIES: [&str; 7] = [OBJECTS, DIGESTS, FADING, CONFLICTS, HINTS, GRAVES, META];
 
 /// Under this key of the meta family stands the number of the last commit, little-endian.
 const NUMBER_KEY: &[u8] = b"commit";
@@ -218,6 +218,13 @@ impl RocksStore {
         let mut gathering = self.gathering();
         for change in batches.iter().flat_map(|batch| &batch.changes) {
             self.gather_change(&mut gathering, change);
+        }
+        for (key, grave) in batches.iter().flat_map(|batch| &batch.graves) {
+            gathering.bytes += key.as_bytes().len() + grave.as_ref().map_or(0, Bytes::len);
+            match grave {
+                Some(grave) => gathering.batch.put_cf(self.family(GRAVES), key.as_bytes(), grave),
+                None => gathering.batch.delete_cf(self.family(GRAVES), key.as_bytes()),
+            }
         }
         gathering.group.clone()
     }
@@ -384,7 +391,7 @@ impl Store for RocksStore {
 
     fn commit(&self, batches: &[Batch]) -> Result<(), StoreError> {
         // A group of nothing would cost a sync all the same.
-        if batches.iter().all(|batch| batch.changes.is_empty()) {
+        if batches.iter().all(|batch| batch.changes.is_empty() && batch.graves.is_empty()) {
             return Ok(());
         }
         let group = self.gather(batches);
@@ -489,6 +496,19 @@ impl Store for RocksStore {
         }
         rows.status().map_err(|error| read_failed(&error))?;
         Ok(owners)
+    }
+
+    fn graves(&self) -> Result<Vec<Entry>, StoreError> {
+        let mut rows = self.db.raw_iterator_cf_opt(self.family(GRAVES), scan());
+        rows.seek_to_first();
+        let mut graves = Vec::new();
+        each(&mut rows, |key, grave| {
+            let key = StoredKey::from_bytes(Bytes::copy_from_slice(key));
+            let key = key.map_err(|_| damaged("the key of a grave"))?;
+            graves.push(Entry { key, record: Bytes::copy_from_slice(grave) });
+            Ok(true)
+        })?;
+        Ok(graves)
     }
 
     fn digest(&self) -> Result<(u64, u128), StoreError> {

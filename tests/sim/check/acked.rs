@@ -61,6 +61,9 @@ fn at_the_end(history: &History, relations: &Relations) -> Vec<Violation> {
     for (key, held) in history.final_disks.iter().flatten() {
         alive.entry(key).or_default().extend(held.live.iter().map(|(_, write, _)| write));
     }
+    for (key, writes) in &history.reaped {
+        alive.entry(key).or_default().extend(writes);
+    }
     let mut found = Vec::new();
     for (op, write) in acknowledged(history) {
         let none = BTreeSet::new();

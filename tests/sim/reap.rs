@@ -1,0 +1,265 @@
+//! Forgetting deleted keys: the production `Reap` of each node, and what it is owed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ringdove::causality::Object;
+use ringdove::ids::{NodeId, Partition};
+use ringdove::membership::Standing;
+use ringdove::replica::reap::{Effect, Input, Reap, Scan, Settings, scan};
+use ringdove::replica::{self, Order};
+use ringdove::store::record::Record;
+use ringdove::store::{Store, StoredKey};
+use ringdove::wire::messages::{ControlReply, Response};
+use ringdove::wire::reap::{ReapReply, ReapRequest};
+use ringdove::wire::transfer::PageEntry;
+
+use crate::history::{Held, Time};
+use crate::node::Node;
+use crate::plan::{Bug, Fault, MS, SECOND};
+use crate::world::{Event, Sender, World};
+
+/// How long an answer may take.
+const ANSWER_WITHIN: Time = 2 * SECOND;
+/// How long a node rests after it has looked at everything.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// What a node keeps for its reaping, besides its own state.
+pub struct Reaping {
+    machine: Reap,
+    wake_at: Option<Time>,
+    last: u64,
+    /// Who asked what, by the number the machine knows it under.
+    asks: BTreeMap<u64, (usize, u32, u64)>,
+    /// Partitions of the merges of transfers under way.
+    moves: BTreeMap<u64, Vec<Partition>>,
+}
+
+/// Something that happens to the reaping of one node.
+#[derive(Debug)]
+pub enum Local {
+    Wake(Time),
+    List(u64, Scan),
+    Asked((usize, u32), u64, Box<ReapRequest>),
+    Answered(u64, Option<Box<ReapReply>>),
+}
+
+impl World {
+    /// The reaping of a process that begins.
+    pub fn open_reap(&mut self, number: usize) {
+        let seed = self.random.next_u64();
+        let now = self.now_at(number).instant;
+        let node = &mut self.nodes[number];
+        let settings =
+            Settings { node: node.id, shards: self.plan.shards, durable: true, interval: INTERVAL };
+        let machine = Reap::new(settings, node.topology.clone(), now, seed);
+        let (asks, moves) = (BTreeMap::new(), BTreeMap::new());
+        node.reaping = Some(Reaping { machine, wake_at: None, last: 0, asks, moves });
+        self.reap_deadline(number);
+    }
+
+    pub fn reap_input(&mut self, node: usize, input: Input) {
+        let now = self.now_at(node).instant;
+        let Some(reaping) = &mut self.nodes[node].reaping else { return };
+        let mut effects = Vec::new();
+        reaping.machine.handle(now, input, &mut effects);
+        self.reap_effects(node, effects);
+    }
+
+    fn reap_deadline(&mut self, node: usize) {
+        // A backup that is restored brings back what was forgotten since, and nothing can tell.
+        if self.plan.faults.contains(&Fault::S16Restore) {
+            return;
+        }
+        let now = self.now_at(node).instant;
+        let Some(reaping) = &mut self.nodes[node].reaping else { return };
+        let mut effects = Vec::new();
+        reaping.machine.handle_deadline(now, &mut effects);
+        self.reap_effects(node, effects);
+    }
+
+    fn reap_effects(&mut self, node: usize, effects: Vec<Effect>) {
+        for effect in effects {
+            self.reap_effect(node, effect);
+        }
+        let now = self.now;
+        let Node { reaping: Some(reaping), started, process, .. } = &mut self.nodes[node] else {
+            return;
+        };
+        let deadline = reaping.machine.next_deadline();
+        let deadline = deadline.map(|at| *started + at.0.saturating_sub(1));
+        if let Some(at) = deadline.map(|at| at.max(now + 1))
+            && reaping.wake_at.is_none_or(|earlier| at < earlier || earlier <= now)
+        {
+            reaping.wake_at = Some(at);
+            let process = *process;
+            self.at(at, Event::Reap { node, process, what: Local::Wake(at) });
+        }
+    }
+
+    fn reap_effect(&mut self, node: usize, effect: Effect) {
+        let process = self.nodes[node].process;
+        match effect {
+            Effect::List { id, scan } => {
+                let delay = 50 + self.random.below(5 * MS) + self.nodes[node].disk.slow;
+                self.after(delay, Event::Reap { node, process, what: Local::List(id, scan) });
+            }
+            Effect::Send { to, id, request } => {
+                let lost = Local::Answered(id, None);
+                self.after(ANSWER_WITHIN, Event::Reap { node, process, what: lost });
+                self.send_reap(node, to, id, request);
+            }
+            Effect::Answer { ask, reply } => self.send_reap_reply(node, ask, reply),
+            Effect::Order { id, shard, order } => {
+                if let Order::Drop(keys) = &order {
+                    self.note_agreed(node, keys);
+                }
+                let from = self.own_request(node, Sender::Reap(id));
+                self.input(node, shard, replica::Input::Reap { from, order });
+            }
+        }
+    }
+
+    fn send_reap(&mut self, node: usize, to: NodeId, id: u64, request: ReapRequest) {
+        let Some(to) = self.number(to) else { return };
+        let (from, process) = ((node, self.nodes[node].process), self.nodes[to].process);
+        if self.plan.bug == Some(Bug::ReapedByQuorum) && self.agrees_unasked(node, to, &request) {
+            let ReapRequest::Watch { keys, .. } = &request else { return };
+            let reply = Box::new(ReapReply::Standing(vec![true; keys.len()]));
+            let what = Local::Answered(id, Some(reply));
+            return self.after(MS, Event::Reap { node, process: from.1, what });
+        }
+        for delay in self.network.between(&mut self.random, node, to).into_iter().take(1) {
+            // Links keep their order; what was sent on an earlier one is cut off by a barrier.
+            let earlier = self.arrivals.get(&(node, to)).copied().unwrap_or_default();
+            let at = match request {
+                ReapRequest::Barrier => (self.now + delay).max(earlier + 1),
+                _ => self.now + delay,
+            };
+            let what = Local::Asked(from, id, Box::new(request.clone()));
+            self.at(at, Event::Reap { node: to, process, what });
+        }
+    }
+
+    /// Planted: a minority is not asked, nor are barriers sent to it.
+    fn agrees_unasked(&self, _node: usize, _to: usize, _request: &ReapRequest) -> bool {
+        false
+    }
+
+    fn reap_asked(&mut self, to: usize, from: (usize, u32), id: u64, request: ReapRequest) {
+        let Some(reaping) = &mut self.nodes[to].reaping else { return };
+        reaping.last += 1;
+        let ask = reaping.last;
+        reaping.asks.insert(ask, (from.0, from.1, id));
+        self.reap_input(to, Input::Asked { ask, request });
+    }
+
+    fn send_reap_reply(&mut self, node: usize, ask: u64, reply: ReapReply) {
+        let Some(reaping) = &mut self.nodes[node].reaping else { return };
+        let Some((to, process, id)) = reaping.asks.remove(&ask) else { return };
+        for delay in self.network.between(&mut self.random, node, to).into_iter().take(1) {
+            let what = Local::Answered(id, Some(Box::new(reply.clone())));
+            self.after(delay, Event::Reap { node: to, process, what });
+        }
+    }
+
+    pub fn reap_local(&mut self, node: usize, what: Local) {
+        match what {
+            Local::Wake(at) => {
+                let reaping = self.nodes[node].reaping.as_mut().expect("a process has one");
+                if reaping.wake_at == Some(at) {
+                    reaping.wake_at = None;
+                    self.reap_deadline(node);
+                }
+            }
+            Local::List(id, wanted) => {
+                let wall = self.now_at(node).wall;
+                let Node { disk, topology, id: me, .. } = &self.nodes[node];
+                let found = scan(&disk.synced, topology, *me, &wanted, wall);
+                let found = Some(found.expect("memory never fails"));
+                self.reap_input(node, Input::Listed { id, found });
+            }
+            Local::Asked(from, id, request) => self.reap_asked(node, from, id, *request),
+            Local::Answered(id, reply) => {
+                let reply = reply.map(|reply| *reply);
+                self.reap_input(node, Input::Answered { id, reply });
+            }
+        }
+    }
+
+    /// A shard has answered an order.
+    pub fn answer_reap(&mut self, node: usize, id: u64, response: &Response) {
+        let mut reply = match response {
+            Response::Control(ControlReply::Reap(reply)) => Some(reply.clone()),
+            _ => None,
+        };
+        if let (Some(Bug::ForgetsItsHints), Some(ReapReply::Standing(standing))) =
+            (self.plan.bug, &mut reply)
+            && !self.nodes[node].disk.all_hints().is_empty()
+        {
+            standing.fill(true);
+        }
+        self.reap_input(node, Input::Ordered { id, reply });
+    }
+
+    // ---- what moves beside the shards' messages --------------------------------------------
+
+    pub fn begin_moves(&mut self, node: usize, id: u64, entries: &[PageEntry]) {
+        let of = |entry: &PageEntry| self.topology.partition(&entry.key);
+        let partitions: Vec<Partition> = entries.iter().map(of).collect();
+        let Some(reaping) = &mut self.nodes[node].reaping else { return };
+        for partition in &partitions {
+            reaping.machine.begin_move(*partition);
+        }
+        reaping.moves.insert(id, partitions);
+    }
+
+    pub fn end_moves(&mut self, node: usize, id: u64) {
+        let Some(reaping) = &mut self.nodes[node].reaping else { return };
+        for partition in reaping.moves.remove(&id).unwrap_or_default() {
+            reaping.machine.end_move(partition);
+        }
+    }
+
+    /// Whether `node` knows that `peer` was removed.
+    pub fn has_removed(&self, node: usize, peer: usize) -> bool {
+        let entry = self.nodes[node].topology.member(self.nodes[peer].id);
+        entry.is_some_and(|entry| entry.standing == Standing::Removed)
+    }
+
+    // ---- what the checkers should know -----------------------------------------------------
+
+    /// All have agreed to forget these: as good as known everywhere from now on.
+    fn note_agreed(&mut self, node: usize, keys: &[(StoredKey, u128)]) {
+        for (key, digest) in keys {
+            let record = self.nodes[node].disk.synced.read(key).expect("memory never fails");
+            let Some(record) = record.and_then(|record| Record::decode(record).ok()) else {
+                continue;
+            };
+            let object = Object::decode(record.object).expect("a shard writes sound objects");
+            if object.digest(&key.key()) != *digest {
+                continue;
+            }
+            self.reaped.entry(key.clone()).or_default().join(object.clock());
+            let writes = object.siblings().iter().map(|sibling| sibling.write_id);
+            self.history.reaped.entry(key.key().to_string()).or_default().extend(writes);
+        }
+    }
+
+    /// What a node's disk has of a key, and what was agreed to be forgotten of it.
+    pub fn known(&self, node: usize, key: &StoredKey) -> Option<Held> {
+        let held = self.nodes[node].disk.held(key);
+        let Some(reaped) = self.reaped.get(key) else { return held };
+        let nothing = || Held { clock: Default::default(), live: Vec::new(), digest: 0 };
+        let mut held = held.unwrap_or_else(nothing);
+        held.clock.join(reaped);
+        Some(held)
+    }
+
+    pub fn all_known(&self, node: usize) -> BTreeMap<String, Held> {
+        let known = self.clients.keys().iter().filter_map(|key| {
+            Some((key.to_string(), self.known(node, &self.stored_key(key))?))
+        });
+        known.collect()
+    }
+}
