@@ -61,6 +61,7 @@ impl Node {
             breaker_open: Duration::from_secs(1),
             hint_bytes_by_owner: 1 << 20,
             hint_bytes: 1 << 20,
+            graves: 100,
         };
         let actors = FIRST_ACTOR..FIRST_ACTOR + limits::ACTORS_LEASED;
         Self {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::names::Names;
 use super::hlc::MAX_SKEW_MS;
+use super::names::Names;
 use super::{Dot, Hlc, VersionVector};
 use crate::ids::WriteId;
 use crate::time::WallMs;

@@ -12,6 +12,7 @@ use super::exit;
 use super::hints::Hints;
 use super::output::Form;
 use super::quantity::{parse_address, parse_level, parse_mark, parse_span, parse_timeout};
+use super::tombstones::Tombstones;
 use super::wait::Wait;
 use crate::client::{Context, Level, WriteId};
 use crate::limits;
@@ -57,6 +58,7 @@ pub(super) enum Command {
     Transfers(Asked<Transfers>),
     Digest(Asked<Digest>),
     Hints(Asked<Hints>),
+    Tombstones(Asked<Tombstones>),
     Wait(Wait),
     Shell(Shell),
     Completions(Completions),

@@ -116,6 +116,7 @@ mod tests {
             slots_changing: 0,
             apart_from: Vec::new(),
             hints,
+            reaping: Default::default(),
         };
         MemberReport { id: NodeId(1), name: name.to_owned(), said: Some(said) }
     }

@@ -30,6 +30,7 @@ mod ring;
 mod serve;
 mod shell;
 mod status;
+mod tombstones;
 mod transfers;
 mod view;
 mod wait;
@@ -81,6 +82,7 @@ fn run(runtime: &tokio::runtime::Runtime, command: Command) -> Ending {
         Command::Transfers(asked) => runtime.block_on(transfers::run(&asked)),
         Command::Digest(asked) => runtime.block_on(digest::run(&asked)),
         Command::Hints(asked) => runtime.block_on(hints::run(&asked)),
+        Command::Tombstones(asked) => runtime.block_on(tombstones::run(&asked)),
         Command::Wait(asked) => runtime.block_on(wait::run(&asked)),
         Command::Shell(shell) => shell::run(runtime, &shell),
         Command::Serve(_) | Command::Config(_) | Command::Completions(_) => {
@@ -127,6 +129,7 @@ fn form_of(command: &Command) -> Form {
         Command::Transfers(asked) => asked.form(),
         Command::Digest(asked) => asked.form(),
         Command::Hints(asked) => asked.form(),
+        Command::Tombstones(asked) => asked.form(),
         Command::Wait(asked) => asked.form(),
         Command::Config(args::ConfigCommand::Check(checked)) => checked.form(),
         Command::Config(args::ConfigCommand::Show(checked)) => checked.form(),

@@ -27,7 +27,8 @@ use super::digest::Digest;
 use super::exit::{Ending, Exit, Failure};
 use super::hints::Hints;
 use super::output::{self, Form};
-use super::{bucket, digest, explain, hints, member, ring, status, transfers};
+use super::tombstones::Tombstones;
+use super::{bucket, digest, explain, hints, member, ring, status, tombstones, transfers};
 use crate::client::{Client, Context};
 use crate::key::{self, Key, KeyError};
 
@@ -57,6 +58,7 @@ enum Word {
     Transfers(Said<Transfers>),
     Digest(Said<Digest>),
     Hints(Said<Hints>),
+    Tombstones(Said<Tombstones>),
     /// Go to another bucket
     Use {
         /// Its name
@@ -181,6 +183,7 @@ impl Session {
             }
             Word::Digest(said) => drop(digest::digest(&self.client, time, said.form()).await?),
             Word::Hints(said) => drop(hints::hints(&self.client, said.form()).await?),
+            Word::Tombstones(said) => drop(tombstones::show(&self.client, said.form()).await?),
             Word::Use { bucket } => {
                 if !key::is_bucket_name(bucket.as_bytes()) {
                     return Err(KeyError::BucketName.into());

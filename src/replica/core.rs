@@ -141,7 +141,7 @@ impl Core {
     ) -> Self {
         let peers = Peers::new(settings.breaker_failures, settings.breaker_open);
         let hints = Hints::new(settings.hint_bytes_by_owner, settings.hint_bytes);
-        let graves = Graves::new(limits::GRAVES / usize::from(settings.shards.max(1)));
+        let graves = Graves::new(settings.graves);
         Self {
             settings,
             topology,

@@ -85,7 +85,6 @@ impl Graves {
             remains.has_replaced(write) || dot.is_some_and(|dot| remains.clock().contains(dot))
         })
     }
-
 }
 
 #[cfg(test)]

@@ -114,6 +114,8 @@ pub struct Settings {
     pub hint_bytes_by_owner: u64,
     /// Bytes it may keep for all of them.
     pub hint_bytes: u64,
+    /// Reaped keys it remembers.
+    pub graves: usize,
 }
 
 /// Whoever waits for an answer: a number that means something to the driver only.

@@ -122,6 +122,8 @@ pub enum Command {
     Digest,
     /// `RD.HINTS`.
     Hints,
+    /// `RD.TOMBSTONES`.
+    Tombstones,
     /// `RD.WAIT`.
     Wait {
         /// What for.

@@ -163,6 +163,10 @@ pub(super) fn hints(_: &[Bytes]) -> Parsed {
     Ok(Command::Hints)
 }
 
+pub(super) fn tombstones(_: &[Bytes]) -> Parsed {
+    Ok(Command::Tombstones)
+}
+
 pub(super) fn wait(arguments: &[Bytes]) -> Parsed {
     let (mut goals, mut timeout_ms) = (Goals::NONE, None);
     let mut options = Options::behind(arguments, 1);

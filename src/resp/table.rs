@@ -204,6 +204,9 @@ rows! {
         "RD.HINTS"     1 ADMIN     NONE   extensions::hints
             ""
             "What every node keeps for members that are away."
+        "RD.TOMBSTONES" 1 ADMIN    NONE   extensions::tombstones
+            ""
+            "What was deleted and waits to be forgotten, and who holds it up."
         "RD.WAIT"     -1 ADMIN     NONE   extensions::wait
             "[HEALTHY] [HINTS] [TRANSFERS] [TIMEOUT milliseconds]"
             "Waits until the cluster is as named, or answers what is still open."

@@ -45,6 +45,9 @@ async fn status(State(node): State<Arc<Node>>) -> impl IntoResponse {
 /// Those of `status` that tell what is kept now; `hints_kept` and others count what has been.
 const GAUGES_OF_HINTS: [&str; 4] =
     ["hints_keys", "hints_bytes", "hints_oldest_ms", "hints_marked_partitions"];
+/// Those that tell what waits to be forgotten.
+const GAUGES_OF_TOMBSTONES: [&str; 3] =
+    ["tombstones_waiting", "tombstones_bytes", "tombstones_oldest_ms"];
 
 /// What is kept for each member.
 fn hints(node: &Node, text: &mut String) {
@@ -75,6 +78,7 @@ async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
         for (name, count) in &status.counters {
             let is_gauge = ["in_flight", "slots_changing"].contains(&name.as_str())
                 || GAUGES_OF_HINTS.contains(&name.as_str())
+                || GAUGES_OF_TOMBSTONES.contains(&name.as_str())
                 || name.ends_with("_connections")
                 || (name.starts_with("disk_") && name.ends_with("_bytes"));
             let kind = if is_gauge { "gauge" } else { "counter" };

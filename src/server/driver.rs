@@ -107,6 +107,10 @@ impl Driver {
                         let from = origin(reply, &mut turn);
                         self.shard.handle(now, Input::Fence { from, view }, &mut turn.effects);
                     }
+                    Mail::Reap(order, reply) => {
+                        let from = origin(reply, &mut turn);
+                        self.shard.handle(now, Input::Reap { from, order }, &mut turn.effects);
+                    }
                     Mail::Clear(partition, found) => {
                         let _ = found.send(self.clear(partition));
                     }
@@ -262,6 +266,13 @@ fn report(notice: &Notice) {
                 "a key has many siblings; its writers do not use contexts"
             );
         }
+        Notice::Risen { key, dot, by } => tracing::error!(
+            key,
+            dot,
+            by,
+            "a value that was deleted and forgotten has come back, and was refused; the node whose incarnation \
+             the dot names has made it, and a disk that has lost writes or was restored has kept it"
+        ),
         Notice::Corrupt { key, why } => {
             tracing::error!(
                 key,

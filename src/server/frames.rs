@@ -14,16 +14,19 @@ use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::gates::Pass;
 use super::mailbox::Ask;
 use super::node::{Node, busy};
 use super::outbox::Outbox;
 use super::reply::ReplyTo;
 use crate::ids::NodeId;
 use crate::limits;
+use crate::membership::Standing;
 use crate::wire::codec;
 use crate::wire::frame::{self, Frame, FrameError, Kind};
 use crate::wire::greeting::{self, Greeting, Hello, Refused, Role, Welcome};
-use crate::wire::messages::{Failure, FailureCode, Request, Response};
+use crate::wire::messages::{Control, ControlReply, Failure, FailureCode, Request, Response};
+use crate::wire::reap::{ReapReply, ReapRequest};
 
 /// Whoever connects has this long to say who it is.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,6 +51,9 @@ enum Closed {
     OutOfPlace(Kind),
     #[error("refused: {0}")]
     Refused(String),
+    /// A later connection of the same peer counts.
+    #[error("its peer has opened another one")]
+    Superseded,
 }
 
 /// Who is on the other side.
@@ -55,6 +61,8 @@ struct Peer {
     role: Role,
     /// The member, or this node for a client.
     node: NodeId,
+    /// Of a member.
+    pass: Option<Pass>,
 }
 
 /// Accepts connections until the process ends.
@@ -167,9 +175,10 @@ fn consider(node: &Node, hello: &Hello) -> Result<(Welcome, Peer), Refused> {
             if let Some(message) = node.contradiction(introduction) {
                 return Err(refuse(FailureCode::Denied, message));
             }
-            Peer { role: Role::Peer, node: introduction.id }
+            let pass = Some(node.gates.enter(introduction.id));
+            Peer { role: Role::Peer, node: introduction.id, pass }
         }
-        (None, Role::Client) => Peer { role: Role::Client, node: node.id },
+        (None, Role::Client) => Peer { role: Role::Client, node: node.id, pass: None },
         _ => {
             let message = "a peer says who it is, and a client does not".to_owned();
             return Err(refuse(FailureCode::Invalid, message));
@@ -200,16 +209,7 @@ async fn read(
     let mut told_to_go = false;
     let mut draining = node.draining.subscribe();
     loop {
-        let took = take_frames(node, buffer, outbox, peer, &mut asks);
-        for (mailbox, asks) in node.mailboxes.iter().zip(&mut asks) {
-            if !asks.is_empty() {
-                mailbox.offer(asks);
-            }
-            for ask in asks.drain(..) {
-                ask.reply.give_now(Response::Failed(busy()));
-            }
-        }
-        let took = took?;
+        let took = take_and_hand_over(node, buffer, outbox, peer, &mut asks)?;
         if *draining.borrow_and_update() && !std::mem::replace(&mut told_to_go, true) {
             outbox.send(|buffer| greeting::encode_goaway(buffer, "this node is stopping"));
         }
@@ -239,6 +239,38 @@ async fn read(
 }
 
 /// What has been taken out of a buffer.
+/// Takes what has arrived and hands it to the shards, in one piece as far as the peer's other
+/// connections are concerned; then answers the barriers among it.
+fn take_and_hand_over(
+    node: &Arc<Node>,
+    buffer: &mut BytesMut,
+    outbox: &Arc<Outbox>,
+    peer: &Peer,
+    asks: &mut [Vec<Ask>],
+) -> Result<Taken, Closed> {
+    let mut held = match &peer.pass {
+        Some(pass) => Some(pass.hold().ok_or(Closed::Superseded)?),
+        None => None,
+    };
+    let mut barriers = Vec::new();
+    let took = take_frames(node, buffer, outbox, peer, (&mut *asks, &mut barriers));
+    for (mailbox, asks) in node.mailboxes.iter().zip(asks) {
+        if !asks.is_empty() {
+            mailbox.offer(asks);
+        }
+        for ask in asks.drain(..) {
+            ask.reply.give_now(Response::Failed(busy()));
+        }
+    }
+    if let (Some(held), false) = (&mut held, barriers.is_empty()) {
+        held.end_earlier();
+    }
+    for reply in barriers {
+        reply.give_now(Response::Control(ControlReply::Reap(ReapReply::Done)));
+    }
+    took
+}
+
 #[derive(PartialEq, Eq)]
 enum Taken {
     /// All whole frames.
@@ -253,10 +285,12 @@ fn take_frames(
     buffer: &mut BytesMut,
     outbox: &Arc<Outbox>,
     peer: &Peer,
-    asks: &mut [Vec<Ask>],
+    (asks, barriers): (&mut [Vec<Ask>], &mut Vec<ReplyTo>),
 ) -> Result<Taken, Closed> {
     let received = node.clock.instant();
     let topology = node.topology();
+    let standing = topology.member(peer.node).map(|entry| entry.standing);
+    let is_removed = peer.role == Role::Peer && standing == Some(Standing::Removed);
     // A peer's requests are taken as they come: it bounds them itself, and its other requests,
     // for other clients, must not wait behind them.
     while peer.role == Role::Peer || !outbox.is_full() {
@@ -292,6 +326,16 @@ fn take_frames(
         outbox.admit();
         let reply = ReplyTo::Connection(outbox.clone(), id);
         let key = match request {
+            Request::Control(Control::Reap(ReapRequest::Barrier)) => {
+                barriers.push(reply);
+                continue;
+            }
+            Request::Write(_) if is_removed => {
+                let message = "this member was removed: what it still sends is not taken";
+                reply
+                    .give_now(Response::Failed(Failure::not_applied(FailureCode::Denied, message)));
+                continue;
+            }
             Request::Control(control) => {
                 let (node, from) = (node.clone(), peer.node);
                 tokio::spawn(async move { reply.give_now(node.control(from, control).await) });

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::reply::ReplyTo;
 use crate::ids::Partition;
 use crate::membership::Topology;
-use crate::replica::Input;
+use crate::replica::{Input, Order};
 use crate::wire::messages::Request;
 use crate::wire::transfer::SlotView;
 
@@ -28,6 +28,8 @@ pub enum Mail {
     Topology(Arc<Topology>, oneshot::Sender<()>),
     /// A successor is to copy this slot: answer when everything taken before is committed.
     Fence(SlotView, ReplyTo),
+    /// Something about keys that are to be reaped.
+    Reap(Order, ReplyTo),
     /// Delete all records of this partition, if the node has no part in it. Says whether there were
     /// any, or nothing if it could not be done.
     Clear(Partition, oneshot::Sender<Option<bool>>),

@@ -10,9 +10,11 @@ use super::clock::Clock;
 use super::cluster::{Cluster, ClusterError};
 use super::config::Config;
 use super::driver::Gauge;
+use super::gates::Gates;
 use super::gossip::Gossip;
 use super::links::Links;
 use super::mailbox::{Ask, Mailbox};
+use super::reaping::ReapDesk;
 use super::reply::ReplyTo;
 use super::rocks::RocksStore;
 use super::transfers::TransferDesk;
@@ -51,6 +53,10 @@ pub struct Node {
     pub links: Arc<Links>,
     /// What moves to and from it.
     pub transfers: Arc<TransferDesk>,
+    /// How it forgets what was deleted.
+    pub reaping: Arc<ReapDesk>,
+    /// Which connections of its peers are read.
+    pub gates: Arc<Gates>,
     /// Its part in finding out who is up.
     pub gossip: Gossip,
     /// Its records.
@@ -260,6 +266,8 @@ impl Node {
             Control::Gossip { digest, view } => {
                 Ok(ControlReply::Gossip(self.gossip.compare(digest, view).await))
             }
+            Control::Reap(request) => Ok(ControlReply::Reap(self.reaping.asked(request).await)),
+            Control::Reaping => Ok(ControlReply::Reaping(self.reaping.status())),
             Control::Survey => Ok(ControlReply::Survey(self.survey().await)),
             Control::Digest => self.digest().await,
         }

@@ -23,14 +23,15 @@ use super::links::{DialError, Links, Myself};
 use super::loader::Loader;
 use super::mailbox::{Mail, Mailbox};
 use super::node::{Node, Traffic};
+use super::reaping::ReapDesk;
 use super::rocks::{Durability, RocksOptions};
 use super::transfers::TransferDesk;
 use super::{frames, text};
 use crate::ids::NodeId;
-use crate::limits;
+use crate::limits::{self, GRAVES};
 use crate::membership::{ClusterState, Contact, MemberEntry, Standing};
 use crate::random::Random;
-use crate::replica::{Input, Settings, Shard, transfer};
+use crate::replica::{Input, Settings, Shard, reap, transfer};
 use crate::store::Store;
 use crate::store::record::Record;
 use crate::time::WallMs;
@@ -43,6 +44,8 @@ const FORMING_EVERY: Duration = Duration::from_millis(300);
 const EXCHANGE_EVERY: Duration = Duration::from_secs(5);
 /// Bytes of hints that are read at once when they are counted at the start.
 const HINTS_PAGE_BYTES: usize = 1 << 20;
+/// How long to rest after everything that was deleted has been looked at.
+const REAP_EVERY: Duration = Duration::from_secs(5);
 /// How long the threads may take to end once nothing is under way.
 const STOP_WITHIN: Duration = Duration::from_secs(1);
 
@@ -95,6 +98,7 @@ impl Running {
         let store: Arc<dyn Store> = disk.store.clone();
         let (exchanges, wanted) = tokio::sync::mpsc::unbounded_channel();
         report_hints(store.as_ref(), &node.mailboxes)?;
+        report_graves(store.as_ref(), &node.mailboxes)?;
         let (committer, committing) = Committer::start(store.clone(), node.mailboxes.clone());
         let loader = Loader::start(&store, &node.mailboxes);
         let mut shards = Vec::new();
@@ -126,6 +130,7 @@ impl Running {
             tokio::spawn(admin::serve(node.clone(), listener));
         }
         node.transfers.start(&node);
+        node.reaping.start(&node);
         tokio::spawn(gossip.run());
         tokio::spawn(gossip::follow_cluster(node.clone(), is_v4));
         tokio::spawn(gossip::follow_news(node.clone(), news, entropy()?));
@@ -261,7 +266,13 @@ async fn assemble(
         clock,
         entropy()?,
     )?;
-    cluster.prepare_with(&transfers);
+    let reaping = ReapDesk::new(
+        reap_settings(&config, mark.member, mailboxes.len()),
+        cluster.topology(),
+        clock,
+        entropy()?,
+    );
+    cluster.prepare_with(&transfers, &reaping);
     let (gossip, gossip_task, news) =
         gossip::prepare(&config, socket, clock, disk.mark.clone(), mailboxes.clone(), entropy()?)
             .await?;
@@ -273,6 +284,8 @@ async fn assemble(
         cluster,
         links,
         transfers,
+        reaping,
+        gates: Arc::default(),
         gossip,
         store: disk.store.clone(),
         gauges: mailboxes.iter().map(|_| Arc::new(Mutex::default())).collect(),
@@ -384,7 +397,13 @@ fn shard_settings(node: &Node, index: usize) -> Settings {
         breaker_open: millis(requests.breaker_open_ms),
         hint_bytes_by_owner: (hints.mb_by_member << 20) / shards,
         hint_bytes: (hints.mb << 20) / shards,
+        graves: GRAVES / node.mailboxes.len(),
     }
+}
+
+fn reap_settings(config: &Config, node: NodeId, shards: usize) -> reap::Settings {
+    let durable = config.storage.durability == ConfiguredDurability::Fsync;
+    reap::Settings { node, shards, durable, interval: REAP_EVERY }
 }
 
 fn transfer_settings(config: &Config, node: NodeId, verdict: &Verdict) -> transfer::Settings {
@@ -411,6 +430,16 @@ async fn exchange_on_connect(node: Arc<Node>, mut connections: Connections) {
             node.exchange_with_all().await;
         }
     }
+}
+
+/// Tells the shards what is remembered of keys that were reaped.
+fn report_graves(store: &dyn Store, mailboxes: &[Arc<Mailbox>]) -> Result<()> {
+    for grave in store.graves()? {
+        let shard = usize::from(grave.key.partition().0) % mailboxes.len();
+        let found = Input::GraveFound { key: grave.key, bytes: grave.record };
+        mailboxes[shard].post([Mail::Input(found)]);
+    }
+    Ok(())
 }
 
 /// Tells the shards what the disk keeps for others, before they do anything else.

@@ -50,6 +50,8 @@ impl Node {
         }
         counters.extend(self.transfers.status().counters);
         let hints = self.hints();
+        let reaping = self.reaping.status();
+        let now = self.clock.now().wall;
         let mut gauges = vec![
             ("in_flight", self.in_flight() as u64),
             ("slots_changing", topology.changing() as u64),
@@ -57,6 +59,9 @@ impl Node {
             ("hints_bytes", hints.iter().map(|hint| hint.bytes).sum()),
             ("hints_oldest_ms", hints.iter().map(|hint| hint.oldest_ms).max().unwrap_or(0)),
             ("hints_marked_partitions", hints.iter().map(|hint| hint.dirty_partitions).sum()),
+            ("tombstones_waiting", reaping.waiting),
+            ("tombstones_bytes", reaping.bytes),
+            ("tombstones_oldest_ms", reaping.age_ms(now)),
             ("disk_used_bytes", self.store.estimated_bytes()),
         ];
         // A disk that cannot be asked is not known to be full.

@@ -10,6 +10,7 @@ use crate::ids::NodeId;
 use crate::wire::messages::{
     Control, ControlReply, HintStatus, MemberReport, MemberState, NodeStatus, Response,
 };
+use crate::wire::reap::ReapStatus;
 
 /// How long one member may take. Short enough for whoever asked to hear of the others.
 const ANSWER_WITHIN: Duration = Duration::from_millis(700);
@@ -25,25 +26,28 @@ impl Node {
         for (id, _) in members.iter().filter(|(id, _)| *id != self.id) {
             let (id, links) = (*id, self.links.clone());
             asking.spawn(async move {
-                let (status, hints) = tokio::join!(
+                let (status, hints, reaping) = tokio::join!(
                     links.ask(id, Control::Status, ANSWER_WITHIN),
-                    links.ask(id, Control::Hints, ANSWER_WITHIN)
+                    links.ask(id, Control::Hints, ANSWER_WITHIN),
+                    links.ask(id, Control::Reaping, ANSWER_WITHIN)
                 );
-                (id, status, hints)
+                (id, status, hints, reaping)
             });
         }
         let mut said = Vec::new();
         if is_asked(self.id) {
-            said.push((self.id, state(self.status(), self.hints(), is_asked)));
+            let kept = (self.hints(), self.reaping.status());
+            said.push((self.id, state(self.status(), kept, is_asked)));
         }
         while let Some(answered) = asking.join_next().await {
             if let Ok((
                 id,
                 Some(Response::Control(ControlReply::Status(status))),
                 Some(Response::Control(ControlReply::Hints(hints))),
+                Some(Response::Control(ControlReply::Reaping(reaping))),
             )) = answered
             {
-                said.push((id, state(status, hints, is_asked)));
+                said.push((id, state(status, (hints, reaping), is_asked)));
             }
         }
         let report = |(id, name)| {
@@ -58,7 +62,7 @@ impl Node {
 
 fn state(
     status: NodeStatus,
-    hints: Vec<HintStatus>,
+    (hints, reaping): (Vec<HintStatus>, ReapStatus),
     is_asked: impl Fn(NodeId) -> bool,
 ) -> MemberState {
     let slots_changing = status.counters.iter().find(|(name, _)| name == "slots_changing");
@@ -69,5 +73,6 @@ fn state(
         slots_changing: slots_changing.map_or(0, |(_, count)| *count),
         apart_from: apart.map(|peer| peer.name).collect(),
         hints,
+        reaping,
     }
 }

@@ -167,8 +167,10 @@ impl Store for MemoryStore {
     }
 
     fn graves(&self) -> Result<Vec<Entry>, StoreError> {
-        let entry =
-            |(key, record): (&StoredKey, &Bytes)| Entry { key: key.clone(), record: record.clone() };
+        let entry = |(key, record): (&StoredKey, &Bytes)| Entry {
+            key: key.clone(),
+            record: record.clone(),
+        };
         Ok(self.contents().graves.iter().map(entry).collect())
     }
 

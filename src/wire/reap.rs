@@ -131,3 +131,11 @@ pub struct ReapStatus {
     /// Counters by name.
     pub counters: Vec<(String, u64)>,
 }
+
+impl ReapStatus {
+    /// For how many milliseconds the oldest has waited; 0 if none does.
+    #[must_use]
+    pub fn age_ms(&self, now: WallMs) -> u64 {
+        self.oldest.map_or(0, |oldest| now.0.saturating_sub(oldest.0))
+    }
+}

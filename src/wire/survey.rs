@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::messages::{HintStatus, TopologyVersion};
+use super::reap::ReapStatus;
 use crate::ids::NodeId;
 
 /// What one member said, or that it did not answer.
@@ -31,6 +32,8 @@ pub struct MemberState {
     pub apart_from: Vec<String>,
     /// What it keeps for members that are away.
     pub hints: Vec<HintStatus>,
+    /// What waits to be forgotten, of partitions it comes first in.
+    pub reaping: ReapStatus,
 }
 
 /// What somebody waits for.
@@ -134,6 +137,7 @@ mod tests {
             slots_changing: 0,
             apart_from: Vec::new(),
             hints: Vec::new(),
+            reaping: Default::default(),
         };
         MemberReport { id: NodeId(1), name: name.to_owned(), said: Some(said) }
     }

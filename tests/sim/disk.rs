@@ -5,10 +5,10 @@ use std::collections::{BTreeSet, VecDeque};
 use ringdove::causality::{Dot, Object};
 use ringdove::ids::{NodeId, Partition};
 use ringdove::replica::Input;
-use ringdove::time::WallMs;
 use ringdove::store::memory::MemoryStore;
 use ringdove::store::record::Record;
 use ringdove::store::{Batch, Change, Entry, Imprint, Store, StoreError, StoredKey};
+use ringdove::time::WallMs;
 
 use crate::history::{Fact, Held, Time};
 use crate::plan::{Bug, MS, SECOND};
@@ -69,9 +69,8 @@ impl Disk {
 
     /// Keys of which nothing is shown at any time.
     pub fn tombstones(&self, partitions: u32) -> Vec<StoredKey> {
-        let page = |partition| {
-            self.synced.faded(Partition(partition as u16), WallMs(0), None, usize::MAX)
-        };
+        let page =
+            |partition| self.synced.faded(Partition(partition as u16), WallMs(0), None, usize::MAX);
         let pages = (0..partitions).flat_map(|partition| page(partition).expect("memory"));
         pages.map(|(_, key)| key).collect()
     }

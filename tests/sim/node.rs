@@ -106,6 +106,11 @@ impl Node {
         self.next_actor = 0;
     }
 
+    /// Whether it may bring in what it has: it runs, and was not removed.
+    pub fn is_present(&self) -> bool {
+        self.up && !self.gone && self.topology.is_present(self.id)
+    }
+
     pub fn is_quiet(&self) -> bool {
         let idle = |place: &Place| place.inbox.is_empty() && place.shard.in_flight() == 0;
         self.shards.iter().all(idle) && self.disk.outstanding.is_empty()

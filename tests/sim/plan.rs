@@ -155,6 +155,8 @@ pub struct Plan {
     pub sloppy: bool,
     /// Bytes a shard keeps for one member that is away.
     pub hint_bytes: u64,
+    /// Reaped keys a shard remembers; none in half of all runs, for the agreement has to do without.
+    pub graves: usize,
     pub max_in_flight: usize,
     pub attempt: Duration,
     /// Mean time a client thinks between operations.
@@ -193,6 +195,7 @@ impl Plan {
             siblings_refuse: if random.chance(25) { 6 } else { 100 },
             sloppy: random.chance(60) || bug == Some(Bug::ForgottenHint),
             hint_bytes: if random.chance(15) { 2_000 } else { 1 << 20 },
+            graves: if bug.is_some() || seed % 2 == 0 { 0 } else { 100 },
             max_in_flight: if random.chance(15) { 4 } else { 256 },
             attempt: Duration::from_millis(50 + random.below(150)),
             think: 0,

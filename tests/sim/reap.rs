@@ -33,6 +33,8 @@ pub struct Reaping {
     asks: BTreeMap<u64, (usize, u32, u64)>,
     /// Partitions of the merges of transfers under way.
     moves: BTreeMap<u64, Vec<Partition>>,
+    /// Planted: how many keys it has asked about.
+    asked: usize,
 }
 
 /// Something that happens to the reaping of one node.
@@ -54,7 +56,7 @@ impl World {
             Settings { node: node.id, shards: self.plan.shards, durable: true, interval: INTERVAL };
         let machine = Reap::new(settings, node.topology.clone(), now, seed);
         let (asks, moves) = (BTreeMap::new(), BTreeMap::new());
-        node.reaping = Some(Reaping { machine, wake_at: None, last: 0, asks, moves });
+        node.reaping = Some(Reaping { machine, wake_at: None, last: 0, asks, moves, asked: 0 });
         self.reap_deadline(number);
     }
 
@@ -123,10 +125,8 @@ impl World {
     fn send_reap(&mut self, node: usize, to: NodeId, id: u64, request: ReapRequest) {
         let Some(to) = self.number(to) else { return };
         let (from, process) = ((node, self.nodes[node].process), self.nodes[to].process);
-        if self.plan.bug == Some(Bug::ReapedByQuorum) && self.agrees_unasked(node, to, &request) {
-            let ReapRequest::Watch { keys, .. } = &request else { return };
-            let reply = Box::new(ReapReply::Standing(vec![true; keys.len()]));
-            let what = Local::Answered(id, Some(reply));
+        if let Some(reply) = self.unasked(node, to, &request) {
+            let what = Local::Answered(id, Some(Box::new(reply)));
             return self.after(MS, Event::Reap { node, process: from.1, what });
         }
         for delay in self.network.between(&mut self.random, node, to).into_iter().take(1) {
@@ -141,9 +141,21 @@ impl World {
         }
     }
 
-    /// Planted: a minority is not asked, nor are barriers sent to it.
-    fn agrees_unasked(&self, _node: usize, _to: usize, _request: &ReapRequest) -> bool {
-        false
+    /// Planted: what a minority is taken to answer without being asked.
+    fn unasked(&mut self, node: usize, to: usize, request: &ReapRequest) -> Option<ReapReply> {
+        let count = self.nodes.len();
+        let is_of_majority = (to + count - node) % count <= count / 2;
+        if self.plan.bug != Some(Bug::ReapedByQuorum) || is_of_majority {
+            return None;
+        }
+        let reaping = self.nodes[node].reaping.as_mut().expect("it asks");
+        match request {
+            ReapRequest::Watch { keys, .. } => reaping.asked = keys.len(),
+            ReapRequest::Confirm(_) => {}
+            ReapRequest::Barrier => return Some(ReapReply::Done),
+            ReapRequest::Drop(_) => return None,
+        }
+        Some(ReapReply::Standing(vec![true; reaping.asked]))
     }
 
     fn reap_asked(&mut self, to: usize, from: (usize, u32), id: u64, request: ReapRequest) {
@@ -202,6 +214,16 @@ impl World {
         self.reap_input(node, Input::Ordered { id, reply });
     }
 
+    /// Who holds up the reaping of one node, in words.
+    pub fn reaping_of(&self, node: usize) -> String {
+        let Some(reaping) = &self.nodes[node].reaping else { return String::new() };
+        let status = reaping.machine.status();
+        let by = |id: NodeId| self.number(id).map_or("?".to_owned(), |number| format!("n{number}"));
+        let held_up = status.held_up.iter();
+        let held_up = held_up.map(|(id, why, keys)| format!("{keys} by {}: {why:?}", by(*id)));
+        format!("{} waiting, held up {:?}", status.waiting, held_up.collect::<Vec<_>>())
+    }
+
     // ---- what moves beside the shards' messages --------------------------------------------
 
     pub fn begin_moves(&mut self, node: usize, id: u64, entries: &[PageEntry]) {
@@ -257,9 +279,10 @@ impl World {
     }
 
     pub fn all_known(&self, node: usize) -> BTreeMap<String, Held> {
-        let known = self.clients.keys().iter().filter_map(|key| {
-            Some((key.to_string(), self.known(node, &self.stored_key(key))?))
-        });
+        let known =
+            self.clients.keys().iter().filter_map(|key| {
+                Some((key.to_string(), self.known(node, &self.stored_key(key))?))
+            });
         known.collect()
     }
 }

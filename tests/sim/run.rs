@@ -89,13 +89,15 @@ impl World {
     /// Waits until everybody has what was kept for them.
     fn drain_hints(&mut self) {
         let limit = self.now + 20 * SECOND;
-        let keeps = |node: &crate::node::Node| !node.gone && !node.disk.all_hints().is_empty();
+        // Of one that was removed nothing is taken any more.
+        let keeps =
+            |node: &crate::node::Node| node.is_present() && !node.disk.all_hints().is_empty();
         let kept = |world: &Self| world.nodes.iter().any(keeps);
         self.wait(2 * SECOND);
         self.run(limit, |world| !kept(world));
         for number in 0..self.nodes.len() {
             let left = self.nodes[number].disk.all_hints().len();
-            if left > 0 && !self.nodes[number].gone {
+            if left > 0 && self.nodes[number].is_present() {
                 self.history.stuck.push(format!("n{number} still keeps {left} hints"));
             }
         }
@@ -109,15 +111,25 @@ impl World {
         let partitions = self.plan.partitions;
         let limit = self.now + 30 * SECOND;
         let keeps = |node: &crate::node::Node| {
-            node.up && !node.gone && !node.disk.tombstones(partitions).is_empty()
+            node.is_present() && !node.disk.tombstones(partitions).is_empty()
         };
-        self.run(limit, |world| !world.nodes.iter().any(keeps));
+        while self.now < limit && self.nodes.iter().any(keeps) {
+            // Where a crash left a tombstone with some owners only, it has to spread again first.
+            for key in self.clients.keys().to_vec() {
+                let via = self.serving();
+                self.final_read(&key, via, self.plan.n, false);
+            }
+            let until = self.now + 3 * SECOND;
+            self.run(until, |world| !world.nodes.iter().any(keeps));
+        }
         for number in 0..self.nodes.len() {
             let node = &self.nodes[number];
             let left = node.disk.tombstones(partitions);
-            if node.up && !node.gone && !left.is_empty() {
+            if node.is_present() && !left.is_empty() {
                 let left: Vec<String> = left.iter().map(|key| key.key().to_string()).collect();
-                self.history.stuck.push(format!("n{number} still has tombstones: {left:?}"));
+                let held_up = self.reaping_of(number);
+                let line = format!("n{number} still has tombstones: {left:?}; {held_up}");
+                self.history.stuck.push(line);
             }
         }
     }

@@ -101,7 +101,8 @@ impl Member {
         let by_shard = by_shard(desk, &keys);
         let (awaited, ordered, ready) = (BTreeSet::new(), 0, false);
         let ask = Some(ask);
-        let watched = Watched { round, ask, partitions, standing, by_shard, ordered, awaited, ready };
+        let watched =
+            Watched { round, ask, partitions, standing, by_shard, ordered, awaited, ready };
         if let Some(ask) = self.watched.insert(round.reaper, watched).and_then(|w| w.ask) {
             desk.answer(ask, ReapReply::NotNow(HeldUp::Again));
         }

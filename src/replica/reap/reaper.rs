@@ -192,9 +192,8 @@ impl Reaper {
         }
         let count = asking.standing.iter().filter(|stands| **stands).count() as u64;
         for to in all {
-            let keys = asking.candidates(|at| {
-                asking.standing[at] && owners(&asking.keys[at].0).contains(&to)
-            });
+            let keys = asking
+                .candidates(|at| asking.standing[at] && owners(&asking.keys[at].0).contains(&to));
             if !keys.is_empty() {
                 desk.send(to, ReapRequest::Drop(keys));
             }
@@ -213,8 +212,7 @@ impl Reaper {
     pub(super) fn status(&self) -> ReapStatus {
         let shown = &self.shown;
         let held_up = shown.held_up.iter();
-        let counters =
-            [("sweeps", self.sweeps), ("rounds", self.rounds), ("agreed", self.dropped)];
+        let counters = [("sweeps", self.sweeps), ("rounds", self.rounds), ("agreed", self.dropped)];
         ReapStatus {
             waiting: shown.waiting,
             bytes: shown.bytes,

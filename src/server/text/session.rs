@@ -251,6 +251,7 @@ impl Session {
             | Command::Transfers
             | Command::Digest
             | Command::Hints
+            | Command::Tombstones
             | Command::Wait { .. } => {
                 let (server, settings) = (self.server.clone(), self.settings.clone());
                 let inside = Inside { server, settings };

@@ -29,7 +29,7 @@ use crate::replica::transfer::{Effect, Input, Notice, Settings, Transfers, read_
 use crate::store::StoreError;
 use crate::wire::messages::{Control, ControlReply, Response, TopologyVersion};
 use crate::wire::transfer::{
-    PageRequest, SlotView, TransferReply, TransferRequest, TransferStatus,
+    PageEntry, PageRequest, SlotView, TransferReply, TransferRequest, TransferStatus,
 };
 
 /// The file's name within the data directory.
@@ -283,11 +283,14 @@ impl TransferDesk {
                 tokio::spawn(async move { this.read_page(ask, request).await });
             }
             Effect::Merge { id, from, entries } => {
+                let Some(node) = self.node() else { return };
+                let topology = node.topology();
+                let of = |entry: &PageEntry| topology.partition(&entry.key);
+                let partitions: Vec<Partition> = entries.iter().map(of).collect();
+                node.reaping.begin_moves(&partitions);
                 tokio::spawn(async move {
-                    let result = match this.node() {
-                        Some(node) => merge::merge(&node, from, entries).await,
-                        None => return,
-                    };
+                    let result = merge::merge(&node, from, entries).await;
+                    node.reaping.end_moves(&partitions);
                     this.take(Input::Merged { id, result }).await;
                 });
             }
