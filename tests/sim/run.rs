@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use ringdove::membership::Standing;
+use ringdove::store::StoredKey;
 
 use crate::history::{Held, History, Outcome, Time};
+use crate::node::Node;
 use crate::plan::{Fault, MS, Plan, SECOND};
 use crate::world::{Event, World};
 
@@ -90,8 +92,7 @@ impl World {
     fn drain_hints(&mut self) {
         let limit = self.now + 20 * SECOND;
         // Of one that was removed nothing is taken any more.
-        let keeps =
-            |node: &crate::node::Node| node.is_present() && !node.disk.all_hints().is_empty();
+        let keeps = |node: &Node| node.is_present() && !node.disk.all_hints().is_empty();
         let kept = |world: &Self| world.nodes.iter().any(keeps);
         self.wait(2 * SECOND);
         self.run(limit, |world| !kept(world));
@@ -108,30 +109,41 @@ impl World {
         if self.plan.faults.contains(&Fault::S16Restore) {
             return;
         }
-        let partitions = self.plan.partitions;
         let limit = self.now + 30 * SECOND;
-        let keeps = |node: &crate::node::Node| {
-            node.is_present() && !node.disk.tombstones(partitions).is_empty()
-        };
-        while self.now < limit && self.nodes.iter().any(keeps) {
+        let is_left = |world: &Self| world.nodes.iter().any(|node| !world.left_at(node).is_empty());
+        while self.now < limit && is_left(self) {
             // Where a crash left a tombstone with some owners only, it has to spread again first.
             for key in self.clients.keys().to_vec() {
                 let via = self.serving();
                 self.final_read(&key, via, self.plan.n, false);
             }
             let until = self.now + 3 * SECOND;
-            self.run(until, |world| !world.nodes.iter().any(keeps));
+            self.run(until, |world| !is_left(world));
         }
         for number in 0..self.nodes.len() {
-            let node = &self.nodes[number];
-            let left = node.disk.tombstones(partitions);
-            if node.is_present() && !left.is_empty() {
-                let left: Vec<String> = left.iter().map(|key| key.key().to_string()).collect();
+            let left = self.left_at(&self.nodes[number]);
+            if !left.is_empty() {
                 let held_up = self.reaping_of(number);
                 let line = format!("n{number} still has tombstones: {left:?}; {held_up}");
                 self.history.stuck.push(line);
             }
         }
+    }
+
+    /// Deleted keys that a node should have forgotten by now: all but those of which a former owner
+    /// still has something, because it stands in the same partition for buckets of another N.
+    fn left_at(&self, node: &Node) -> Vec<String> {
+        if !node.is_present() {
+            return Vec::new();
+        }
+        let is_left_over = |stored: &StoredKey| {
+            let primaries = self.primaries(&stored.key());
+            let nodes = self.nodes.iter().enumerate();
+            let mut former = nodes.filter(|(n, node)| node.is_present() && !primaries.contains(n));
+            former.any(|(_, node)| node.disk.held(stored).is_some())
+        };
+        let tombstones = node.disk.tombstones(self.plan.partitions).into_iter();
+        tombstones.filter(|key| !is_left_over(key)).map(|key| key.key().to_string()).collect()
     }
 
     /// Waits until all know the same members, and every slot is with whom the ring wants.
@@ -153,8 +165,7 @@ impl World {
 
     fn is_settled(&self) -> bool {
         let newest = self.newest();
-        let knows =
-            |node: &crate::node::Node| !node.up || node.topology.version() == newest.version();
+        let knows = |node: &Node| !node.up || node.topology.version() == newest.version();
         newest.changing() == 0 && self.nodes.iter().all(knows)
     }
 
