@@ -41,6 +41,8 @@
 //! [`Reap::begin_move`] before it is asked for, and with [`Reap::end_move`] when it has been merged or
 //! dropped. `docs/adr/0012-reaping.md` has the reasons.
 
+#[cfg(test)]
+mod harness;
 mod member;
 mod reaper;
 mod scan;

@@ -12,7 +12,8 @@ use crate::wire::transfer::Blob;
 
 /// Partitions that are looked into at once.
 const PARTITIONS_AT_ONCE: usize = 64;
-/// After a round, how many times as long as it took nothing is reaped.
+/// After a round, how many times as long as it took nothing is reaped; never longer than between two
+/// sweeps.
 const REST: u32 = 4;
 /// The least rest.
 const REST_LEAST: Duration = Duration::from_millis(5);
@@ -206,7 +207,8 @@ impl Reaper {
     fn rest(&mut self, desk: &mut Desk) {
         let Phase::Asking(asking) = &self.phase else { return };
         let took = desk.now - asking.began;
-        self.phase = Phase::Resting(desk.now + (took * REST).max(REST_LEAST));
+        let rest = (took * REST).min(desk.settings.interval).max(REST_LEAST);
+        self.phase = Phase::Resting(desk.now + rest);
     }
 
     pub(super) fn status(&self) -> ReapStatus {
