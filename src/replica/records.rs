@@ -3,7 +3,7 @@
 //! A step reads, changes and stages a record in one piece. Records that are on the disk only are
 //! loaded first, and steps on them wait in line (`keys`).
 
-use super::core::{Core, Event, Waiter};
+use super::core::{Core, Event, OpId, Waiter};
 use super::keys::{Handed, KeyState, Reader, Step};
 use super::shard::{Op, Shard, stale};
 use super::{Effect, Notice};
@@ -64,11 +64,7 @@ impl Shard {
         batch: Option<u64>,
     ) -> Option<u64> {
         match step {
-            Step::Read(op) => {
-                let (from, response) = (self.core.settings.node, self.held(key, state, false));
-                self.core.events.push_back((op, Event::Answer { from, response }));
-                None
-            }
+            Step::Read(op) => self.read_step(key, state, op),
             Step::ReadFor { origin, slots, .. }
                 if slots != 0 && !self.core.takes(key, Purpose::Replicate, slots) =>
             {
@@ -95,8 +91,7 @@ impl Shard {
             }
             Step::Delivered { digest } => self.delivered_step(key, state, digest),
             Step::Witness { round, at, digest, left } => {
-                self.witness(key, state, batch, (round, at), (digest, left));
-                None
+                self.witness(key, state, batch, (round, at), (digest, left))
             }
             Step::Reap { digest } => self.reap_step(key, state, digest),
             Step::MergeFor { origin, purpose, slots, .. }
@@ -148,6 +143,17 @@ impl Shard {
             }
         };
         Response::Held(Held { object, amnesiac: self.core.settings.amnesiac })
+    }
+
+    fn read_step(
+        &mut self,
+        key: &StoredKey,
+        state: &Result<KeyState, String>,
+        op: OpId,
+    ) -> Option<u64> {
+        let (from, response) = (self.core.settings.node, self.held(key, state, false));
+        self.core.events.push_back((op, Event::Answer { from, response }));
+        None
     }
 
     /// Adds what is kept for one member to what was found, and goes on with the next.

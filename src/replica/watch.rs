@@ -138,7 +138,8 @@ impl Shard {
         }
     }
 
-    /// Looks at a record of a watched key, its own first and then one hint after the other.
+    /// Looks at a record of a watched key, its own first and then one hint after the other. Changes
+    /// nothing, in no batch.
     pub(super) fn witness(
         &mut self,
         key: &StoredKey,
@@ -146,7 +147,7 @@ impl Shard {
         batch: Option<u64>,
         (round, at): (Round, usize),
         (digest, mut left): (Option<u128>, Vec<NodeId>),
-    ) {
+    ) -> Option<u64> {
         let core = &mut self.core;
         let stands = match (state, digest) {
             // A change that is not committed may never have been.
@@ -159,15 +160,12 @@ impl Shard {
             }
             (Ok(state), _) => state.object.is_empty(),
         };
-        let Some(watch) = core.watches.0.get_mut(&round.reaper) else { return };
-        if watch.round != round {
-            return;
-        }
+        let watch = core.watches.0.get_mut(&round.reaper).filter(|watch| watch.round == round)?;
         watch.keys[at].1 &= stands;
         if let (true, Some(owner)) = (watch.keys[at].1, left.pop()) {
             let step = Step::Witness { round, at, digest: None, left };
             core.steps.push_back((key.kept_for(owner), step));
-            return;
+            return None;
         }
         watch.left -= 1;
         if watch.left == 0 {
@@ -176,6 +174,7 @@ impl Shard {
                 core.respond(from, response);
             }
         }
+        None
     }
 
     /// Forgets a key, if it still is as all have agreed. Returns the batch of the change.

@@ -290,7 +290,7 @@ fn take_frames(
     let received = node.clock.instant();
     let topology = node.topology();
     let standing = topology.member(peer.node).map(|entry| entry.standing);
-    let is_removed = peer.role == Role::Peer && standing == Some(Standing::Removed);
+    let is_removed = peer.pass.is_some() && standing == Some(Standing::Removed);
     // A peer's requests are taken as they come: it bounds them itself, and its other requests,
     // for other clients, must not wait behind them.
     while peer.role == Role::Peer || !outbox.is_full() {
@@ -326,19 +326,12 @@ fn take_frames(
         outbox.admit();
         let reply = ReplyTo::Connection(outbox.clone(), id);
         let key = match request {
-            Request::Control(Control::Reap(ReapRequest::Barrier)) => {
-                barriers.push(reply);
+            Request::Control(control) => {
+                take_control(node, peer, control, reply, barriers);
                 continue;
             }
             Request::Write(_) if is_removed => {
-                let message = "this member was removed: what it still sends is not taken";
-                reply
-                    .give_now(Response::Failed(Failure::not_applied(FailureCode::Denied, message)));
-                continue;
-            }
-            Request::Control(control) => {
-                let (node, from) = (node.clone(), peer.node);
-                tokio::spawn(async move { reply.give_now(node.control(from, control).await) });
+                reply.give_now(Response::Failed(removed()));
                 continue;
             }
             Request::Get(ref get) => &get.key,
@@ -356,4 +349,25 @@ fn take_frames(
         asks[shard].push(Ask { reply, received, forwarded, request });
     }
     Ok(Taken::Some)
+}
+
+/// Answers a control request in a task of its own; a barrier is left to be answered in its place.
+fn take_control(
+    node: &Arc<Node>,
+    peer: &Peer,
+    control: Control,
+    reply: ReplyTo,
+    barriers: &mut Vec<ReplyTo>,
+) {
+    if control == Control::Reap(ReapRequest::Barrier) {
+        barriers.push(reply);
+        return;
+    }
+    let (node, from) = (node.clone(), peer.node);
+    tokio::spawn(async move { reply.give_now(node.control(from, control).await) });
+}
+
+fn removed() -> Failure {
+    let message = "this member was removed: what it still sends is not taken";
+    Failure::not_applied(FailureCode::Denied, message)
 }

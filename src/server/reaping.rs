@@ -19,7 +19,7 @@ use crate::membership::{Standing, Topology};
 use crate::replica::Order;
 use crate::replica::reap::{Effect, Input, Reap, Scan, Settings, scan};
 use crate::store::StoreError;
-use crate::wire::messages::{Control, ControlReply, Response};
+use crate::wire::messages::{Control, ControlReply, Response, TopologyVersion};
 use crate::wire::reap::{HeldUp, ReapReply, ReapRequest, ReapStatus};
 
 /// How long another node may take over an answer.
@@ -120,8 +120,10 @@ impl ReapDesk {
 
     /// Answers another node.
     pub async fn asked(self: &Arc<Self>, request: ReapRequest) -> ReapReply {
-        if matches!(request, ReapRequest::Watch { .. }) {
-            self.shut_out_the_removed();
+        if let ReapRequest::Watch { topology, .. } = &request
+            && !self.shut_out_the_removed(*topology)
+        {
+            return ReapReply::NotNow(HeldUp::OtherState);
         }
         let (sender, receiver) = oneshot::channel();
         let ask = {
@@ -137,14 +139,19 @@ impl ReapDesk {
         answer.ok().and_then(Result::ok).unwrap_or(ReapReply::NotNow(HeldUp::Again))
     }
 
-    /// Members that were removed are not asked whether they have sent something: it is not read.
-    fn shut_out_the_removed(&self) {
-        let Some(node) = self.node() else { return };
+    /// Members that were removed are not asked whether they have sent something: it is not read from
+    /// here on. Returns whether all of this node goes by the cluster state of this version already.
+    fn shut_out_the_removed(&self, version: TopologyVersion) -> bool {
+        let Some(node) = self.node() else { return false };
         let topology = node.topology();
+        if topology.version() != version {
+            return false;
+        }
         let members = topology.state().members.iter();
         for (id, _) in members.filter(|(_, entry)| entry.standing == Standing::Removed) {
             node.gates.shut(*id);
         }
+        true
     }
 
     fn perform(self: &Arc<Self>, effects: Vec<Effect>) {

@@ -13,6 +13,7 @@ mod life;
 mod load;
 mod members;
 mod operator;
+mod reap;
 mod rejoin;
 mod transfer;
 

@@ -144,6 +144,7 @@ impl Values {
             PlannedChange::Zone(name.clone()),
             PlannedChange::Replace { dead: NodeId(partition.into()) },
         ]);
+        let reap = self.reap_request();
         let gossip = Control::Gossip { digest: self.number(), view: bytes.clone() };
         Request::Control(self.one_of(&[
             gossip,
@@ -162,7 +163,7 @@ impl Values {
             Control::Transfer(transfer),
             Control::Transfers,
             Control::Survey,
-            Control::Reap(self.reap_request()),
+            Control::Reap(reap),
             Control::Reaping,
         ]))
     }

@@ -133,6 +133,7 @@ impl TransferDesk {
                     let p99 = self.p99();
                     self.handle(Input::Second { p99 }, &mut effects);
                 }
+                // Merges nothing: pages come with answers.
                 () = sleep => {
                     let now = self.clock.instant();
                     self.machine().transfers.handle_deadline(now, &mut effects);
@@ -157,7 +158,13 @@ impl TransferDesk {
 
     fn handle(&self, input: Input, effects: &mut Vec<Effect>) {
         let now = self.clock.instant();
-        self.machine().transfers.handle(now, input, effects);
+        let mut machine = self.machine();
+        machine.transfers.handle(now, input, effects);
+        // Before the machine hears of another cluster state: what waits to be merged is moving.
+        if let Some(node) = self.node() {
+            effects.iter().for_each(|effect| node.reaping.begin_moves(&moved_by(&node, effect)));
+        }
+        drop(machine);
         self.wake.notify_one();
     }
 
@@ -284,10 +291,7 @@ impl TransferDesk {
             }
             Effect::Merge { id, from, entries } => {
                 let Some(node) = self.node() else { return };
-                let topology = node.topology();
-                let of = |entry: &PageEntry| topology.partition(&entry.key);
-                let partitions: Vec<Partition> = entries.iter().map(of).collect();
-                node.reaping.begin_moves(&partitions);
+                let partitions = partitions_of(&node, &entries);
                 tokio::spawn(async move {
                     let result = merge::merge(&node, from, entries).await;
                     node.reaping.end_moves(&partitions);
@@ -427,6 +431,19 @@ impl TransferDesk {
         }
         self.take(Input::Cleared { partition, found }).await;
     }
+}
+
+/// The partitions of objects that an effect is to merge.
+fn moved_by(node: &Node, effect: &Effect) -> Vec<Partition> {
+    match effect {
+        Effect::Merge { entries, .. } => partitions_of(node, entries),
+        _ => Vec::new(),
+    }
+}
+
+fn partitions_of(node: &Node, entries: &[PageEntry]) -> Vec<Partition> {
+    let topology = node.topology();
+    entries.iter().map(|entry| topology.partition(&entry.key)).collect()
 }
 
 fn shard_of(node: &Node, partition: Partition) -> usize {
