@@ -195,7 +195,7 @@ impl Plan {
             siblings_refuse: if random.chance(25) { 6 } else { 100 },
             sloppy: random.chance(60) || bug == Some(Bug::ForgottenHint),
             hint_bytes: if random.chance(15) { 2_000 } else { 1 << 20 },
-            graves: if bug.is_some() || seed % 2 == 0 { 0 } else { 100 },
+            graves: if bug.is_some() || seed.is_multiple_of(2) { 0 } else { 100 },
             max_in_flight: if random.chance(15) { 4 } else { 256 },
             attempt: Duration::from_millis(50 + random.below(150)),
             think: 0,

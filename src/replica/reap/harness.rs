@@ -155,20 +155,32 @@ impl Cluster {
         value: Option<&'static str>,
         w: u8,
     ) -> Response {
-        let put = Put {
+        let put = Put { attempt, w: Level::Count(w), ..self.put_of(write_id, value) };
+        self.ask(node, Request::Put(put))
+    }
+
+    /// A value that expires.
+    pub(super) fn write_expiring(&mut self, node: usize, value: &'static str, ttl_ms: u64) {
+        self.writes += 1;
+        let put = self.put_of(WriteId(self.writes), Some(value));
+        let done = self.ask(node, Request::Put(Put { ttl_ms: Some(ttl_ms), ..put }));
+        assert!(matches!(done, Response::Done(_)), "{done:?}");
+    }
+
+    fn put_of(&self, write_id: WriteId, value: Option<&'static str>) -> Put {
+        Put {
             key: self.key().0,
             write_id,
-            attempt,
+            attempt: 0,
             basis: Basis::Observed,
             condition: Condition::None,
             value: value.map(|value| Bytes::from_static(value.as_bytes())),
             ttl_ms: None,
-            w: Level::Count(w),
+            w: Level::Count(3),
             pw: Level::Default,
             strict: true,
             budget_ms: 1000,
-        };
-        self.ask(node, Request::Put(put))
+        }
     }
 
     /// What a read of all owners shows.

@@ -77,6 +77,9 @@ impl Reaper {
         self.led = all.filter(leads).collect();
         (self.next, self.after) = (0, None);
         self.seen = Sweep::default();
+        if matches!(self.phase, Phase::Listing(_)) {
+            self.phase = Phase::Resting(desk.now);
+        }
         // A round under way goes on: whoever goes by the new state will not let it stand.
     }
 

@@ -1,6 +1,6 @@
 //! Finding keys to reap on this node's disk.
 
-use crate::causality::Object;
+use crate::causality::{MAX_SKEW_MS, Object};
 use crate::ids::{NodeId, Partition};
 use crate::limits;
 use crate::membership::Topology;
@@ -45,13 +45,15 @@ pub fn scan(
     now: WallMs,
 ) -> Result<Found, StoreError> {
     let mut found = Found { after: scan.after.clone(), ..Found::default() };
+    // Tombstones stand at time zero: this is about what expires.
+    let until = WallMs(now.0.saturating_sub(MAX_SKEW_MS));
     for partition in &scan.partitions {
         loop {
             let room = limits::REAPED_AT_ONCE - found.keys.len();
             if room == 0 {
                 return Ok(found);
             }
-            let faded = store.faded(*partition, now, found.after.as_ref(), room)?;
+            let faded = store.faded(*partition, until, found.after.as_ref(), room)?;
             let is_last = faded.len() < room;
             found.after = faded.last().cloned().or(found.after);
             for (_, key) in faded {

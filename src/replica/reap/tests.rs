@@ -208,3 +208,16 @@ fn a_crash_between_the_owners_leaves_a_tombstone_that_is_reaped_later() {
     assert_eq!(cluster.counters(nodes[0]).resurrections_refused, 0, "a tombstone is no value");
     assert_eq!(cluster.counters(nodes[0]).reaped, 2);
 }
+
+#[test]
+fn an_expired_value_is_forgotten_only_when_no_clock_can_show_it_any_more() {
+    let mut cluster = Cluster::new(3, HINTS);
+    let (_, nodes) = cluster.key();
+    cluster.write_expiring(nodes[0], "v1", 1000);
+    cluster.wait(seconds(2));
+    assert!(cluster.read(nodes[1], 3).is_empty());
+    cluster.wait(Duration::from_millis(crate::causality::MAX_SKEW_MS) - seconds(3));
+    assert!(!cluster.is_forgotten());
+    cluster.wait(seconds(5));
+    assert!(cluster.is_forgotten());
+}
