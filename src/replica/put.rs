@@ -233,7 +233,8 @@ impl PutOp {
     ) -> (Status, Option<u64>) {
         let Phase::Minting(observed) = &mut self.phase else { return (Status::Open, None) };
         let observed = std::mem::take(observed);
-        let mut changed = super::records::merge(core, key, state, &observed);
+        let mut changed = super::records::bury_again(core, key, state, &observed, Purpose::Repair);
+        changed |= super::records::merge(core, key, state, &observed);
         if let Some(context) = &self.context {
             changed |= super::records::check_memory(core, &self.put.key, state, &context.clock);
         }

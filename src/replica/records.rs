@@ -237,7 +237,7 @@ impl Shard {
             }
             return None;
         }
-        let risen = key.owner().is_none() && bury_again(core, key, state, object, purpose);
+        let risen = bury_again(core, key, state, object, purpose);
         if merge(core, key, state, object) || risen {
             core.counters.hints_kept += u64::from(key.owner().is_some());
             return Some(core.stage(key, state, waiter));
@@ -284,14 +284,15 @@ fn hints_full() -> Failure {
 /// Where an object brings back a value that was reaped: takes what is remembered of the key for
 /// this node's own, so that the value is dead on arrival, and whoever brought it learns so from the
 /// record. Returns whether the record has changed.
-fn bury_again(
+pub(super) fn bury_again(
     core: &mut Core,
     key: &StoredKey,
     state: &mut KeyState,
     object: &Object,
     purpose: Purpose,
 ) -> bool {
-    let Some(remains) = core.graves.of(key) else { return false };
+    // What is kept for others is looked at when it gets there.
+    let Some(remains) = core.graves.of(key).filter(|_| key.owner().is_none()) else { return false };
     let now = core.now.wall;
     let is_news = |sibling: &&Sibling| !state.object.clock().contains(sibling.dot);
     let risen: Vec<String> =
