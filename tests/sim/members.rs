@@ -111,8 +111,13 @@ impl World {
                 let (from, to) = (name(was.owner), name(slot.owner));
                 let what = format!("slot {at} of {partition:?} went from {from} to {to}");
                 self.note(&what);
-                let nodes = slots.iter().filter_map(|slot| self.number(slot.owner?));
-                let nodes: Vec<usize> = nodes.collect();
+                // Whoever gives one slot away need not have heard who owns the others.
+                let newest = |at: usize| {
+                    let views = self.nodes.iter().filter(|node| !node.gone);
+                    let views = views.filter_map(|node| node.topology.slots(partition, n).get(at));
+                    views.max_by_key(|slot| slot.version).and_then(|slot| self.number(slot.owner?))
+                };
+                let nodes: Vec<usize> = (0..slots.len()).filter_map(newest).collect();
                 let of = |key: &StoredKey| {
                     nodes.iter().filter_map(|node| self.known(*node, key)).collect()
                 };
