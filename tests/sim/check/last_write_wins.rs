@@ -34,6 +34,11 @@ pub fn check(history: &History) -> Vec<Violation> {
                 continue;
             }
         };
+        // What was deleted and forgotten is gone with its timestamps: what is written afterwards is a
+        // new key.
+        let forgotten = history.reaped.get(key).into_iter().flatten();
+        let forgotten = forgotten.filter_map(|write| ages.get(write)).max().copied();
+        let last = last.max(forgotten.unwrap_or(0));
         for (id, write) in ok {
             if ages.get(&write).is_some_and(|age| *age > last) {
                 let what = format!("{} of {key} is younger than what was kept", Named(write));
