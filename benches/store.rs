@@ -26,16 +26,11 @@ fn key(n: u64) -> StoredKey {
     StoredKey::new(Partition((n % 1024) as u16), &Key::new(b"bench", &n.to_be_bytes()).unwrap())
 }
 
-fn imprint(digest: u128) -> Imprint {
-    Imprint { digest, siblings: 1, bytes: VALUE_BYTES as u32, latest: 1, fades_at: None }
-}
-
 fn batch(random: &mut Random, changes: usize) -> Batch {
-    let mut one = || Change {
-        key: key(random.below(100_000)),
-        record: Some(Bytes::from(vec![random.next_u64() as u8; VALUE_BYTES])),
-        before: Imprint::NONE,
-        after: imprint(random.next_u128()),
+    let mut one = || {
+        let after = Imprint { digest: random.next_u128(), bytes: 1, ..Imprint::NONE };
+        let record = Bytes::from(vec![random.next_u64() as u8; VALUE_BYTES]);
+        Change::fresh(key(random.below(100_000)), Some(record), after)
     };
     Batch::of((0..changes).map(|_| one()).collect())
 }
@@ -61,7 +56,7 @@ impl Alone {
         let mut writes = WriteBatch::default();
         for change in &batch.changes {
             writes.put(change.key.as_bytes(), change.record.as_deref().unwrap_or_default());
-            writes.put(change.key.as_bytes(), change.after.digest.to_le_bytes());
+            writes.put(change.key.as_bytes(), change.after.encode());
         }
         writes.put(b"commit", [0; 8]);
         self.0.write(&writes).unwrap();
@@ -129,7 +124,8 @@ fn reads(criterion: &mut Criterion) {
     let directory = tempfile::tempdir().unwrap();
     let disk = disk(directory.path(), Durability::None);
     let record = Bytes::from(vec![7; VALUE_BYTES]);
-    let all = (0..100_000).map(|n| Change::fresh(key(n), Some(record.clone()), imprint(1)));
+    let after = Imprint { digest: 1, ..Imprint::NONE };
+    let all = (0..100_000).map(|n| Change::fresh(key(n), Some(record.clone()), after));
     disk.store.commit(&[Batch::of(all.collect())]).unwrap();
     let mut random = Random::new(3);
     let mut group = criterion.benchmark_group("read");

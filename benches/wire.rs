@@ -34,7 +34,7 @@ fn put(value_bytes: usize) -> Request {
         basis: Basis::Observed,
         condition: Condition::None,
         value: Some(Bytes::from(vec![7; value_bytes])),
-        ttl_ms: None,
+        expiry: Expiry::Bucket,
         w: Level::Quorum,
         pw: Level::Default,
         strict: false,

@@ -32,6 +32,27 @@ pub struct WriteId(pub u128);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Partition(pub u16);
 
+/// Names a table of slots: who owns what, for the buckets that go by it.
+///
+/// Buckets of one replica count share the slots of number 0. A bucket whose count was changed has
+/// slots of its own from then on, under a number that was never used before.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Scope {
+    /// Replicas of each key.
+    pub n: u8,
+    /// Tells it from other scopes of as many replicas; 0 is the one that buckets share.
+    pub number: u64,
+}
+
+impl From<u8> for Scope {
+    /// The scope that buckets of `n` replicas share.
+    fn from(n: u8) -> Self {
+        Self { n, number: 0 }
+    }
+}
+
 /// The text was not the hexadecimal form of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected {digits} hexadecimal digits")]

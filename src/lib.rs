@@ -15,7 +15,7 @@
 //! out. The simulator drives the same code as the server does, and replays a failure from its seed.
 //!
 //! ```text
-//!   4  drivers          client        server        cli     sockets, RocksDB, clocks, entropy
+//!   4  drivers          client   load   server      cli     sockets, RocksDB, clocks, entropy
 //!                          |             |
 //!   3  state machines      |   replica  membership  store   coordinator and replica of a key;
 //!                          |             |                  who is a member; what a disk must do
@@ -64,6 +64,8 @@ pub mod replica;
 // Floor 4: drivers.
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "load")]
+pub mod load;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "server")]

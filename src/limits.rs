@@ -22,6 +22,8 @@ pub const VALUE_BYTES_DEFAULT: usize = 1024 * 1024;
 pub const BUCKET_NAME_BYTES: usize = 64;
 /// Buckets in one cluster: the catalogue travels whole between nodes.
 pub const BUCKETS: usize = 4096;
+/// Buckets whose replica count changes at once: each notes who goes by how far it is.
+pub const BUCKETS_MOVING: usize = 32;
 
 /// Longest name of a member, a zone or a cluster: they are shown in an 80-column table.
 pub const NAME_BYTES: usize = 48;
@@ -155,6 +157,7 @@ const _: () = {
     assert!(
         MEMBERS * (3 * NAME_BYTES + 2 * ADDRESS_BYTES + 256)
             + BUCKETS * (BUCKET_NAME_BYTES + 128)
+            + BUCKETS_MOVING * MEMBERS * 19
             + SLOTS * 8
             < CONTROL_BYTES
     );

@@ -74,7 +74,7 @@ fn help_teaches_by_examples_and_lists_the_exit_codes() {
 #[test]
 fn a_refused_connection_ends_with_7_and_names_what_to_do() {
     let nobody = nobody();
-    let asking: [&[&str]; 11] = [
+    let asking: [&[&str]; 13] = [
         &["get", "k"],
         &["put", "k", "v"],
         &["del", "k", "--direct"],
@@ -85,6 +85,8 @@ fn a_refused_connection_ends_with_7_and_names_what_to_do() {
         &["transfers"],
         &["digest"],
         &["hints"],
+        &["sync", "status"],
+        &["sync", "pause"],
         &["wait", "--healthy", "--timeout", "100ms"],
     ];
     for words in asking {

@@ -16,8 +16,8 @@ use ringdove::store::memory::MemoryStore;
 use ringdove::store::{Batch, Store as _, StoreError};
 use ringdove::time::{Instant, Now, WallMs};
 use ringdove::wire::messages::{
-    Basis, BucketSettings, Condition, Conflicts, Done, Failure, FailureCode, Get, Got, Level,
-    Outcome, Purpose, Put, Request, Response, Write,
+    Basis, BucketSettings, Condition, Conflicts, Done, Expiry, Failure, FailureCode, Get, Got,
+    Level, Outcome, Purpose, Put, Request, Response, Write,
 };
 
 const NODE: NodeId = NodeId(1);
@@ -101,8 +101,8 @@ impl Node {
     /// Asks; the answer may have to wait for [`Node::commit`].
     fn ask(&mut self, request: Request) -> u64 {
         self.asked += 1;
-        let (from, received) = (Origin(self.asked), self.now.instant);
-        self.handle(Input::Request { from, received, forwarded: false, request });
+        let (from, sender, received) = (Origin(self.asked), NodeId(1), self.now.instant);
+        self.handle(Input::Request { from, sender, received, forwarded: false, request });
         self.asked
     }
 
@@ -205,7 +205,7 @@ fn put(write_id: u128, basis: Basis, value: &'static str) -> Put {
         basis,
         condition: Condition::None,
         value: Some(Bytes::from_static(value.as_bytes())),
-        ttl_ms: None,
+        expiry: Expiry::Bucket,
         w: Level::Default,
         pw: Level::Default,
         strict: true,
@@ -300,6 +300,42 @@ fn create_only_creates_once_and_its_refusal_gives_no_context() {
     let replace = Put { condition: Condition::Present, ..put(5, Basis::Observed, "x") };
     let failure = node.refused(Put { key: absent, ..replace });
     assert_eq!((failure.code, failure.context), (FailureCode::Absent, Bytes::new()));
+}
+
+#[test]
+fn a_write_of_what_was_read_is_refused_once_somebody_has_written_since() {
+    let again = |id, basis| Put {
+        condition: Condition::Unchanged,
+        expiry: Expiry::At(WallMs(WALL + 60_000)),
+        ..put(id, basis, "first")
+    };
+    let mut node = Node::new();
+    node.put(put(1, Basis::Blind, "first"));
+    let read = node.get(&key());
+    node.put(again(2, with(&read.context)));
+    assert_eq!(node.get(&key()).values[0].expires_at, Some(WallMs(WALL + 60_000)));
+    let read = node.get(&key());
+    node.put(put(3, Basis::Observed, "second"));
+    let failure = node.refused(again(4, with(&read.context)));
+    assert_eq!((failure.code, failure.outcome), (FailureCode::Exists, Outcome::NotApplied));
+    assert_eq!(node.values(&key()), ["second"], "what was replaced is not brought back");
+}
+
+#[test]
+fn a_write_says_when_its_value_expires_or_leaves_it_to_the_bucket() {
+    let mut node = Node::new();
+    let expiries = [
+        (Expiry::Bucket, None),
+        (Expiry::Never, None),
+        (Expiry::After(5), Some(WallMs(WALL + 5))),
+        (Expiry::At(WallMs(WALL + 7)), Some(WallMs(WALL + 7))),
+    ];
+    for (id, (expiry, expected)) in (1..).zip(expiries) {
+        node.put(Put { expiry, ..put(id, Basis::Observed, "v") });
+        assert_eq!(node.get(&key()).values[0].expires_at, expected, "{expiry:?}");
+    }
+    node.put(Put { expiry: Expiry::At(WallMs(WALL - 1)), ..put(9, Basis::Observed, "v") });
+    assert!(node.get(&key()).values.is_empty(), "what is past is not shown");
 }
 
 #[test]

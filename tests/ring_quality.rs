@@ -90,14 +90,23 @@ impl Case {
         ring
     }
 
-    /// Whether few members have to take shares that their virtual nodes alone would not give
-    /// them, because of their zones or very unequal weights. Then many members are full, and a
-    /// change of one moves what others could not take. The goal of 1.20 is **not** reached there
-    /// (docs/adr/0002-ring-placement.md says why); these limits only keep it from getting worse.
+    /// Whether this is one of the rows whose mean does **not** reach 1.20: four zones, which three
+    /// replicas fill nearly but not quite, with few members. What has been tried against it is in
+    /// docs/adr/0002-ring-placement.md; the limits only keep it from getting worse.
     fn is_tight(&self) -> bool {
-        (self.zones > 3 && self.members < 64)
-            || (self.weighted && self.members < 10)
-            || (self.zones == 2 && self.members < 10)
+        self.zones == 4 && (7..=16).contains(&self.members)
+    }
+
+    /// Most that joins, and most that leaves, may move over the ideal on average.
+    fn mean_limit(&self) -> f64 {
+        let limit = if self.is_tight() { 1.40 } else { 1.20 };
+        // A debug build measures four changes a row, too few to know a mean by.
+        if self.joins.len() < 10 { limit + 0.10 } else { limit }
+    }
+
+    /// Most that any single change may move over the ideal: 1.20 is **not** reached.
+    fn single_limit(&self) -> f64 {
+        if self.is_tight() { 2.05 } else { 1.50 }
     }
 
     /// Prints the row and says whether it is within its limits.
@@ -112,9 +121,8 @@ impl Case {
             self.share,
             self.first,
         );
-        let (mean_limit, most_limit) = if self.is_tight() { (1.65, 2.25) } else { (1.20, 1.50) };
-        let means_hold = join <= mean_limit && leave <= mean_limit;
-        let most_hold = join_most <= most_limit && leave_most <= most_limit;
+        let means_hold = join.max(leave) <= self.mean_limit();
+        let most_hold = join_most.max(leave_most) <= self.single_limit();
         means_hold && most_hold && self.first <= 1.40
     }
 }

@@ -167,8 +167,8 @@ fn a_cleared_partition_is_empty_and_its_neighbours_and_hints_are_not(store: &dyn
     let kept = key(7, b"kept").kept_for(NodeId(9));
     put(store, vec![change(&kept, b"hint", 0)]);
     for cleared in [7, u16::MAX] {
-        store.clear(Partition(cleared)).unwrap();
-        store.clear(Partition(cleared)).unwrap();
+        store.clear(Partition(cleared), None).unwrap();
+        store.clear(Partition(cleared), None).unwrap();
         assert_eq!(store.page(Partition(cleared), None, 9).unwrap(), []);
         assert_eq!(store.read(&keys(cleared)[1]), Ok(None));
     }
@@ -191,7 +191,7 @@ fn a_grave_stays_when_its_partition_is_cleared_until_it_is_forgotten(store: &dyn
     put(store, vec![change(&first, b"record", 1)]);
     let gone = Change { after: Imprint::NONE, record: None, ..change(&first, b"", 1) };
     store.commit(&[Batch { changes: vec![gone], graves }]).unwrap();
-    store.clear(Partition(1)).unwrap();
+    store.clear(Partition(1), None).unwrap();
     let found: Vec<(StoredKey, Bytes)> =
         store.graves().unwrap().into_iter().map(|entry| (entry.key, entry.record)).collect();
     let expected = [(first.clone(), Bytes::from_static(b"1")), (second, Bytes::from_static(b"2"))];
@@ -221,7 +221,7 @@ fn trees_and_lists_follow_every_change(store: &dyn Store) {
             let after = if random.below(4) == 0 { Imprint::NONE } else { after };
             let record = after.is_some().then(|| Bytes::from_static(b"r"));
             let key_of = StoredKey::new(partition, &key);
-            changes.push(Change { key: key_of, record, before, after });
+            changes.push(Change { key: key_of, record, before: Some(before), after });
             match after.is_some() {
                 true => drop(model.insert(key, after)),
                 false => drop(model.remove(&key)),
@@ -259,17 +259,34 @@ fn trees_and_lists_follow_every_change(store: &dyn Store) {
     let stored = |key: &Key| StoredKey::new(partition, key);
     let fading = model.iter().filter_map(|(key, of)| Some((of.fades_at?, stored(key))));
     let mut fading: Vec<_> = fading.filter(|(at, _)| at.0 <= 50).collect();
-    fading.sort_unstable();
+    fading.sort_unstable_by_key(|(at, key)| (key.key().bucket().to_owned(), *at, key.clone()));
     assert_eq!(store.faded(partition, WallMs(50), None, 1000).unwrap(), fading);
     assert_eq!(store.faded(partition, WallMs(50), Some(&fading[1]), 2).unwrap(), fading[2..4]);
-    let conflicts = model.iter().filter(|(_, of)| of.siblings > 1).map(|(key, _)| stored(key));
+    let conflicts =
+        model.iter().filter(|(_, of)| of.siblings > 1).map(|(key, _)| stored(key).key());
     let conflicts: Vec<_> = conflicts.collect();
-    assert_eq!(store.conflicts(None, 1000).unwrap(), conflicts);
-    assert_eq!(store.conflicts(Some(&conflicts[0]), 1).unwrap(), conflicts[1..2]);
-    store.clear(partition).unwrap();
+    for bucket in ["a", "ab"] {
+        let all: Vec<_> = conflicts.iter().filter(|key| key.bucket() == bucket).cloned().collect();
+        assert_eq!(store.conflicts(partition, bucket, None, 1000).unwrap(), all);
+        assert_eq!(store.conflicts(partition, bucket, Some(&all[0]), 1).unwrap(), all[1..2]);
+    }
+    store.clear(partition, Some("a")).unwrap();
+    let left = |bucket: &str| bucket == "ab";
+    assert!(store.roots(partition).unwrap().iter().all(|root| left(&root.bucket)));
+    let faded = store.faded(partition, WallMs(50), None, 1000).unwrap();
+    let expected: Vec<_> = fading.into_iter().filter(|(_, k)| left(k.key().bucket())).collect();
+    assert_eq!(faded, expected);
+    assert_eq!(store.conflicts(partition, "a", None, 1000), Ok(Vec::new()));
+    assert!(!store.conflicts(partition, "ab", None, 1000).unwrap().is_empty());
+    assert_eq!(store.page(partition, None, 1000).unwrap().len(), left_of(&model, "ab"));
+    store.clear(partition, None).unwrap();
     assert_eq!(store.roots(partition), Some(Vec::new()));
     assert_eq!(store.faded(partition, WallMs(50), None, 9), Ok(Vec::new()));
-    assert_eq!(store.conflicts(None, 9), Ok(Vec::new()));
+    assert_eq!(store.conflicts(partition, "a", None, 9), Ok(Vec::new()));
+}
+
+fn left_of(model: &BTreeMap<Key, Imprint>, bucket: &str) -> usize {
+    model.keys().filter(|key| key.bucket() == bucket).count()
 }
 
 fn the_digest_counts_current_records_only(store: &dyn Store) {

@@ -124,6 +124,13 @@ assert r.ping() and r.set('py:k', 'v') and r.get('py:k') == b'v'
 assert r.set('py:k', 'w', nx=True) is None and r.set('py:e', 'v', ex=100) and 90 < r.ttl('py:e') <= 100
 assert r.mset({'py:a': 1, 'py:b': 2}) and r.mget('py:a', 'py:none', 'py:b') == [b'1', None, b'2']
 assert r.delete('py:a', 'py:none') == 1 and r.exists('py:b') == 1 and r.getdel('py:b') == b'2'
+assert r.expire('py:k', 100) and 90 < r.ttl('py:k') <= 100 and not r.expire('py:k', 200, nx=True)
+assert r.expireat('py:k', 33177117420) and r.expiretime('py:k') == 33177117420
+assert r.pexpire('py:k', 100000, lt=True) and 90000 < r.pttl('py:k') <= 100000
+assert r.set('py:k', 'v', keepttl=True) and 0 < r.ttl('py:k') and r.persist('py:k') and r.ttl('py:k') == -1
+assert r.getex('py:k', pxat=33177117420001) == b'v' and r.pexpiretime('py:k') == 33177117420001
+assert r.getex('py:k', persist=True) == b'v' and r.ttl('py:k') == -1 and not r.persist('py:none')
+assert r.set('py:gone', 'v', exat=33177117420) and r.expire('py:gone', -1) and r.get('py:gone') is None
 p = r.pipeline(transaction=False)
 for i in range(2000): p.set(f'py:{i}', i).get(f'py:{i}')
 answers = p.execute()
@@ -160,6 +167,17 @@ const assert = require('assert');
   assert.equal(await r.set('io:k', 'v'), 'OK');
   assert.equal(await r.get('io:k'), 'v');
   assert.deepEqual(await r.mget('io:k', 'io:none'), ['v', null]);
+  assert.equal(await r.expire('io:k', 100, 'NX'), 1);
+  assert.equal(await r.ttl('io:k'), 100);
+  assert.equal(await r.pexpireat('io:k', 33177117420001), 1);
+  assert.equal(await r.pexpiretime('io:k'), 33177117420001);
+  assert.equal(await r.set('io:k', 'v', 'KEEPTTL'), 'OK');
+  assert.equal(await r.getex('io:k', 'PERSIST'), 'v');
+  assert.equal(await r.persist('io:k'), 0);
+  const listed = [];
+  for await (const keys of r.scanStream({ match: 'io:*' })) listed.push(...keys);
+  assert.deepEqual(listed, ['io:k']);
+  assert.equal(await r.dbsize(), 1);
   const answers = await r.pipeline().set('io:a', 1).get('io:a').del('io:a').exec();
   assert.deepEqual(answers.map(([error, answer]) => error || answer), ['OK', '1', 1]);
   assert.deepEqual((await r.call('RD.GET', 'io:k'))[1], ['v']);

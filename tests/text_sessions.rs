@@ -160,6 +160,30 @@ fn a_scan_answers_every_key_that_is_there_and_none_that_is_deleted() {
 }
 
 #[test]
+fn an_expiry_that_is_changed_while_others_write_brings_no_old_value_back() {
+    const WRITES: usize = 500;
+    let node = Node::start("", "");
+    let mut connection = node.connect();
+    assert_eq!(connection.ask(&["SET", "k", "0"]), b"+OK\r\n");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut connection = node.connect();
+            for seconds in 100..100 + WRITES {
+                let answer = connection.ask(&["EXPIRE", "k", &seconds.to_string()]);
+                let expected: [&[u8]; 2] = [b":1\r\n", b"-BUSY"];
+                assert!(expected.iter().any(|one| answer.starts_with(one)), "{answer:?}");
+            }
+        });
+        for value in 1..=WRITES {
+            assert_eq!(connection.ask(&["SET", "k", &value.to_string()]), b"+OK\r\n");
+        }
+    });
+    let last = WRITES.to_string();
+    assert_eq!(connection.ask(&["GET", "k"]), format!("$3\r\n{last}\r\n").into_bytes());
+    assert!(connection.ask(&["RD.SIBLINGS", "k"]).starts_with(b"*1\r\n"), "siblings");
+}
+
+#[test]
 fn half_commands_and_clients_that_do_not_read_are_cut_off_in_time_and_others_are_served() {
     let node = Node::start("", "");
     let value = "v".repeat(1000 * 1000);

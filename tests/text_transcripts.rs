@@ -116,8 +116,8 @@ fn shown(bytes: &[u8], context: &mut String) -> String {
 }
 
 fn masked(reply: &str, context: &mut String) -> Vec<String> {
-    const VOLATILE: [&str; 7] =
-        ["bytes", "micros", "written_ms", "expires_ms", "id", "hash", "address"];
+    const VOLATILE: [&str; 8] =
+        ["seen", "bytes", "micros", "written_ms", "expires_ms", "id", "hash", "address"];
     let mut shown: Vec<String> = Vec::new();
     let mut name = "";
     for line in reply.split_terminator("\r\n") {
@@ -185,6 +185,12 @@ fn conversations_in_both_versions_go_as_promised() {
     ] {
         hold(&node, name);
     }
+}
+
+#[test]
+fn values_expire_and_keys_are_listed_as_promised() {
+    hold(&Node::start("", ""), "expiry.txt");
+    hold(&Node::start("", ""), "lists.txt");
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn put() -> Put {
         basis: Basis::Observed,
         condition: Condition::None,
         value: Some(Bytes::from_static(b"milk")),
-        ttl_ms: None,
+        expiry: Expiry::Bucket,
         w: Level::Default,
         pw: Level::Default,
         strict: false,
@@ -151,13 +151,20 @@ fn requests() -> Vec<Golden> {
     let replace = Put {
         attempt: 1,
         basis: Basis::Context(Bytes::from_static(b"CTX")),
-        ttl_ms: Some(60_000),
+        expiry: Expiry::After(60_000),
         w: Level::Count(2),
         pw: Level::Count(1),
         ..put()
     };
     let delete = Put { basis: Basis::Blind, value: None, w: Level::All, ..put() };
     let create = Put { condition: Condition::Absent, ..put() };
+    let expires = Put { expiry: Expiry::At(WallMs(1_750_000_000_000)), ..put() };
+    let persist = Put {
+        basis: Basis::Context(Bytes::from_static(b"CTX")),
+        condition: Condition::Unchanged,
+        expiry: Expiry::Never,
+        ..put()
+    };
     let object = Bytes::from_static(b"OBJECT");
     let (purpose, slots) = (Purpose::Repair, 0);
     let write = Write { key: key(), object, purpose, slots, budget_ms: 900 };
@@ -167,8 +174,9 @@ fn requests() -> Vec<Golden> {
     let read = Read { key: key(), digest: true, fallback: false, slots, budget_ms: 900 };
     let strict = Get { strict: true, trace: false, ..get.clone() };
     let after = b"alice".to_vec();
-    let id = SlotId { n: 3, partition: Partition(77), slot: 1 };
-    let view = SlotView { id, version: 2, owner: Some(NODE), successor: NodeId(5) };
+    let id = SlotId { scope: 3.into(), partition: Partition(77), slot: 1 };
+    let (owner, successor) = (Some(NODE), NodeId(5));
+    let view = SlotView { id, version: 2, owner, successor, moves: 0 };
     let noted = Noted { slot: id, note: 0x0102_0304_0506_0708 };
     let page = PageRequest {
         noted,
@@ -184,7 +192,13 @@ fn requests() -> Vec<Golden> {
     let candidate = Candidate { key: Blob(key().joined().clone()), digest: 9 };
     let topology = TopologyVersion { epoch: 3, hash: 7 };
     let watch = ReapRequest::Watch { round, topology, keys: vec![candidate.clone()] };
-    let keys = Control::Keys { bucket: "carts".to_owned(), partition: 77, after, count: 100 };
+    let (bucket, which) = ("carts".to_owned(), Which::Live);
+    let (cursor, r) = (77 << 43, Level::Default);
+    let keys = Control::Keys(Listing { bucket, which, prefix: after, cursor, count: 100, r });
+    let (bucket, which, from) = ("carts".to_owned(), Which::Conflicts, 1 << 63);
+    let (partition, count, prefix) = (77, 100, Vec::new());
+    let owner_keys = OwnerListing { bucket, which, prefix, partition, from, count, slots };
+    let owner_keys = Control::OwnerKeys(owner_keys);
     vec![
         request("get", "GET carts/alice, R quorum, traced", 0, Request::Get(get.clone())),
         request("get_forwarded", "the same, passed on by a node", FORWARDED, Request::Get(get)),
@@ -221,6 +235,14 @@ fn requests() -> Vec<Golden> {
         ),
         request("control_topology", "CONTROL Topology", 0, Request::Control(Control::Topology)),
         request("control_keys", "CONTROL Keys", 0, Request::Control(keys)),
+        request("control_owner_keys", "CONTROL OwnerKeys", 0, Request::Control(owner_keys)),
+        request("put_expires_at", "PUT that expires at a time", 0, Request::Put(expires)),
+        request(
+            "put_persist",
+            "PUT of what was read, if it is that still",
+            0,
+            Request::Put(persist),
+        ),
         transfer("control_transfer_begin", "CONTROL Transfer Begin", TransferRequest::Begin(view)),
         transfer("control_transfer_page", "CONTROL Transfer Page", TransferRequest::Page(page)),
         transfer(

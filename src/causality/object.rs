@@ -131,7 +131,8 @@ impl Object {
     }
 
     /// Whether this object knows `dot` and no longer holds it.
-    fn is_dead(&self, dot: Dot) -> bool {
+    #[must_use]
+    pub fn is_dead(&self, dot: Dot) -> bool {
         self.clock.contains(dot) && !self.holds(dot)
     }
 

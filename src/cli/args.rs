@@ -7,11 +7,14 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use super::bucket::{Expiry, OnConflict, parse_expiry};
+use super::conflicts::{Conflicts, Top};
 use super::digest::Digest;
 use super::exit;
 use super::hints::Hints;
+use super::keys::Keys;
 use super::output::Form;
 use super::quantity::{parse_address, parse_level, parse_mark, parse_span, parse_timeout};
+use super::sync::Sync;
 use super::tombstones::Tombstones;
 use super::wait::Wait;
 use crate::client::{Context, Level, WriteId};
@@ -59,6 +62,10 @@ pub(super) enum Command {
     Digest(Asked<Digest>),
     Hints(Asked<Hints>),
     Tombstones(Asked<Tombstones>),
+    Sync(Asked<Sync>),
+    Keys(Asked<Keys>),
+    Conflicts(Asked<Conflicts>),
+    Top(Asked<Top>),
     Wait(Wait),
     Shell(Shell),
     Completions(Completions),
@@ -392,9 +399,13 @@ const SET_EXAMPLES: &str = "\
 Examples:
   ringdove bucket set sessions --ttl 12h --w quorum
   ringdove bucket set sessions --ttl never
+  ringdove bucket set sessions --n 4 && ringdove plan
+  ringdove commit && ringdove wait --transfers-done --timeout 1h
 
 What is not named stays as it is. Values that are there keep the expiry they
-were written with. The replica count cannot be changed yet.";
+were written with. Another replica count moves data: it is planned, and begins
+with `ringdove commit`. Everything else counts at once; R and W that name a
+number must fit both counts.";
 
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum BucketCommand {
@@ -425,7 +436,7 @@ pub(super) enum BucketCommand {
     Set {
         /// Its name
         name: String,
-        /// Replicas of each key: only the number it has
+        /// Replicas of each key: planned, see `ringdove plan`
         #[arg(long)]
         #[arg(value_parser = clap::value_parser!(u8).range(1..=i64::from(limits::REPLICAS_MAX)))]
         n: Option<u8>,

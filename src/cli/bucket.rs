@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use super::args::{Asked, Bucket, BucketCommand};
 use super::cluster::connect;
 use super::exit::{Ending, Exit, Failure};
-use super::output::{Form, table};
+use super::output::{Form, note, table};
 use super::quantity::{exact_span, level, parse_span};
-use crate::client::{BucketSettings, Client, Conflicts};
+use crate::client::{BucketSettings, Client, Conflicts, Topology};
 
 pub(super) async fn run(asked: &Asked<Bucket>) -> Ending {
     let client = connect(&asked.cluster).await?;
@@ -31,7 +31,7 @@ pub(super) async fn bucket(client: &Client, bucket: &Bucket, form: Form) -> Endi
                     None => failure,
                 }
             })?;
-            show(&[(name.clone(), settings)], form, true)
+            show(&[Shown::new(name, settings)], form, true)
         }
         BucketCommand::Set { name, n, r, w, conflicts, ttl } => {
             let topology = client.refresh().await?;
@@ -42,19 +42,23 @@ pub(super) async fn bucket(client: &Client, bucket: &Bucket, form: Form) -> Endi
             settings.conflicts = conflicts.map_or(settings.conflicts, Into::into);
             settings.ttl_ms = ttl.map_or(settings.ttl_ms, |Expiry(ttl)| ttl.map(millis));
             client.set_bucket(name, settings).await?;
-            show(&[(name.clone(), settings)], form, true)
+            let topology = client.refresh().await?;
+            let shown = Shown::of(&topology, name).ok_or_else(|| unknown(name))?;
+            if form == Form::Text && shown.planned.is_some() {
+                note(super::member::NEXT);
+            }
+            show(&[shown], form, true)
         }
         BucketCommand::List => {
             let topology = client.refresh().await?;
-            let buckets = topology.state().buckets.iter();
-            let buckets: Vec<_> =
-                buckets.map(|(name, entry)| (name.clone(), entry.settings)).collect();
+            let names = topology.state().buckets.keys();
+            let buckets: Vec<Shown> = names.filter_map(|name| Shown::of(&topology, name)).collect();
             show(&buckets, form, false)
         }
         BucketCommand::Show { name } => {
             let topology = client.refresh().await?;
-            let settings = topology.bucket(name).ok_or_else(|| unknown(name))?;
-            show(&[(name.clone(), *settings)], form, true)
+            let shown = Shown::of(&topology, name).ok_or_else(|| unknown(name))?;
+            show(&[shown], form, true)
         }
     }
 }
@@ -70,12 +74,47 @@ fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// A bucket, and whether it gets another number of replicas.
+struct Shown {
+    name: String,
+    settings: BucketSettings,
+    /// Staged, and not committed.
+    planned: Option<u8>,
+    /// Under way: the number it will have, and in how many partitions it is read so already.
+    next: Option<(u8, usize)>,
+}
+
+impl Shown {
+    fn new(name: &str, settings: BucketSettings) -> Self {
+        Self { name: name.to_owned(), settings, planned: None, next: None }
+    }
+
+    fn of(topology: &Topology, name: &str) -> Option<Self> {
+        let entry = topology.state().buckets.get(name)?;
+        let next = entry.home.next.map(|next| (next.n, topology.arrived(name)));
+        let planned = entry.planned.value;
+        Some(Self { planned, next, ..Self::new(name, entry.settings) })
+    }
+
+    /// The replica count in a table: `3`, `3 (plan: 4)`, `3 to 4`.
+    fn count(&self) -> String {
+        let n = self.settings.n;
+        match (self.next, self.planned) {
+            (Some((next, _)), _) => format!("{n} to {next}"),
+            (None, Some(planned)) => format!("{n} (plan: {planned})"),
+            (None, None) => n.to_string(),
+        }
+    }
+}
+
 /// Shows buckets; the document is an object for `one`, else a list under `buckets`.
-fn show(buckets: &[(String, BucketSettings)], form: Form, one: bool) -> Ending {
-    let row = |(name, settings): &(String, BucketSettings)| {
+fn show(buckets: &[Shown], form: Form, one: bool) -> Ending {
+    let row = |shown: &Shown| {
+        let settings = &shown.settings;
         let ttl = settings.ttl_ms.map_or_else(|| "never".to_owned(), exact_span);
         let (r, w) = (level(settings.r), level(settings.w));
-        vec![name.clone(), settings.n.to_string(), r, w, conflicts(settings).to_owned(), ttl]
+        let conflicts = conflicts(settings).to_owned();
+        vec![shown.name.clone(), shown.count(), r, w, conflicts, ttl]
     };
     let header = ["BUCKET", "N", "R", "W", "CONFLICTS", "EXPIRES"];
     let text = table(&header, &["N"], buckets.iter().map(row).collect());
@@ -89,10 +128,14 @@ fn show(buckets: &[(String, BucketSettings)], form: Form, one: bool) -> Ending {
     Ok(Exit::Done)
 }
 
-fn document((name, settings): &(String, BucketSettings)) -> Value {
+fn document(shown: &Shown) -> Value {
+    let Shown { name, settings, planned, next } = shown;
     json!({
         "name": name,
         "n": settings.n,
+        "n_planned": planned,
+        "n_next": next.map(|(n, _)| n),
+        "partitions_arrived": next.map(|(_, partitions)| partitions),
         "r": level(settings.r),
         "w": level(settings.w),
         "conflicts": conflicts(settings),

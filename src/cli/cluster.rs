@@ -14,7 +14,7 @@ use crate::client::{Client, Context, Hop, Level, Outcome, Receipt, Value, Values
 use crate::ids::NodeId;
 use crate::key::Key;
 use crate::membership::{MemberEntry, Topology};
-use crate::wire::messages::{self, Basis, Condition, Request, Response};
+use crate::wire::messages::{self, Basis, Condition, Expiry, Request, Response};
 
 /// A read.
 pub(super) struct Question {
@@ -178,7 +178,9 @@ async fn write_direct(node: &Direct, timeout: Duration, order: Order) -> Result<
         basis,
         condition,
         value: order.value,
-        ttl_ms: order.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)),
+        expiry: order.ttl.map_or(Expiry::Bucket, |ttl| {
+            Expiry::After(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX))
+        }),
         w: order.w,
         pw: order.pw,
         strict: order.strict,

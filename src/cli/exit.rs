@@ -15,7 +15,7 @@ pub(super) const TABLE: &str = "\
 Exit codes:
   0  done
   1  the answer is no: get found nothing, digest found stores that differ,
-     all nodes of dev stopped by themselves, serve failed
+     sync status owners that are overdue, all nodes of dev stopped by themselves, serve failed
   2  the command line or the configuration is wrong; nothing was sent
   3  unavailable: too few replicas, no answer in time, busy; nothing was written
   4  unknown: a write was begun and not confirmed; it may have been applied.

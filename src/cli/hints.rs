@@ -105,7 +105,7 @@ fn document(reports: &[MemberReport]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::MemberState;
+    use crate::client::{MemberState, SyncState};
     use crate::ids::NodeId;
     use crate::wire::messages::TopologyVersion;
 
@@ -114,8 +114,10 @@ mod tests {
             state: "serving".to_owned(),
             topology: TopologyVersion { epoch: 1, hash: 1 },
             slots_changing: 0,
+            buckets_moving: 0,
             apart_from: Vec::new(),
             hints,
+            sync: SyncState::default(),
             reaping: Default::default(),
         };
         MemberReport { id: NodeId(1), name: name.to_owned(), said: Some(said) }

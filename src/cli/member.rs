@@ -20,7 +20,7 @@ use crate::membership::{
     MemberEntry, MemberFacts, Moves, Plan, PlanError, PlannedChange, ShareChange, Standing, preview,
 };
 
-const NEXT: &str = "next: `ringdove plan` shows what would move; then `ringdove commit`, or \
+pub(super) const NEXT: &str = "next: `ringdove plan` shows what would move; then `ringdove commit`, or \
                     `ringdove abort`";
 
 impl From<PlanError> for Failure {
@@ -122,6 +122,8 @@ fn planned(topology: &Topology) -> String {
     let line = |(id, change)| format!("planned: {}\n", state.describe(id, change));
     let mut lines: Vec<String> = state.planned().map(line).collect();
     lines.sort_unstable();
+    let count = |(name, n)| format!("planned: {}\n", describe_count(topology, name, n));
+    lines.extend(state.planned_counts().map(count));
     lines.concat()
 }
 
@@ -134,7 +136,14 @@ fn changes(topology: &Topology) -> Vec<Value> {
             "change": state.describe(id, change),
         })
     };
-    state.planned().map(change).collect()
+    let count = |(name, n): (&str, u8)| json!({ "bucket": name, "n": n, "change": describe_count(topology, name, n) });
+    state.planned().map(change).chain(state.planned_counts().map(count)).collect()
+}
+
+/// "bucket carts gets n=4 (now 3)".
+fn describe_count(topology: &Topology, name: &str, n: u8) -> String {
+    let now = topology.bucket(name).map_or(0, |settings| settings.n);
+    format!("bucket {name} gets n={n} (now {now})")
 }
 
 fn mark(mark: u64) -> Option<String> {
@@ -170,7 +179,8 @@ pub(super) async fn plan(client: &Client, time: Duration, form: Form) -> Ending 
 
 fn text(topology: &Topology, plan: &Plan) -> String {
     let mut text = planned(topology);
-    if plan.changes.is_empty() {
+    let is_empty = plan.changes.is_empty() && plan.counts.is_empty();
+    if is_empty {
         text += "nothing is planned\n";
     }
     if !plan.moves.is_empty() {
@@ -179,7 +189,7 @@ fn text(topology: &Topology, plan: &Plan) -> String {
         let bytes = size(plan.moves.iter().map(|moves| moves.bytes).sum());
         let slots: u32 = plan.moves.iter().map(|moves| moves.slots).sum();
         let slots = counted(slots as usize, "slot");
-        let _ = match (plan.under_way, plan.changes.is_empty()) {
+        let _ = match (plan.under_way, is_empty) {
             (0, _) => writeln!(text, "\n{slots} would change hands, about {bytes}"),
             (_, true) => writeln!(text, "\n{slots} changing hands, about {bytes}"),
             (busy, false) => {
@@ -187,6 +197,10 @@ fn text(topology: &Topology, plan: &Plan) -> String {
                 writeln!(text, "\n{slots} would change hands, about {bytes}; {busy} already are")
             }
         };
+    }
+    if !plan.counts.is_empty() {
+        text += "\nOf a bucket that gets another n nothing but its own keys is copied, from \"the others\":\n\
+                 the bytes above are as if the data were all of its.\n";
     }
     for warning in &plan.warnings {
         let _ = writeln!(text, "warning: {warning}");
@@ -197,7 +211,8 @@ fn text(topology: &Topology, plan: &Plan) -> String {
             "\nnext: `ringdove commit --plan {mark}` makes it happen; `ringdove abort` forgets it"
         )),
         (None, true) => {
-            text += "next: `ringdove member join|leave|replace|weight|zone` plans something\n"
+            text += "next: `ringdove member join|leave|replace|weight|zone` or `ringdove bucket set \
+                     NAME --n COUNT` plans something\n"
         }
         (None, false) => text += "next: `ringdove status` shows how far it is\n",
     }

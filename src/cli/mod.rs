@@ -17,12 +17,14 @@ mod args;
 mod bucket;
 mod cluster;
 mod config;
+mod conflicts;
 mod data;
 mod dev;
 mod digest;
 mod exit;
 mod explain;
 mod hints;
+mod keys;
 mod member;
 mod output;
 mod quantity;
@@ -30,6 +32,7 @@ mod ring;
 mod serve;
 mod shell;
 mod status;
+mod sync;
 mod tombstones;
 mod transfers;
 mod view;
@@ -83,6 +86,10 @@ fn run(runtime: &tokio::runtime::Runtime, command: Command) -> Ending {
         Command::Digest(asked) => runtime.block_on(digest::run(&asked)),
         Command::Hints(asked) => runtime.block_on(hints::run(&asked)),
         Command::Tombstones(asked) => runtime.block_on(tombstones::run(&asked)),
+        Command::Sync(asked) => runtime.block_on(sync::run(&asked)),
+        Command::Keys(asked) => runtime.block_on(keys::run(&asked)),
+        Command::Conflicts(asked) => runtime.block_on(conflicts::run(&asked)),
+        Command::Top(asked) => runtime.block_on(conflicts::run_top(&asked)),
         Command::Wait(asked) => runtime.block_on(wait::run(&asked)),
         Command::Shell(shell) => shell::run(runtime, &shell),
         Command::Serve(_) | Command::Config(_) | Command::Completions(_) => {
@@ -130,6 +137,10 @@ fn form_of(command: &Command) -> Form {
         Command::Digest(asked) => asked.form(),
         Command::Hints(asked) => asked.form(),
         Command::Tombstones(asked) => asked.form(),
+        Command::Sync(asked) => asked.form(),
+        Command::Keys(asked) => asked.form(),
+        Command::Conflicts(asked) => asked.form(),
+        Command::Top(asked) => asked.form(),
         Command::Wait(asked) => asked.form(),
         Command::Config(args::ConfigCommand::Check(checked)) => checked.form(),
         Command::Config(args::ConfigCommand::Show(checked)) => checked.form(),

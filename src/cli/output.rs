@@ -38,11 +38,16 @@ impl Form {
 
 /// Writes bytes to standard output as they are.
 pub(super) fn print(bytes: &[u8]) -> Result<(), Failure> {
+    print_some(bytes).map(drop)
+}
+
+/// Writes bytes to standard output as they are. False where nobody reads on, as `head` does when it has
+/// had enough.
+pub(super) fn print_some(bytes: &[u8]) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
-        Ok(()) => Ok(()),
-        // Whoever reads has had enough, as `head` does.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => {
             Err(Failure::new(Exit::No, "output", format!("cannot write the answer: {error}")))
         }

@@ -10,7 +10,7 @@ use super::exit::{Ending, Exit, Failure};
 use super::output::{Form, table};
 use super::quantity::percent;
 use crate::client::{Client, Topology};
-use crate::ids::{NodeId, Partition};
+use crate::ids::{NodeId, Partition, Scope};
 use crate::membership::MemberEntry;
 
 pub(super) async fn run(asked: &Asked<Ring>) -> Ending {
@@ -22,17 +22,21 @@ pub(super) async fn run(asked: &Asked<Ring>) -> Ending {
 pub(super) async fn ring(client: &Client, asked: &Ring, bucket: &str, form: Form) -> Ending {
     let topology = client.refresh().await?;
     let bucket = asked.bucket.as_deref().unwrap_or(bucket);
-    let Some(settings) = topology.bucket(bucket) else {
+    if topology.bucket(bucket).is_none() {
         return Err(super::bucket::unknown(bucket));
-    };
+    }
     match asked.partition {
-        None => show_shares(&topology, settings.n, form),
-        Some(partition) => show_partition(&topology, settings.n, Partition(partition), form),
+        None => show_shares(&topology, topology.home(bucket), form),
+        Some(partition) => {
+            let partition = Partition(partition);
+            show_partition(&topology, topology.read_scope(bucket, partition), partition, form)
+        }
     }
 }
 
-fn show_shares(topology: &Topology, n: u8, form: Form) -> Ending {
-    let mut shares = topology.shares(n);
+fn show_shares(topology: &Topology, scope: Scope, form: Form) -> Ending {
+    let n = scope.n;
+    let mut shares = topology.shares(scope);
     shares.sort_by_key(|share| name_of(topology, share.id));
     let all: u64 = shares.iter().map(|share| u64::from(share.owned)).sum();
     let row = |share: &crate::ring::Share| {
@@ -88,15 +92,15 @@ fn show_shares(topology: &Topology, n: u8, form: Form) -> Ending {
     Ok(Exit::Done)
 }
 
-fn show_partition(topology: &Topology, n: u8, partition: Partition, form: Form) -> Ending {
+fn show_partition(topology: &Topology, scope: Scope, partition: Partition, form: Form) -> Ending {
     let last = topology.partitions() - 1;
     if u32::from(partition.0) > last {
         let message = format!("there is no partition {partition}");
         return Err(Failure::usage(message).hint(format!("they are numbered from 0 to {last}")));
     }
-    let primaries = topology.primaries(partition, n);
-    let fallbacks = topology.fallbacks(partition, n);
-    let slots = topology.slots(partition, n);
+    let primaries = topology.primaries(partition, scope);
+    let fallbacks = topology.fallbacks(partition, scope);
+    let slots = topology.slots(partition, scope);
     let changing = slots.iter().filter_map(|slot| Some((slot.successor?, slot.owner)));
     let (successors, owners): (Vec<NodeId>, Vec<Option<NodeId>>) = changing.unzip();
     let heir = |(id, owner): (_, &Option<NodeId>)| match owner {

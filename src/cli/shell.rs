@@ -22,13 +22,18 @@ use super::args::{
     Transfers,
 };
 use super::cluster::{Door, connect};
+use super::conflicts::{Conflicts, Top};
 use super::data::{self, key_of, named};
 use super::digest::Digest;
 use super::exit::{Ending, Exit, Failure};
 use super::hints::Hints;
+use super::keys::Keys;
 use super::output::{self, Form};
+use super::sync::{self, Sync};
 use super::tombstones::Tombstones;
-use super::{bucket, digest, explain, hints, member, ring, status, tombstones, transfers};
+use super::{
+    bucket, conflicts, digest, explain, hints, keys, member, ring, status, tombstones, transfers,
+};
 use crate::client::{Client, Context};
 use crate::key::{self, Key, KeyError};
 
@@ -59,6 +64,10 @@ enum Word {
     Digest(Said<Digest>),
     Hints(Said<Hints>),
     Tombstones(Said<Tombstones>),
+    Sync(Said<Sync>),
+    Keys(Said<Keys>),
+    Conflicts(Said<Conflicts>),
+    Top(Said<Top>),
     /// Go to another bucket
     Use {
         /// Its name
@@ -184,6 +193,17 @@ impl Session {
             Word::Digest(said) => drop(digest::digest(&self.client, time, said.form()).await?),
             Word::Hints(said) => drop(hints::hints(&self.client, said.form()).await?),
             Word::Tombstones(said) => drop(tombstones::show(&self.client, said.form()).await?),
+            Word::Sync(said) => {
+                sync::sync(&self.client, &said.question, time, said.form()).await?;
+            }
+            Word::Keys(said) => {
+                let (asked, form) = (&said.question, said.form());
+                let _ = keys::keys(&self.client, asked, &self.bucket, form).await?;
+            }
+            Word::Conflicts(said) => {
+                let _ = conflicts::conflicts(&self.client, &said.question, said.form()).await?;
+            }
+            Word::Top(said) => drop(conflicts::top(&self.client, said.form()).await?),
             Word::Use { bucket } => {
                 if !key::is_bucket_name(bucket.as_bytes()) {
                     return Err(KeyError::BucketName.into());

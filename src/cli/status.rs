@@ -11,11 +11,13 @@ use super::cluster::{ask_all, connect};
 use super::exit::{Ending, Exit};
 use super::output::{Form, table};
 use super::quantity::{counted, percent, rough_span};
-use super::view;
+use super::{sync, view};
 use crate::client::{self, Client, NodeStatus, Topology, TopologyVersion, direct};
 use crate::ids::NodeId;
-use crate::limits;
 use crate::membership::MemberEntry;
+
+/// Of pairs that are overdue, how many are named for each member: `sync status` names more.
+const OVERDUE_SHOWN: usize = 3;
 
 /// What there is to know of one member.
 struct Row {
@@ -48,7 +50,14 @@ pub(super) async fn status(
     }
     let answers = ask_all(&topology, |address| async move { direct::status(&address, time).await });
     let rows = rows(&topology, answers.await);
-    form.answer(&text(&topology, &rows), || document(&topology, &rows))?;
+    let mut text = text(&topology, &rows);
+    if rows.iter().any(|row| row.counter("sync_overdue") > 0) {
+        let statuses = sync::statuses(&topology, time).await;
+        for line in sync::overdue_lines(&topology, &statuses, OVERDUE_SHOWN) {
+            let _ = writeln!(text, "{line}");
+        }
+    }
+    form.answer(&text, || document(&topology, &rows))?;
     Ok(Exit::Done)
 }
 
@@ -56,8 +65,7 @@ fn rows(
     topology: &Topology,
     answers: Vec<(NodeId, MemberEntry, client::Result<NodeStatus>)>,
 ) -> Vec<Row> {
-    let n = topology.bucket("default").map_or(limits::REPLICAS_DEFAULT, |bucket| bucket.n);
-    let shares = topology.shares(n);
+    let shares = topology.shares(topology.home("default"));
     let owned = |id| shares.iter().find(|share| share.id == id).map_or(0, |s| s.owned.into());
     // Who answers speaks for itself; of two views of one member, up or down, each has its list.
     let viewers = |id: NodeId, up: bool| {
@@ -89,6 +97,11 @@ fn ring_mark(version: TopologyVersion) -> String {
 impl Row {
     fn state(&self) -> &str {
         self.answer.as_ref().map_or("down", |status| &status.state)
+    }
+
+    fn counter(&self, name: &str) -> u64 {
+        let counters = self.answer.iter().flat_map(|status| &status.counters);
+        counters.filter(|(row, _)| row == name).map(|(_, count)| *count).sum()
     }
 
     fn cells(&self, all: u64) -> Vec<String> {
@@ -126,6 +139,9 @@ fn text(topology: &Topology, rows: &[Row]) -> String {
             )),
             Ok(_) => {}
         }
+        if let Ok(status) = &row.answer {
+            text.push_str(&damage(name, status));
+        }
         if !row.down_for.is_empty() {
             let _ = writeln!(text, "{name} is down for {}", row.down_for.join(", "));
         }
@@ -142,11 +158,48 @@ fn text(topology: &Topology, rows: &[Row]) -> String {
     text
 }
 
+/// What a node has found to be wrong with its disk; nothing, on most days.
+fn damage(name: &str, status: &NodeStatus) -> String {
+    let counter = |counter: &str| {
+        let row = status.counters.iter().find(|(name, _)| name == counter);
+        row.map_or(0, |(_, count)| *count)
+    };
+    let mut text = String::new();
+    let (damaged, restored) = (counter("scrub_damaged"), counter("scrub_restored"));
+    if damaged > 0 {
+        let records = counted(damaged as usize, "damaged record");
+        let _ = writeln!(
+            text,
+            "{name} has found {records} since its start and restored {restored}: look at its disk"
+        );
+    }
+    let waiting = counter("scrub_waiting");
+    if waiting > 0 {
+        let records = counted(waiting as usize, "damaged record");
+        let _ = writeln!(
+            text,
+            "{name} has {records} left that it does not serve until all their other replicas answer"
+        );
+    }
+    if counter("scrub_rebuild_due") > 0 {
+        let _ = writeln!(
+            text,
+            "{name} cannot read a part of its database: restart it, and it builds it anew from the rest \
+             and the other replicas"
+        );
+    }
+    text
+}
+
 /// How much is still to change hands, where anything is.
 pub(super) fn changing(topology: &Topology) -> String {
-    match topology.changing() {
+    let slots = match topology.changing() {
         0 => String::new(),
         slots => format!(", {} changing hands", counted(slots, "slot")),
+    };
+    match topology.moving() {
+        0 => slots,
+        buckets => format!("{slots}, {} getting another n", counted(buckets, "bucket")),
     }
 }
 

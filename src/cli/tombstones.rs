@@ -120,7 +120,7 @@ fn document(reports: &[MemberReport], now: WallMs) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::MemberState;
+    use crate::client::{MemberState, SyncState};
     use crate::wire::messages::TopologyVersion;
 
     fn report(id: u128, reaping: ReapStatus) -> MemberReport {
@@ -128,8 +128,10 @@ mod tests {
             state: "serving".to_owned(),
             topology: TopologyVersion { epoch: 1, hash: 1 },
             slots_changing: 0,
+            buckets_moving: 0,
             apart_from: Vec::new(),
             hints: Vec::new(),
+            sync: SyncState::default(),
             reaping,
         };
         MemberReport { id: NodeId(id), name: format!("n{id}"), said: Some(said) }

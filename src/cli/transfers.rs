@@ -96,6 +96,17 @@ fn text(topology: &Topology, rows: &[Row]) -> String {
             );
         }
     }
+    for (name, entry) in &topology.state().buckets {
+        let Some(next) = entry.home.next else { continue };
+        let (from, arrived) = (entry.home.scope.n, topology.arrived(name));
+        let all = topology.partitions();
+        let _ = writeln!(
+            notes,
+            "bucket {name}, n={from} to {}: {arrived} of {all} partitions have arrived{}",
+            next.n,
+            waiting_for(topology, entry)
+        );
+    }
     let mut text = match cells.is_empty() {
         true => "Nothing moves.\n".to_owned(),
         false => table(&header, &["LEFT", "DONE", "BYTES", "RATE", "ETA"], cells),
@@ -105,6 +116,17 @@ fn text(topology: &Topology, rows: &[Row]) -> String {
         text.push_str(&notes);
     }
     text
+}
+
+/// Who has still to note that all of a bucket has arrived.
+fn waiting_for(topology: &Topology, entry: &crate::membership::BucketEntry) -> String {
+    if !topology.state().has_arrived(&entry.home) {
+        return String::new();
+    }
+    let serving = topology.state().serving();
+    let names = serving.filter(|(id, _)| !entry.home.noted.contains(id));
+    let names: Vec<String> = names.map(|(_, member)| member.name().to_owned()).collect();
+    format!("; waiting for {} to note it", names.join(", "))
 }
 
 fn document(topology: &Topology, rows: &[Row]) -> Value {
@@ -141,6 +163,7 @@ fn document(topology: &Topology, rows: &[Row]) -> Value {
     };
     json!({
         "slots_changing": topology.changing(),
+        "buckets_moving": topology.moving(),
         "nodes": rows.iter().map(node).collect::<Vec<_>>(),
     })
 }

@@ -12,7 +12,9 @@ use super::cluster::connect;
 use super::exit::{Ending, Exit, Failure};
 use super::output::Form;
 use super::quantity::{counted, parse_address, parse_span};
-use crate::client::{Client, Goals, Open};
+use super::sync;
+use crate::client::{Client, Goals, Open, Waiting};
+use crate::wire::messages::Control;
 
 /// How often all members are asked.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -21,8 +23,9 @@ const LOOK_WITHIN: Duration = Duration::from_secs(2);
 
 const WAIT_EXAMPLES: &str = "\
 Examples:
-  ringdove wait --timeout 60s                   for all three
+  ringdove wait --timeout 60s                   for all of these
   ringdove wait --hints-drained --timeout 10m && echo nobody is behind
+  ringdove wait --synced          what was written before is on all its owners
 
 Exit code 0 when it is so, 3 when the time is up (and a list of what is still
 open, and where), 7 when no node could be asked at all.";
@@ -40,6 +43,9 @@ pub(super) struct Wait {
     /// No slot changes hands
     #[arg(long)]
     transfers_done: bool,
+    /// Everything acknowledged before this was called is on all its owners
+    #[arg(long)]
+    synced: bool,
     /// Longest wait
     #[arg(long, value_name = "SPAN", default_value = "60s", value_parser = parse_span)]
     timeout: Duration,
@@ -59,8 +65,8 @@ impl Wait {
 
     /// What to wait for: what was named, or everything.
     fn goals(&self) -> Goals {
-        let Self { healthy, hints_drained, transfers_done, .. } = *self;
-        Goals { healthy, hints_drained, transfers_done }.or_all()
+        let Self { healthy, hints_drained, transfers_done, synced, .. } = *self;
+        Goals { healthy, hints_drained, transfers_done, synced }.or_all()
     }
 }
 
@@ -85,7 +91,7 @@ impl Seen {
 }
 
 pub(super) async fn run(asked: &Wait) -> Ending {
-    let goals = asked.goals();
+    let mut waiting = Waiting::new(asked.goals());
     let began = Instant::now();
     let deadline = began + asked.timeout;
     let mut client = None;
@@ -93,7 +99,9 @@ pub(super) async fn run(asked: &Wait) -> Ending {
     loop {
         let until = deadline.min(Instant::now() + 2 * LOOK_WITHIN);
         // The look that the end of the time interrupts changes nothing of what was seen before.
-        if let Ok(look) = timeout_at(until, look(&mut client, &asked.addr, goals)).await {
+        if let Ok(look) =
+            timeout_at(until, look(&mut client, &asked.addr, began, &mut waiting)).await
+        {
             seen = look;
         } else if client.is_none() {
             let message = format!("no node answers at {}", asked.addr.join(", "));
@@ -109,14 +117,27 @@ pub(super) async fn run(asked: &Wait) -> Ending {
     }
 }
 
-async fn look(client: &mut Option<Client>, addr: &[String], goals: Goals) -> Seen {
+async fn look(
+    client: &mut Option<Client>,
+    addr: &[String],
+    began: Instant,
+    waiting: &mut Waiting,
+) -> Seen {
     let cluster = Cluster { addr: addr.to_vec(), timeout: LOOK_WITHIN };
     let asked = async {
         let client = match client {
             Some(client) => client,
             None => client.insert(connect(&cluster).await?),
         };
-        Ok::<_, Failure>(goals.open(&client.survey().await?))
+        let waited_ms = || began.elapsed().as_millis() as u64;
+        let asked_ms = waited_ms();
+        let reports = client.survey().await?;
+        let open = waiting.open(asked_ms, waited_ms(), &reports);
+        if waiting.tells_to_compare(waited_ms()) {
+            // Whoever does not hear it is told again later.
+            sync::tell(&client.topology(), Control::SyncNow, LOOK_WITHIN).await;
+        }
+        Ok::<_, Failure>(open)
     };
     match asked.await {
         Ok(open) => Seen::Open(open),

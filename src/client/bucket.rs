@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Change, Delete, Get, Inner, MultiGet, MultiPut, Put, Update, Values, Write};
+use super::{Change, Delete, Get, Inner, Keys, MultiGet, MultiPut, Put, Update, Values, Write};
 use crate::key::{Key, KeyError};
+use crate::wire::messages::Which;
 
 /// A bucket of a cluster. Cheap to clone.
 #[derive(Clone)]
@@ -123,6 +124,16 @@ impl Bucket {
     /// ```
     pub fn multi_put(&self, writes: impl IntoIterator<Item = Write>) -> MultiPut {
         MultiPut::new(writes)
+    }
+
+    /// The keys that have a value, one after the other.
+    pub fn keys(&self) -> Keys {
+        Keys::new(self.inner.clone(), self.name.clone(), Which::Live)
+    }
+
+    /// The keys that have several values, which a read and a write with its context resolves.
+    pub fn conflicts(&self) -> Keys {
+        Keys::new(self.inner.clone(), self.name.clone(), Which::Conflicts)
     }
 
     pub(super) fn operation_timeout(&self) -> Duration {

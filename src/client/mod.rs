@@ -51,6 +51,7 @@ mod context;
 pub mod direct;
 mod entropy;
 mod error;
+mod keys;
 mod many;
 mod node;
 mod operation;
@@ -69,6 +70,7 @@ pub use bucket::Bucket;
 pub use builder::Builder;
 pub use context::Context;
 pub use error::{Error, Kind, Outcome, Result, Retry};
+pub use keys::Keys;
 pub use many::{MultiGet, MultiPut};
 pub use read::{Get, Read, Values};
 pub use resolve::{LastWriteWins, MaxBy, Resolve, Union};
@@ -78,8 +80,9 @@ pub use write::{Delete, Put, Write, Written};
 pub use crate::ids::{NodeId, WriteId};
 pub use crate::membership::Topology;
 pub use crate::wire::messages::{
-    BucketSettings, Conflicts, Explanation, Goals, HintStatus, Hop, Level, MemberReport,
-    MemberState, NodeStatus, Open, PlannedChange, Receipt, TopologyVersion, Value,
+    BucketSettings, BucketTally, ClusterTally, Conflicts, Explanation, Goals, HintStatus, Hop,
+    Level, Listed, MemberReport, MemberState, NodeStatus, Open, Outlier, Outliers, PlannedChange,
+    Receipt, SyncState, TopologyVersion, Value, Waiting,
 };
 
 use budget::RetryBudget;
@@ -150,7 +153,8 @@ impl Client {
         }
     }
 
-    /// Gives a bucket other settings. Its replica count cannot be changed.
+    /// Gives a bucket other settings. Another replica count is added to the plan, like changes of the
+    /// members; the rest counts at once.
     ///
     /// # Errors
     /// [`Kind::Invalid`] when there is none of that name, or the settings make no sense; nothing was
@@ -248,6 +252,32 @@ impl Client {
             _ => None,
         };
         self.inner.control(Effect::Reads, Control::Survey, take).await
+    }
+
+    /// What is in each bucket, over the cluster: keys, deletions that are remembered, keys in conflict,
+    /// bytes. Each key is counted once, as one of its owners has it.
+    ///
+    /// # Errors
+    /// As any request.
+    pub async fn tallies(&self) -> Result<ClusterTally> {
+        let take = |reply| match reply {
+            ControlReply::Tallies(tally) => Some(tally),
+            _ => None,
+        };
+        self.inner.control(Effect::Reads, Control::Tallies, take).await
+    }
+
+    /// The keys of one node that have the most values, and the largest. Asks exactly that node, which
+    /// looks at a million keys, or all it has in conflict.
+    ///
+    /// # Errors
+    /// When it does not answer within `timeout`.
+    pub async fn outliers_of(&self, address: &str, timeout: Duration) -> Result<Outliers> {
+        let request = Request::Control(Control::Outliers);
+        match direct::request(address, &request, timeout).await? {
+            Response::Control(ControlReply::Outliers(found)) => Ok(found),
+            _ => Err(Error::new(Kind::Protocol, "the answer is to another question").at(address)),
+        }
     }
 
     /// How one node is, and how it sees the others. Asks exactly that node.

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use super::node::{Node, Patience};
 use crate::ids::NodeId;
 use crate::key::Key;
-use crate::limits;
 use crate::membership::Topology;
 
 /// A topology, and the nodes behind its members. Replaced as a whole.
@@ -58,8 +57,9 @@ impl Map {
     }
 
     fn primaries(&self, key: &Key) -> VecDeque<Arc<Node>> {
-        let n = self.topology.bucket(key.bucket()).map_or(limits::REPLICAS_DEFAULT, |b| b.n);
-        let primaries = self.topology.primaries(self.topology.partition(key), n);
+        let partition = self.topology.partition(key);
+        let scope = self.topology.read_scope(key.bucket(), partition);
+        let primaries = self.topology.primaries(partition, scope);
         primaries.iter().filter_map(|id| self.nodes.get(id)).cloned().collect()
     }
 }
@@ -126,6 +126,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::limits;
     use crate::membership::{ClusterState, Contact, MemberEntry};
 
     const PATIENCE: Patience =

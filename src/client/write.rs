@@ -3,7 +3,7 @@
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
@@ -11,7 +11,8 @@ use super::operation::{Attempt, Effect, Operation};
 use super::{Context, Error, Inner, Kind, Level, Receipt, Result, WriteId};
 use crate::key::{Key, KeyError};
 use crate::limits;
-use crate::wire::messages::{self, Basis, Condition, Request, Response};
+use crate::time::WallMs;
+use crate::wire::messages::{self, Basis, Condition, Expiry, Request, Response};
 
 /// A value on its way to a key that does not say yet what it builds on. Nothing to be awaited:
 /// one of its methods makes it a [`Write`].
@@ -39,7 +40,7 @@ pub struct Write {
     w: Level,
     pw: Level,
     strict: bool,
-    ttl: Option<Duration>,
+    expiry: Expiry,
     timeout: Option<Duration>,
     repeats: Option<WriteId>,
 }
@@ -127,7 +128,7 @@ impl Write {
             w: Level::Default,
             pw: Level::Default,
             strict: false,
-            ttl: None,
+            expiry: Expiry::Bucket,
             timeout: None,
             repeats: None,
         }
@@ -155,7 +156,22 @@ impl Write {
 
     /// The value reads as absent once this has passed. Counted in whole milliseconds.
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = Some(ttl);
+        self.expiry = Expiry::After(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+        self
+    }
+
+    /// The value reads as absent from this time on, by the nodes' clocks. In whole milliseconds.
+    pub fn expires_at(mut self, at: SystemTime) -> Self {
+        let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        // The last millisecond that there is stands for "never".
+        let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX).min(u64::MAX - 1);
+        self.expiry = Expiry::At(WallMs(millis));
+        self
+    }
+
+    /// The value stays, whatever time to live the bucket gives its values.
+    pub fn never_expires(mut self) -> Self {
+        self.expiry = Expiry::Never;
         self
     }
 
@@ -191,7 +207,7 @@ impl Write {
             let message = format!("the value has {actual} bytes; at most {most} are ever taken");
             return Err(Error::new(Kind::TooLarge, message));
         }
-        let ttl_ms = self.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+        let expiry = self.expiry;
         let write_id = self.repeats.unwrap_or_else(|| inner.entropy.write_id());
         let effect = Effect::Writes { id: write_id, repeated: self.repeats.is_some() };
         let build = |Attempt { number, budget_ms }| {
@@ -202,7 +218,7 @@ impl Write {
                 basis: basis.clone(),
                 condition,
                 value: value.clone(),
-                ttl_ms,
+                expiry,
                 w,
                 pw,
                 strict,

@@ -3,7 +3,7 @@
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{BucketEntry, ClusterState, MemberEntry, Owner, Slot, SlotTable, Standing};
-use crate::ids::{NodeId, Partition};
+use crate::ids::{NodeId, Partition, Scope};
 use crate::limits;
 use crate::ring::Ring;
 use crate::wire::control;
@@ -12,8 +12,8 @@ use crate::wire::messages::BucketSettings;
 /// One slot that is given to its successor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HandOver {
-    /// The replica count whose slots are meant.
-    pub n: u8,
+    /// Whose slots are meant.
+    pub scope: Scope,
     /// The partition.
     pub partition: Partition,
     /// Which of its slots, from 0.
@@ -70,10 +70,9 @@ impl ClusterState {
     /// [`limits::SLOTS`].
     #[must_use]
     pub fn add_bucket(&mut self, name: &str, settings: BucketSettings) -> bool {
-        let is_new_count = !self.slots.contains_key(&settings.n);
+        let is_new_count = !self.slots.contains_key(&Scope::from(settings.n));
         if self.is_formed() && is_new_count {
-            let slots: usize = self.slots.values().map(|table| table.all().len()).sum();
-            if slots + self.partitions as usize * usize::from(settings.n) > limits::SLOTS {
+            if !self.has_room_for(settings.n) {
                 return false;
             }
             self.add_slots(settings.n);
@@ -81,14 +80,22 @@ impl ClusterState {
         let before = self.buckets.get(name);
         if before.is_none_or(|before| before.settings != settings) {
             let version = before.map_or(0, |before| before.version) + 1;
-            self.buckets.insert(name.to_owned(), BucketEntry { version, settings });
+            let mut entry = BucketEntry { version, ..BucketEntry::new(settings) };
+            entry.home.version = u32::try_from(version).unwrap_or(u32::MAX);
+            self.buckets.insert(name.to_owned(), entry);
         }
         true
     }
 
+    /// Whether slots for `n` more replicas fit within [`limits::SLOTS`].
+    pub(super) fn has_room_for(&self, n: u8) -> bool {
+        let slots: usize = self.slots.values().map(|table| table.all().len()).sum();
+        slots + self.partitions as usize * usize::from(n) <= limits::SLOTS
+    }
+
     /// Begins the slots for `n` replicas with the ring of this moment.
     fn add_slots(&mut self, n: u8) {
-        if self.slots.contains_key(&n) {
+        if self.slots.contains_key(&Scope::from(n)) {
             return;
         }
         let (members, places) = (self.ring_members(), self.places());
@@ -100,7 +107,7 @@ impl ClusterState {
             let named = list.iter().map(|place| Owner::new(Some(places[place])));
             owners.extend(named.chain(std::iter::repeat(Owner::default())).take(usize::from(n)));
         }
-        self.slots.insert(n, SlotTable::new(origin, n, owners));
+        self.slots.insert(Scope::from(n), SlotTable::new(origin, n, owners));
     }
 
     /// Gives a slot to its successor. Returns false, and changes nothing, when the slot is no
@@ -109,11 +116,11 @@ impl ClusterState {
     /// The owner is the one who does this for its own slot; a slot without an owner is taken by
     /// its successor itself.
     pub fn hand_over(&mut self, change: &HandOver) -> bool {
-        let HandOver { n, partition, slot, expected, to } = *change;
+        let HandOver { scope, partition, slot, expected, to } = *change;
         let is_removed = |id: NodeId| {
             self.members.get(&id).is_none_or(|entry| entry.standing == Standing::Removed)
         };
-        let Some(table) = self.slots.get(&n) else { return false };
+        let Some(table) = self.slots.get(&scope) else { return false };
         if u32::from(partition.0) >= self.partitions || is_removed(to) {
             return false;
         }
@@ -126,7 +133,7 @@ impl ClusterState {
         if !is_expected || owners.iter().enumerate().any(owns) {
             return false;
         }
-        match self.slots.get_mut(&n) {
+        match self.slots.get_mut(&scope) {
             Some(table) => table.give(partition, slot, to),
             None => return false,
         }

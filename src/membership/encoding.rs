@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{BucketEntry, ClusterState, MemberEntry, Owner, SlotTable, StateError};
-use crate::ids::NodeId;
+use crate::ids::{NodeId, Scope};
 use crate::limits;
 use crate::wire::control;
 
@@ -24,7 +24,7 @@ struct Encoded {
 
 #[derive(Serialize, Deserialize)]
 struct EncodedTable {
-    n: u8,
+    scope: Scope,
     origin: u64,
     /// Partition by partition: the number of the owner, from 1 (0 is nobody), and the version.
     owners: Vec<(u16, u32)>,
@@ -39,8 +39,8 @@ impl ClusterState {
             let number = owner.value.and_then(|id| numbers.get(&id)).copied();
             (number.unwrap_or(0), owner.version)
         };
-        let table = |(n, table): (&u8, &SlotTable)| EncodedTable {
-            n: *n,
+        let table = |(scope, table): (&Scope, &SlotTable)| EncodedTable {
+            scope: *scope,
             origin: table.origin,
             owners: table.all().iter().map(number).collect(),
         };
@@ -75,7 +75,14 @@ impl ClusterState {
         }
         let counts = 1..=limits::REPLICAS_MAX;
         let is_sound = |(name, entry): (&String, &BucketEntry)| {
-            crate::key::is_bucket_name(name.as_bytes()) && counts.contains(&entry.settings.n)
+            let BucketEntry { settings, home, planned, .. } = entry;
+            let next = home.next.map(|next| next.n).into_iter().chain(planned.value);
+            let is_moving = home.next.is_none_or(|next| next.number > 0 && next != home.scope);
+            crate::key::is_bucket_name(name.as_bytes())
+                && next.chain([settings.n]).all(|n| counts.contains(&n))
+                && home.scope.n == settings.n
+                && is_moving
+                && home.noted.len() <= limits::MEMBERS
         };
         if let Some((name, _)) = buckets.iter().find(|bucket| !is_sound(*bucket)) {
             return Err(malformed(format!("bucket {name:?}")));
@@ -84,17 +91,20 @@ impl ClusterState {
         let mut slots = BTreeMap::new();
         let mut total = 0;
         for table in tables {
-            let n = table.n;
+            let (scope, n) = (table.scope, table.scope.n);
             total += table.owners.len();
             let is_sized = counts.contains(&n)
                 && total <= limits::SLOTS
                 && table.owners.len() == partitions as usize * usize::from(n);
             let table = if is_sized { table.decode(&ids) } else { None };
-            if table.is_none_or(|table| slots.insert(n, table).is_some()) {
+            if table.is_none_or(|table| slots.insert(scope, table).is_some()) {
                 return Err(malformed(format!("slots for {n} replicas")));
             }
         }
-        let has_slots = |bucket: &BucketEntry| slots.contains_key(&bucket.settings.n);
+        let has_slots = |bucket: &BucketEntry| {
+            let mut scopes = bucket.home.next.into_iter().chain([bucket.home.scope]);
+            scopes.all(|scope| slots.contains_key(&scope))
+        };
         let is_whole =
             if formation == 0 { slots.is_empty() } else { buckets.values().all(has_slots) };
         if !is_whole {
@@ -115,6 +125,6 @@ impl EncodedTable {
             Some(Owner { version: *version, value })
         };
         let owners: Option<Vec<Owner>> = self.owners.iter().map(owner).collect();
-        Some(SlotTable::new(self.origin, self.n, owners?))
+        Some(SlotTable::new(self.origin, self.scope.n, owners?))
     }
 }

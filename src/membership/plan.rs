@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::{ClusterState, HandOver, PlannedChange, Topology};
-use crate::ids::{NodeId, Partition};
+use crate::ids::{NodeId, Partition, Scope};
 use crate::limits;
 use crate::ring::Share;
 
@@ -24,8 +24,10 @@ pub struct MemberFacts {
 pub struct Plan {
     /// Tells this plan from others; 0 when nothing is planned.
     pub mark: u64,
-    /// What is planned, in order of id.
+    /// What is planned for members, in order of id.
     pub changes: Vec<(NodeId, PlannedChange)>,
+    /// The replica counts that buckets are to have.
+    pub counts: Vec<(String, u8)>,
     /// What each member owns before and after, in order of id.
     pub shares: Vec<ShareChange>,
     /// Who gives how much to whom.
@@ -160,7 +162,7 @@ impl fmt::Display for Warning {
 pub fn preview(topology: &Topology, facts: &BTreeMap<NodeId, MemberFacts>) -> Plan {
     let state = topology.state();
     let projected = Topology::after(topology, state.projected());
-    let counts: Vec<u8> = state.slots.keys().copied().collect();
+    let counts: Vec<Scope> = projected.state().slots.keys().copied().collect();
     let mut arrived = projected.state().clone();
     let mut preview = Preview { state, facts, counts, slot_bytes: BTreeMap::new() };
     preview.weigh_slots(topology);
@@ -171,6 +173,7 @@ pub fn preview(topology: &Topology, facts: &BTreeMap<NodeId, MemberFacts>) -> Pl
     Plan {
         mark: state.plan_mark(),
         changes: state.planned().map(|(id, change)| (id, change.clone())).collect(),
+        counts: state.planned_counts().map(|(name, n)| (name.to_owned(), n)).collect(),
         under_way: topology.changing(),
         warnings: [orphans(&projected, &preview.counts), preview.warnings(&after, &shares, &moves)]
             .concat(),
@@ -182,8 +185,8 @@ pub fn preview(topology: &Topology, facts: &BTreeMap<NodeId, MemberFacts>) -> Pl
 struct Preview<'a> {
     state: &'a ClusterState,
     facts: &'a BTreeMap<NodeId, MemberFacts>,
-    /// The replica counts in use.
-    counts: Vec<u8>,
+    /// The scopes in use, also those that buckets are to move to.
+    counts: Vec<Scope>,
     /// Bytes of one slot of each member that has said how much it has.
     slot_bytes: BTreeMap<NodeId, u64>,
 }
@@ -202,19 +205,21 @@ impl Preview<'_> {
     fn moves(&self, projected: &Topology) -> (Vec<Moves>, Vec<HandOver>) {
         let mut moves: BTreeMap<(Option<NodeId>, NodeId), (u32, u64)> = BTreeMap::new();
         let mut hand_overs = Vec::new();
-        for n in self.counts.iter().copied() {
+        for scope in self.counts.iter().copied() {
             for partition in partitions(projected) {
                 // What another owner has is as much as the owner itself would give.
-                let owners = projected.primaries(partition, n);
+                let owners = projected.sources(partition, scope);
                 let known = owners.iter().find_map(|id| self.slot_bytes.get(id)).copied();
-                for (slot, expected) in projected.slots(partition, n).iter().enumerate() {
+                for (slot, expected) in projected.slots(partition, scope).iter().enumerate() {
                     let Some(to) = expected.successor else { continue };
                     let own = expected.owner.and_then(|owner| self.slot_bytes.get(&owner)).copied();
+                    // Whoever has the data of the slots a bucket comes from compares digests.
+                    let is_here = expected.owner.is_none() && owners.contains(&to);
                     let (slots, bytes) = moves.entry((expected.owner, to)).or_default();
                     *slots += 1;
-                    *bytes += own.or(known).unwrap_or(0);
+                    *bytes += if is_here { 0 } else { own.or(known).unwrap_or(0) };
                     let expected = *expected;
-                    hand_overs.push(HandOver { n, partition, slot, expected, to });
+                    hand_overs.push(HandOver { scope, partition, slot, expected, to });
                 }
             }
         }
@@ -225,7 +230,7 @@ impl Preview<'_> {
     fn shares(&self, before: &Topology, after: &Topology, moves: &[Moves]) -> Vec<ShareChange> {
         let (before, owned_after) = (owned(before, &self.counts), owned(after, &self.counts));
         let mut fair: BTreeMap<NodeId, u64> = BTreeMap::new();
-        for share in self.counts.iter().flat_map(|n| after.shares(*n)) {
+        for share in self.counts.iter().flat_map(|scope| after.shares(*scope)) {
             *fair.entry(share.id).or_default() += u64::from(share.fair_thousandths);
         }
         let ids: BTreeSet<NodeId> = before.keys().chain(fair.keys()).copied().collect();
@@ -247,12 +252,13 @@ impl Preview<'_> {
         let silent: BTreeSet<NodeId> = busy.filter(|id| !reachable(id)).collect();
         warnings.extend(silent.into_iter().map(|id| Warning::Unreachable { name: name(id) }));
         let members = after.state().placed().count();
-        for n in self.counts.iter().copied() {
+        for scope in self.counts.iter().copied() {
+            let n = scope.n;
             if members < usize::from(n) {
                 warnings.push(Warning::FewMembers { n, members });
             }
-            warnings.extend(crowding(after, n));
-            for Share { id, owned, fair_thousandths, owned_per_fair, .. } in after.shares(n) {
+            warnings.extend(crowding(after, scope));
+            for Share { id, owned, fair_thousandths, owned_per_fair, .. } in after.shares(scope) {
                 // The bound is rounded, up for some.
                 let fair = u64::from(fair_thousandths);
                 let most = (fair * limits::SHARE_BOUND_PERCENT / 100).div_ceil(1000);
@@ -273,19 +279,20 @@ impl Preview<'_> {
 }
 
 /// Counts partitions whose owners would all be removed at once.
-fn orphans(projected: &Topology, counts: &[u8]) -> Vec<Warning> {
-    let orphans = counts.iter().map(|n| {
+fn orphans(projected: &Topology, counts: &[Scope]) -> Vec<Warning> {
+    let orphans = counts.iter().map(|scope| {
         let is_orphan = |partition: &Partition| {
-            let slots = projected.slots(*partition, *n);
-            projected.primaries(*partition, *n).is_empty() && slots.iter().any(|s| s.version > 0)
+            let slots = projected.slots(*partition, *scope);
+            let owners = projected.primaries(*partition, *scope);
+            owners.is_empty() && slots.iter().any(|slot| slot.version > 0)
         };
-        Warning::Orphans { n: *n, partitions: partitions(projected).filter(is_orphan).count() }
+        Warning::Orphans { n: scope.n, partitions: partitions(projected).filter(is_orphan).count() }
     });
     orphans.filter(|o| !matches!(o, Warning::Orphans { partitions: 0, .. })).collect()
 }
 
 /// Counts partitions of which two replicas would fail together.
-fn crowding(after: &Topology, n: u8) -> Vec<Warning> {
+fn crowding(after: &Topology, scope: Scope) -> Vec<Warning> {
     let zone = |id: &NodeId| after.member(*id).map_or("", |entry| entry.zone()).to_owned();
     let machine = |id: &NodeId| {
         let address = after.member(*id).map_or("", |entry| entry.address());
@@ -293,11 +300,12 @@ fn crowding(after: &Topology, n: u8) -> Vec<Warning> {
     };
     let crowded = |place: &dyn Fn(&NodeId) -> String| {
         let is_crowded = |partition: &Partition| {
-            let owners = after.primaries(*partition, n);
+            let owners = after.primaries(*partition, scope);
             owners.iter().map(place).collect::<BTreeSet<String>>().len() < owners.len()
         };
         partitions(after).filter(is_crowded).count()
     };
+    let n = scope.n;
     let mut warnings = Vec::new();
     // With all nodes in one zone, zones mean nothing.
     let zones: BTreeSet<&str> = after.state().placed().map(|(_, entry)| entry.zone()).collect();
@@ -317,9 +325,9 @@ fn partitions(topology: &Topology) -> impl Iterator<Item = Partition> {
 }
 
 /// Slots that each member owns, over all replica counts.
-fn owned(topology: &Topology, counts: &[u8]) -> BTreeMap<NodeId, u32> {
+fn owned(topology: &Topology, counts: &[Scope]) -> BTreeMap<NodeId, u32> {
     let mut owned = BTreeMap::new();
-    for share in counts.iter().flat_map(|n| topology.shares(*n)) {
+    for share in counts.iter().flat_map(|scope| topology.shares(*scope)) {
         *owned.entry(share.id).or_default() += share.owned;
     }
     owned

@@ -1,4 +1,4 @@
-//! Who owns what, as registers: a table of all slots for one replica count.
+//! Who owns what, as registers: a table of all slots of one scope.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::ids::{NodeId, Partition};
 /// The owner of one slot. Without one, nobody has ever owned it: version 0.
 pub type Owner = Register<Option<NodeId>>;
 
-/// The owners of all slots for one replica count N: N registers for each partition.
+/// The owners of all slots of one scope: N registers for each partition.
 ///
 /// Copies share their memory until one of them is changed.
 #[derive(Clone, PartialEq, Eq)]

@@ -1,4 +1,5 @@
-//! Changes of the members: staged one by one, committed together.
+//! Changes of the members, and of the replica counts of buckets: staged one by one, committed
+//! together.
 //!
 //! ```text
 //!   stage join n4 ─┐
@@ -7,7 +8,7 @@
 //!                             └──abort──▶ nothing has happened
 //! ```
 //!
-//! What is staged is a register of the member it concerns, so plans that were made on two sides of
+//! What is staged is a register of the member or bucket it concerns, so plans that were made on two sides of
 //! a network partition merge like everything else. A merged plan that makes no sense is refused
 //! when it is committed.
 
@@ -96,9 +97,17 @@ pub enum PlanError {
     /// A zone is not written like a name.
     #[error("a zone is written in 1 to {} characters of A-Z a-z 0-9 . _ -", limits::NAME_BYTES)]
     Zone,
+    /// A bucket whose replica count is planned to change is on its way to another already: plans of
+    /// two sides of a network partition have met.
+    #[error(
+        "bucket {0:?} gets another n already, by a change that was committed elsewhere. Start over with `ringdove \
+         abort`"
+    )]
+    Moving(String),
     /// There is nothing to commit.
     #[error(
-        "nothing is planned; stage changes with `ringdove member join|leave|replace|weight|zone`"
+        "nothing is planned; stage changes with `ringdove member join|leave|replace|weight|zone` or `ringdove \
+         bucket set NAME --n COUNT`"
     )]
     Nothing,
     /// Somebody has changed the plan since it was looked at.
@@ -212,13 +221,24 @@ impl ClusterState {
     /// Whether the plan leaves enough members.
     fn check_plan(&self) -> Result<(), PlanError> {
         let (before, left) = (self.placed().count(), self.projected().placed().count());
-        let largest = self.buckets.iter().max_by_key(|(_, bucket)| bucket.settings.n);
-        match largest {
-            Some((bucket, entry)) if left < before && left < usize::from(entry.settings.n) => {
-                Err(PlanError::TooFew { left, bucket: bucket.clone(), n: entry.settings.n })
+        for (bucket, entry) in &self.buckets {
+            let n = entry.widest();
+            // Nobody would own the new slots that are too many, and the bucket never arrive.
+            let counts = left < before || entry.planned.value.is_some();
+            if counts && left < usize::from(n) {
+                return Err(PlanError::TooFew { left, bucket: bucket.clone(), n });
             }
-            _ => Ok(()),
+            if entry.planned.value.is_some() && entry.home.next.is_some() {
+                return Err(PlanError::Moving(bucket.clone()));
+            }
         }
+        Ok(())
+    }
+
+    /// The replica counts that are staged, by bucket.
+    pub fn planned_counts(&self) -> impl Iterator<Item = (&str, u8)> {
+        let planned = |(name, entry): (_, &super::BucketEntry)| Some((name, entry.planned.value?));
+        self.buckets.iter().filter_map(planned).map(|(name, n): (&String, u8)| (name.as_str(), n))
     }
 
     /// What is staged, in order of id.
@@ -248,7 +268,11 @@ impl ClusterState {
     #[must_use]
     pub fn plan_mark(&self) -> u64 {
         let planned: Vec<_> = self.planned().collect();
-        if planned.is_empty() { 0 } else { xxh3_64(&control::encode(&planned)).max(1) }
+        let counts: Vec<_> = self.planned_counts().collect();
+        match planned.is_empty() && counts.is_empty() {
+            true => 0,
+            false => xxh3_64(&control::encode(&(planned, counts))).max(1),
+        }
     }
 
     /// The state as it will be when the plan is committed.
@@ -280,6 +304,12 @@ impl ClusterState {
                 }
             }
         }
+        for (name, n) in self.planned_counts() {
+            if let Some(entry) = state.buckets.get_mut(name) {
+                entry.planned.set(None);
+            }
+            state.begin_move(name, n);
+        }
         state
     }
 
@@ -302,6 +332,9 @@ impl ClusterState {
     /// Forgets everything that is planned; without a plan this is no error.
     pub fn abort_plan(&mut self) {
         for entry in self.members.values_mut() {
+            entry.planned.set(None);
+        }
+        for entry in self.buckets.values_mut() {
             entry.planned.set(None);
         }
     }

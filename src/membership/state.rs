@@ -2,28 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{MemberEntry, SlotTable, Standing};
-use crate::ids::NodeId;
+use super::{BucketEntry, MemberEntry, SlotTable, Standing};
+use crate::ids::{NodeId, Scope};
 use crate::limits;
 use crate::ring::RingMember;
 use crate::wire::messages::{BucketSettings, TopologyVersion};
 
-/// One bucket. Merges as a [`Register`](super::Register) does.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct BucketEntry {
-    /// Rises with each change of this entry.
-    pub version: u64,
-    /// Its settings.
-    pub settings: BucketSettings,
-}
-
 /// Members, slots and buckets of a cluster, as one node knows them.
 ///
-/// What always holds, also after merging: a formed state has a table of slots for the replica count
-/// of each of its buckets, an unformed one has none; owners are members that the state knows.
+/// What always holds, also after merging: a formed state has a table of slots for each scope that a
+/// bucket goes by or moves to, an unformed one has none; owners are members that the state knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterState {
     /// The cluster's name. States of different clusters never merge.
@@ -37,8 +27,8 @@ pub struct ClusterState {
     pub members: BTreeMap<NodeId, MemberEntry>,
     /// Buckets by name.
     pub buckets: BTreeMap<String, BucketEntry>,
-    /// Who owns what, by replica count.
-    pub slots: BTreeMap<u8, SlotTable>,
+    /// Who owns what, by scope.
+    pub slots: BTreeMap<Scope, SlotTable>,
 }
 
 /// Why a state from outside was not taken. Nothing was changed.
@@ -89,8 +79,7 @@ impl ClusterState {
     /// The state of a cluster nobody has joined, with the bucket `default`.
     #[must_use]
     pub fn new(cluster: &str, partitions: u32) -> Self {
-        let settings = BucketSettings::default();
-        let default = BucketEntry { version: 1, settings };
+        let default = BucketEntry::new(BucketSettings::default());
         Self {
             cluster: cluster.to_owned(),
             partitions,
@@ -128,18 +117,36 @@ impl ClusterState {
             _ => {}
         }
         for (name, theirs) in &other.buckets {
-            if self.buckets.get(name).is_none_or(|ours| theirs > ours) {
-                self.buckets.insert(name.clone(), theirs.clone());
-                changed = true;
-            }
-        }
-        for (n, theirs) in &other.slots {
-            changed |= match self.slots.get_mut(n) {
+            changed |= match self.buckets.get_mut(name) {
                 Some(ours) => ours.merge(theirs),
-                None => self.slots.insert(*n, theirs.clone()).is_none(),
+                None => self.buckets.insert(name.clone(), theirs.clone()).is_none(),
             };
         }
+        for (scope, theirs) in &other.slots {
+            // A scope that a bucket has left never comes back.
+            if !self.is_in_use(*scope) {
+                continue;
+            }
+            changed |= match self.slots.get_mut(scope) {
+                Some(ours) => ours.merge(theirs),
+                None => self.slots.insert(*scope, theirs.clone()).is_none(),
+            };
+        }
+        self.drop_unused_slots();
         Ok(changed)
+    }
+
+    /// Whether buckets may go by `scope`: it is shared, or the scope of one bucket, now or next.
+    fn is_in_use(&self, scope: Scope) -> bool {
+        scope.number == 0 || self.buckets.values().any(|bucket| bucket.home.names(scope))
+    }
+
+    pub(super) fn drop_unused_slots(&mut self) {
+        let scopes = self.slots.keys().copied();
+        let unused: Vec<Scope> = scopes.filter(|scope| !self.is_in_use(*scope)).collect();
+        for scope in unused {
+            self.slots.remove(&scope);
+        }
     }
 
     fn check_kinship(&self, other: &Self) -> Result<(), StateError> {
@@ -226,11 +233,11 @@ impl ClusterState {
     }
 
     /// The version of this state. Its epoch never falls, but when two tables of slots that were
-    /// begun apart meet (see [`ClusterState::add_bucket`]).
+    /// begun apart meet (see [`ClusterState::add_bucket`]), or two changes of one bucket's count.
     #[must_use]
     pub fn version(&self) -> TopologyVersion {
         let members = self.members.values().map(MemberEntry::epoch);
-        let buckets = self.buckets.values().map(|entry| entry.version);
+        let buckets = self.buckets.values().map(BucketEntry::epoch);
         let slots = self.slots.values().map(SlotTable::epoch);
         let epoch = members.chain(buckets).chain(slots).sum();
         TopologyVersion { epoch, hash: xxh3_64(&self.encode()) }

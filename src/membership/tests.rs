@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::ids::{NodeId, Partition};
+use crate::ids::{NodeId, Partition, Scope};
 use crate::limits;
 use crate::random::Random;
 use crate::wire::messages::BucketSettings;
@@ -63,17 +63,17 @@ pub(super) fn partitions() -> impl Iterator<Item = Partition> {
 /// Gives slots with a successor to it, `most` of them, in an order drawn from `random`.
 pub(super) fn move_some(
     state: &mut ClusterState,
-    n: u8,
+    scope: impl Into<Scope>,
     most: usize,
     random: &mut Random,
 ) -> usize {
-    let mut moved = 0;
+    let (mut moved, scope) = (0, scope.into());
     while moved < most {
         let topology = Topology::new(state.clone());
         let open = partitions().flat_map(|partition| {
-            let slots = topology.slots(partition, n).iter().enumerate();
+            let slots = topology.slots(partition, scope).iter().enumerate();
             let open = slots.filter_map(|(at, slot)| Some((at, *slot, slot.successor?)));
-            open.map(move |(slot, expected, to)| HandOver { n, partition, slot, expected, to })
+            open.map(move |(slot, expected, to)| HandOver { scope, partition, slot, expected, to })
         });
         let open: Vec<HandOver> = open.collect();
         if open.is_empty() {
@@ -295,7 +295,7 @@ fn a_slot_changes_hands_only_as_expected_and_never_to_an_owner_of_another() {
     let partition = partitions().find(moving).unwrap();
     let slots = topology.slots(partition, 3);
     let slot = slots.iter().position(|slot| slot.successor.is_some()).unwrap();
-    let good = HandOver { n: 3, partition, slot, expected: slots[slot], to: id(5) };
+    let good = HandOver { scope: 3.into(), partition, slot, expected: slots[slot], to: id(5) };
     let other = slots[(slot + 1) % 3].owner.unwrap();
     let older = Slot { version: 0, ..slots[slot] };
     let others = Slot { owner: Some(other), ..slots[slot] };
@@ -304,7 +304,7 @@ fn a_slot_changes_hands_only_as_expected_and_never_to_an_owner_of_another() {
         HandOver { to: id(77), ..good },
         HandOver { expected: older, ..good },
         HandOver { expected: others, ..good },
-        HandOver { n: 7, ..good },
+        HandOver { scope: 7.into(), ..good },
         HandOver { slot: 3, ..good },
         HandOver { partition: Partition(999), ..good },
     ] {
@@ -417,16 +417,16 @@ fn slots_grow_with_the_members_up_to_n() {
 #[test]
 fn one_member_never_counts_for_two_slots() {
     let mut state = formed(&[1, 2, 3, 4]);
-    let owners = |state: &ClusterState| state.slots[&3].of(Partition(0)).to_vec();
+    let owners = |state: &ClusterState| state.slots[&3.into()].of(Partition(0)).to_vec();
     let first = owners(&state)[0].value.unwrap();
     // Two owners gave their slots to the same successor, neither knowing of the other.
-    state.slots.get_mut(&3).unwrap().give(Partition(0), 2, first);
+    state.slots.get_mut(&3.into()).unwrap().give(Partition(0), 2, first);
     let topology = Topology::new(state.clone());
     let slots = topology.slots(Partition(0), 3);
     assert_eq!((slots[0].owner, slots[2].owner), (Some(first), None));
     assert!(slots[2].successor.is_some(), "the slot finds another owner");
     let repair = HandOver {
-        n: 3,
+        scope: 3.into(),
         partition: Partition(0),
         slot: 2,
         expected: slots[2],
@@ -454,8 +454,11 @@ fn tables_that_were_begun_apart_never_mix() {
     let settings = BucketSettings { n: 2, ..BucketSettings::default() };
     assert!(left.add_bucket("few", settings) && right.add_bucket("few", settings));
     let both = merged(&left, &right);
-    assert!(both.slots[&2] == left.slots[&2] || both.slots[&2] == right.slots[&2]);
-    assert_eq!(both.slots[&3], left.slots[&3]);
+    assert!(
+        both.slots[&2.into()] == left.slots[&2.into()]
+            || both.slots[&2.into()] == right.slots[&2.into()]
+    );
+    assert_eq!(both.slots[&3.into()], left.slots[&3.into()]);
 }
 
 #[test]

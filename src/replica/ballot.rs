@@ -19,13 +19,16 @@ use super::core::{Core, OpId};
 use super::keys::{Reader, Step};
 use super::quorum::{Tally, Verdict};
 use crate::causality::Object;
-use crate::ids::NodeId;
+use crate::ids::{NodeId, Scope};
 use crate::key::Key;
 use crate::time::Instant;
-use crate::wire::messages::{FailureCode, Held, HeldObject, Read, Request, Response};
+use crate::wire::messages::{FailureCode, Held, HeldObject, Level, Read, Request, Response};
 
 /// No hedge goes out earlier than this: below it a second question costs more than it can save.
 const HEDGE_AFTER_LEAST: Duration = Duration::from_millis(2);
+
+/// How often a strict read asks an owner that is silent.
+const ASKED_MOST: usize = 3;
 
 /// Where one replica's vote stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,22 +51,32 @@ pub(super) enum Vote {
 
 /// How many must answer, and who counts.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Quorum {
-    /// Replicas of the bucket.
-    pub(super) n: u8,
+pub(super) struct Wants {
     /// Voters that must answer.
-    pub(super) needed: usize,
+    pub(super) r: Level,
     /// Of those, owners.
-    pub(super) owners: usize,
+    pub(super) pr: Level,
     /// Only owners count.
     pub(super) strict: bool,
+    /// All owners that can be reached are to answer.
+    pub(super) everyone: bool,
+}
+
+/// [`Wants`], in numbers.
+#[derive(Clone, Copy, Debug)]
+struct Quorum {
+    needed: usize,
+    owners: usize,
 }
 
 #[derive(Debug)]
 pub(super) struct Ballot {
     key: Key,
+    wants: Wants,
     quorum: Quorum,
     deadline: Instant,
+    /// Whose owners vote.
+    scope: Scope,
     /// Owners first, in the order in which they are asked; then fallbacks.
     voters: Vec<Voter>,
 }
@@ -74,18 +87,29 @@ pub(super) struct Voter {
     pub(super) vote: Vote,
     /// It owns a slot of the key.
     pub(super) is_owner: bool,
+    /// The numbers of what it was asked. An answer to anything else says nothing: it was asked
+    /// before the bucket was read by these slots, or as a fallback.
+    asked: Vec<u64>,
 }
 
 impl Ballot {
     /// A vote among the owners of `key`: this node first, those that are slow last. Those that
     /// cannot be reached now are out.
-    pub(super) fn new(core: &Core, key: Key, quorum: Quorum, deadline: Instant) -> Self {
-        let owners = core.owners(&key, quorum.n);
+    pub(super) fn new(core: &Core, key: Key, wants: Wants, deadline: Instant) -> Self {
+        let scope = core.reads(&key);
+        let owners = core.owners(&key);
         let mut voters: Vec<Voter> =
-            owners.into_iter().map(|node| Voter::new(core, node, true)).collect();
+            owners.into_iter().map(|node| Voter::new(core, node, true, wants.strict)).collect();
         core.peers.demote_slow(&mut voters, |voter| voter.node, core.now.instant);
-        voters.sort_by_key(|voter| voter.node != core.settings.node);
-        Self { key, quorum, deadline, voters }
+        let is_me = |voter: &Voter| voter.node == core.settings.node;
+        voters.sort_by_key(|voter| (!is_me(voter), !core.usable(voter.node)));
+        let owners = usize::from(wants.pr.resolve(scope.n, 0));
+        let needed = match wants.everyone {
+            true => voters.iter().filter(|voter| voter.vote == Vote::Spare).count().max(1),
+            false => wants.needed(scope.n).max(owners),
+        };
+        let quorum = Quorum { needed, owners };
+        Self { key, wants, quorum, deadline, scope, voters }
     }
 
     /// Asks as many as are needed.
@@ -114,39 +138,48 @@ impl Ballot {
         let is_out = |voter: &&Voter| voter.is_owner && matches!(voter.vote, Vote::Failed(_));
         let out = self.voters.iter().filter(is_out).count();
         let fallbacks = self.voters.iter().filter(|voter| !voter.is_owner).count();
-        if self.quorum.strict || fallbacks >= out {
+        if self.wants.strict || fallbacks >= out {
             return None;
         }
-        let fallbacks = core.fallbacks(&self.key, self.quorum.n);
+        let fallbacks = core.read_fallbacks(&self.key);
         let new = |node: &NodeId| self.voters.iter().all(|voter| voter.node != *node);
         let node = fallbacks.into_iter().find(new)?;
-        self.voters.push(Voter::new(core, node, false));
+        self.voters.push(Voter::new(core, node, false, false));
         Some(self.voters.len() - 1)
     }
 
     fn ask(&mut self, core: &mut Core, op: OpId, index: usize, digest: bool) {
-        let Voter { node, vote, is_owner } = &mut self.voters[index];
+        let Voter { node, vote, is_owner, asked } = &mut self.voters[index];
         *vote = Vote::Asked(core.now.instant);
-        let (fallback, n) = (!*is_owner, self.quorum.n);
+        // Whoever is in a slot has the key itself, and need not own the slot that is read.
+        let fallback = !*is_owner && !core.participants(&self.key).contains(node);
         if *node == core.settings.node {
             if fallback {
-                core.read_kept(&self.key, n, Reader::Op(op));
+                core.read_kept(&self.key, Reader::Op(op));
                 return;
             }
             let key = core.stored_key(&self.key);
             core.steps.push_back((key, Step::Read(op)));
             return;
         }
-        let slots = if fallback { 0 } else { core.fingerprint(&self.key, n) };
+        let slots = if fallback { 0 } else { core.fingerprint(&self.key) };
         let (digest, budget_ms) = (digest && !fallback, core.budget_ms(self.deadline));
         let read = Read { key: self.key.clone(), digest, fallback, slots, budget_ms };
-        core.send(op, *node, false, Request::Read(read));
+        asked.push(core.send(op, *node, false, Request::Read(read)));
     }
 
-    /// Takes a replica's answer in.
-    pub(super) fn answered(&mut self, core: &mut Core, op: OpId, from: NodeId, response: Response) {
-        let voter = self.voters.iter().position(|voter| voter.node == from);
-        let Some(index) = voter else { return };
+    /// Takes a replica's answer in, to the request of a number.
+    pub(super) fn answered(
+        &mut self,
+        core: &mut Core,
+        op: OpId,
+        (from, id): (NodeId, u64),
+        response: Response,
+    ) {
+        let is_answer = |voter: &Voter| {
+            voter.node == from && (from == core.settings.node || voter.asked.contains(&id))
+        };
+        let Some(index) = self.voters.iter().position(is_answer) else { return };
         match self.voters[index].vote {
             Vote::Asked(at) => core.peers.took(from, core.now.instant - at, core.now.instant),
             Vote::Failed(_) | Vote::Stale => {}
@@ -172,12 +205,21 @@ impl Ballot {
     /// States have been exchanged: goes by the owners of now, and asks again those that went by
     /// others. What an owner has answered stays.
     pub(super) fn refresh(&mut self, core: &mut Core, op: OpId) {
-        let owners = core.owners(&self.key, self.quorum.n);
+        if core.reads(&self.key) != self.scope {
+            // Other slots are read now. Whoever has answered may own one of them too, and have
+            // answered before it had everything that belongs there.
+            *self = Self::new(core, self.key.clone(), self.wants, self.deadline);
+            self.begin(core, op);
+            return;
+        }
+        let owners = core.owners(&self.key);
         self.voters.retain(|voter| !voter.is_owner || owners.contains(&voter.node));
         for node in owners {
             match self.voters.iter_mut().find(|voter| voter.node == node) {
-                None => self.voters.push(Voter::new(core, node, true)),
-                Some(voter) if !voter.is_owner => *voter = Voter::new(core, node, true),
+                None => self.voters.push(Voter::new(core, node, true, self.wants.strict)),
+                Some(voter) if !voter.is_owner => {
+                    *voter = Voter::new(core, node, true, self.wants.strict);
+                }
                 Some(voter) if voter.vote == Vote::Stale => voter.vote = Vote::Spare,
                 Some(_) => {}
             }
@@ -271,12 +313,12 @@ impl Ballot {
             return;
         }
         for index in slow {
-            let Voter { node, vote, .. } = &mut self.voters[index];
+            let Voter { node, vote, asked, .. } = &mut self.voters[index];
             // This node's own disk is not asked twice: it will answer.
             if *node == core.settings.node {
                 continue;
             }
-            if core.usable(*node) {
+            if core.askable(*node, self.wants.strict && asked.len() < ASKED_MOST) {
                 self.ask(core, op, index, false);
             } else {
                 *vote = Vote::Failed(FailureCode::Unavailable);
@@ -290,20 +332,26 @@ impl Ballot {
         while self.ask_next(core, op) {}
     }
 
-    /// Is content with `needed` answers from now on.
-    pub(super) fn settle_for(&mut self, needed: usize) {
-        self.quorum.needed = self.quorum.needed.min(needed);
+    /// Is content with as many answers as its level says, where everyone was asked.
+    pub(super) fn settle_for_level(&mut self) {
+        self.wants.everyone = false;
+        self.quorum.needed = self.quorum.needed.min(self.wants.needed(self.scope.n));
+    }
+
+    /// Whose owners are asked.
+    pub(super) fn scope(&self) -> Scope {
+        self.scope
     }
 
     pub(super) fn verdict(&self) -> Verdict {
-        let Quorum { needed, owners, strict, .. } = self.quorum;
+        let Quorum { needed, owners } = self.quorum;
         let is_open = |voter: &&Voter| {
             matches!(voter.vote, Vote::Spare | Vote::Asked(_) | Vote::Digest(_) | Vote::Stale)
         };
         let (confirmed_owners, fallbacks) = self.counts();
         let open_owners = self.voters.iter().filter(|v| v.is_owner).filter(is_open).count();
         let by_owners = Tally { confirmed: confirmed_owners, open: open_owners };
-        if strict {
+        if self.wants.strict {
             return by_owners.verdict(needed.max(owners));
         }
         let mut tally = by_owners;
@@ -370,6 +418,15 @@ impl Ballot {
         merged
     }
 
+    /// Those who have answered with something.
+    pub(super) fn holders(&self) -> Vec<NodeId> {
+        let holds = |voter: &&Voter| match &voter.vote {
+            Vote::Holds(object) | Vote::Amnesiac(object) => !object.is_empty(),
+            _ => false,
+        };
+        self.voters.iter().filter(holds).map(|voter| voter.node).collect()
+    }
+
     /// The owners that have answered with something else than `merged`.
     pub(super) fn behind(&self, merged: &Object) -> Vec<NodeId> {
         let behind = self.voters.iter().filter(|voter| match &voter.vote {
@@ -406,17 +463,23 @@ impl Ballot {
     }
 
     pub(super) fn needed(&self) -> usize {
-        let Quorum { needed, owners, .. } = self.quorum;
+        let Quorum { needed, owners } = self.quorum;
         needed.max(owners)
     }
 }
 
+impl Wants {
+    fn needed(&self, n: u8) -> usize {
+        usize::from(self.r.resolve(n, n / 2 + 1))
+    }
+}
+
 impl Voter {
-    fn new(core: &Core, node: NodeId, is_owner: bool) -> Self {
-        let vote = match core.usable(node) {
+    fn new(core: &Core, node: NodeId, is_owner: bool, strict: bool) -> Self {
+        let vote = match core.askable(node, strict) {
             true => Vote::Spare,
             false => Vote::Failed(FailureCode::Unavailable),
         };
-        Self { node, vote, is_owner }
+        Self { node, vote, is_owner, asked: Vec::new() }
     }
 }

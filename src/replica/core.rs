@@ -22,10 +22,10 @@ use super::strain::Strain;
 use super::watch::Watches;
 use super::{Effect, Notice, Origin, Settings};
 use crate::causality::{Actor, HybridClock, Object};
-use crate::ids::NodeId;
+use crate::ids::{NodeId, Partition, Scope};
 use crate::key::Key;
 use crate::limits;
-use crate::membership::{MemberEntry, Slot, Topology};
+use crate::membership::{MemberEntry, Scopes, Slot, Topology};
 use crate::random::Random;
 use crate::store::record::Mint;
 use crate::store::{Batch, Change, StoreError, StoredKey};
@@ -46,8 +46,9 @@ const OP_BITS: u32 = 40;
 /// Something an operation should hear.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// A replica (perhaps this node) has answered.
-    Answer { from: NodeId, response: Response },
+    /// A replica (perhaps this node) has answered the request of this number; what this node does
+    /// itself has none, 0.
+    Answer { from: NodeId, id: u64, response: Response },
     /// Whatever was under way to this peer is lost.
     Lost(NodeId),
     /// What was to be kept here for this member is kept, or is not.
@@ -104,11 +105,16 @@ pub(super) struct Core {
     pub(super) topology: Arc<Topology>,
     pub(super) peers: Peers,
     pub(super) counters: Counters,
+    /// By bucket, concurrent versions that last-write-wins has dropped of keys whose first owner is here.
+    pub(super) discarded: BTreeMap<String, u64>,
     pub(super) now: Now,
     pub(super) clock: HybridClock,
     pub(super) recent: Recent,
     pub(super) hints: Hints,
     pub(super) strain: Strain,
+    /// Partitions of which this node is known to have everything, although its disk has forgotten
+    /// something.
+    pub(super) complete: BTreeSet<Partition>,
     pub(super) graves: Graves,
     pub(super) watches: Watches,
     /// Peers that states are being exchanged with.
@@ -147,11 +153,13 @@ impl Core {
             topology,
             peers,
             counters: Counters::default(),
+            discarded: BTreeMap::new(),
             now: Now::default(),
             clock: HybridClock::new(),
             recent: Recent::new(limits::RECENT_WRITES),
             hints,
             strain: Strain::default(),
+            complete: BTreeSet::new(),
             graves,
             watches: Watches::default(),
             exchanging: BTreeSet::new(),
@@ -182,32 +190,75 @@ impl Core {
         self.topology.bucket(key.bucket()).copied()
     }
 
-    /// The slots of `key`.
-    pub(super) fn slots(&self, key: &Key, n: u8) -> &[Slot] {
-        self.topology.slots(self.topology.partition(key), n)
+    /// By whose slots `key` is read and written.
+    pub(super) fn scopes(&self, key: &Key) -> Option<Scopes> {
+        self.topology.scopes(key.bucket(), self.topology.partition(key))
     }
 
-    /// The owners of `key`, in order of preference.
-    pub(super) fn owners(&self, key: &Key, n: u8) -> Vec<NodeId> {
-        self.topology.primaries(self.topology.partition(key), n).to_vec()
+    /// By whose slots `key` is read.
+    pub(super) fn reads(&self, key: &Key) -> Scope {
+        self.topology.read_scope(key.bucket(), self.topology.partition(key))
     }
 
-    /// Everybody in a slot of `key`: owners and successors.
-    pub(super) fn participants(&self, key: &Key, n: u8) -> Vec<NodeId> {
-        self.topology.participants(self.topology.partition(key), n)
+    /// The slots of `key` in one of its scopes.
+    pub(super) fn slots(&self, key: &Key, scope: Scope) -> &[Slot] {
+        self.topology.slots(self.topology.partition(key), scope)
+    }
+
+    /// The owners of `key` who answer reads, in order of preference.
+    pub(super) fn owners(&self, key: &Key) -> Vec<NodeId> {
+        self.topology.primaries(self.topology.partition(key), self.reads(key)).to_vec()
+    }
+
+    /// Everybody in a slot of `key`, each once: owners and successors, of all its scopes.
+    pub(super) fn participants(&self, key: &Key) -> Vec<NodeId> {
+        let partition = self.topology.partition(key);
+        let mut all = Vec::new();
+        for scope in self.scopes(key).into_iter().flat_map(Scopes::all) {
+            let some = self.topology.participants(partition, scope);
+            all.extend(some.into_iter().filter(|node| !all.contains(node)).collect::<Vec<_>>());
+        }
+        all
     }
 
     /// What a coordinator and a replica must agree on before one acts for the other.
-    pub(super) fn fingerprint(&self, key: &Key, n: u8) -> u64 {
-        self.topology.fingerprint(self.topology.partition(key), n)
+    pub(super) fn fingerprint(&self, key: &Key) -> u64 {
+        self.topology.bucket_fingerprint(key.bucket(), self.topology.partition(key))
     }
 
     /// Members that can stand in for those of `key`, and can be reached, in order of preference.
-    pub(super) fn fallbacks(&self, key: &Key, n: u8) -> Vec<NodeId> {
+    pub(super) fn fallbacks(&self, key: &Key) -> Vec<NodeId> {
         let partition = self.topology.partition(key);
-        let mut fallbacks = self.topology.fallbacks(partition, n);
-        fallbacks.retain(|node| self.usable(*node));
+        let participants = self.participants(key);
+        let mut fallbacks = self.topology.fallbacks(partition, self.reads(key));
+        fallbacks.retain(|node| !participants.contains(node) && self.usable(*node));
         fallbacks
+    }
+
+    /// Who can keep `key` for `owner`: those in no slot of it, then those in no slot of a scope in
+    /// which the owner is in one. What the latter have of their own is deleted when the bucket's move
+    /// ends; a hint is not.
+    pub(super) fn stand_ins(&self, key: &Key, owner: NodeId) -> Vec<NodeId> {
+        let partition = self.topology.partition(key);
+        let mut stand_ins = self.fallbacks(key);
+        let scopes: Vec<Scope> = self.scopes(key).into_iter().flat_map(Scopes::all).collect();
+        let is_free = |node: NodeId| {
+            let stands = |who, scope: &Scope| self.topology.stands_in(partition, *scope, who);
+            scopes.iter().any(|scope| stands(owner, scope) && !stands(node, scope))
+        };
+        let others = self.participants(key).into_iter();
+        stand_ins.extend(others.filter(|node| is_free(*node) && self.usable(*node)));
+        stand_ins
+    }
+
+    /// Those who can be asked in the place of an owner of `key`: who has it for the slots that its
+    /// bucket moves to or comes from, then those who stand in.
+    pub(super) fn read_fallbacks(&self, key: &Key) -> Vec<NodeId> {
+        let first = self.topology.participants(self.topology.partition(key), self.reads(key));
+        let mut others = self.participants(key);
+        others.retain(|node| !first.contains(node) && self.usable(*node));
+        others.extend(self.fallbacks(key));
+        others
     }
 
     /// Whether a record belongs to this shard.
@@ -220,25 +271,44 @@ impl Core {
     /// right when the object arrived may not be any more.
     pub(super) fn takes(&self, key: &StoredKey, purpose: Purpose, slots: u64) -> bool {
         let name = key.key();
-        let Some(n) = self.bucket(&name).map(|bucket| bucket.n) else { return false };
+        if self.bucket(&name).is_none() {
+            return false;
+        }
         match purpose {
             Purpose::Hint(_) => true,
-            Purpose::Replicate | Purpose::Handoff if slots != 0 => {
-                self.fingerprint(&name, n) == slots
-            }
+            Purpose::Replicate | Purpose::Handoff if slots != 0 => self.fingerprint(&name) == slots,
             // Whoever is in a slot takes it, whatever the others are.
-            _ => self.participants(&name, n).contains(&self.settings.node),
+            _ => self.participants(&name).contains(&self.settings.node),
         }
     }
 
+    /// Whether this node may have forgotten something of `partition`, and is not known to have
+    /// everything back.
+    pub(super) fn is_amnesiac(&self, partition: Partition) -> bool {
+        self.settings.amnesiac && !self.complete.contains(&partition)
+    }
+
+    /// Whether this node owns a slot of a record.
+    pub(super) fn is_owned_here(&self, key: &StoredKey) -> bool {
+        let (name, me) = (key.key(), Some(self.settings.node));
+        let mut scopes = self.scopes(&name).into_iter().flat_map(Scopes::all);
+        scopes.any(|scope| self.slots(&name, scope).iter().any(|slot| slot.owner == me))
+    }
+
     /// Has `reader` told what is held of `key` for its owners.
-    pub(super) fn read_kept(&mut self, key: &Key, n: u8, reader: Reader) {
+    pub(super) fn read_kept(&mut self, key: &Key, reader: Reader) {
         let stored = self.stored_key(key);
-        let mut left = self.participants(key, n);
+        let mut left = self.participants(key);
         // Somebody is in the slots of every key, once the cluster has formed.
         let Some(owner) = left.pop() else { return };
         let step = Step::ReadKept { reader, left, found: Object::new() };
         self.steps.push_back((stored.kept_for(owner), step));
+    }
+
+    /// Whether a request may go to `node`: it is usable, or the request is `strict`, so that nobody
+    /// else will do, and the node may answer.
+    pub(super) fn askable(&self, node: NodeId, strict: bool) -> bool {
+        self.usable(node) || (strict && self.peers.answerable(node))
     }
 
     /// Whether it makes sense to ask `node` now; this node always answers itself.
@@ -250,6 +320,22 @@ impl Core {
     /// heard of yet is taken to keep all: nothing is lost by that.
     pub(super) fn keeps_latest(&self, key: &Key) -> bool {
         self.bucket(key).is_some_and(|bucket| bucket.conflicts == Conflicts::LastWriteWins)
+    }
+
+    /// Last-write-wins has dropped concurrent versions of `key` here. Each owner drops them for itself,
+    /// so by bucket only the first of them counts: over all nodes each version counts once at most.
+    pub(super) fn count_discarded(&mut self, key: &Key, versions: usize) {
+        if versions == 0 {
+            return;
+        }
+        self.counters.discarded_by_last_write_wins += versions as u64;
+        if self.owners(key).first() != Some(&self.settings.node) {
+            return;
+        }
+        match self.discarded.get_mut(key.bucket()) {
+            Some(count) => *count += versions as u64,
+            None => drop(self.discarded.insert(key.bucket().to_owned(), versions as u64)),
+        }
     }
 
     /// Distinct zones of `nodes`.
@@ -288,7 +374,15 @@ impl Core {
         self.effects.push(Effect::Respond { to, response });
     }
 
-    pub(super) fn fail(&mut self, to: Origin, failure: Failure) {
+    pub(super) fn fail(&mut self, to: Origin, mut failure: Failure) {
+        if failure.code == FailureCode::Unavailable
+            && failure.retry_after_ms == 0
+            && self.peers.are_some_silent(self.now.instant)
+        {
+            // A peer that is slow for a moment is back within one: whoever asks again at once uses
+            // up its attempts before that.
+            failure.retry_after_ms = self.settings.attempt.as_millis() as u32;
+        }
         match failure.code {
             FailureCode::Busy => self.counters.busy += 1,
             FailureCode::Unavailable => self.counters.unavailable += 1,

@@ -1,17 +1,16 @@
 //! Where a key is, and what each of its replicas holds: the operator's look at one key.
 
 use super::Origin;
-use super::ballot::{Ballot, Quorum, Vote};
+use super::ballot::{Ballot, Vote, Wants};
 use super::core::{Core, Event, OpId, Status};
 use crate::ids::NodeId;
 use crate::key::Key;
 use crate::time::Instant;
-use crate::wire::messages::{ControlReply, Explanation, FailureCode, ReplicaView, Response};
+use crate::wire::messages::{ControlReply, Explanation, FailureCode, Level, ReplicaView, Response};
 
 #[derive(Debug)]
 pub(super) struct ExplainOp {
     origin: Origin,
-    n: u8,
     ballot: Ballot,
 }
 
@@ -21,13 +20,11 @@ impl ExplainOp {
         op: OpId,
         origin: Origin,
         deadline: Instant,
-        n: u8,
         key: Key,
     ) -> (Self, Status) {
-        let needed = core.owners(&key, n).len();
-        let quorum = Quorum { n, needed, owners: needed, strict: true };
-        let ballot = Ballot::new(core, key, quorum, deadline);
-        let mut this = Self { origin, n, ballot };
+        let wants = Wants { r: Level::All, pr: Level::Default, strict: true, everyone: true };
+        let ballot = Ballot::new(core, key, wants, deadline);
+        let mut this = Self { origin, ballot };
         core.deadline_timer(op, deadline);
         this.ballot.begin(core, op);
         let status = this.progress(core);
@@ -36,7 +33,9 @@ impl ExplainOp {
 
     pub(super) fn event(&mut self, core: &mut Core, op: OpId, event: Event) -> Status {
         match event {
-            Event::Answer { from, response } => self.ballot.answered(core, op, from, response),
+            Event::Answer { from, id, response } => {
+                self.ballot.answered(core, op, (from, id), response);
+            }
             Event::Lost(node) => self.ballot.lost(core, op, node),
             Event::Refreshed => self.ballot.refresh(core, op),
             Event::Attempt | Event::Hedge | Event::Committed(_) | Event::Kept { .. } => {}
@@ -64,9 +63,9 @@ impl ExplainOp {
         let explanation = Explanation {
             token: key.token(),
             partition: partition.0,
-            n: self.n,
+            n: self.ballot.scope().n,
             replicas: views.collect(),
-            fallbacks: core.topology.fallbacks(partition, self.n),
+            fallbacks: core.topology.fallbacks(partition, self.ballot.scope()),
         };
         let reply = ControlReply::Explain(explanation);
         core.respond(self.origin, Response::Control(reply));

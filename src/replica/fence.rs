@@ -9,18 +9,21 @@
 use super::Origin;
 use super::core::Waiter;
 use super::shard::{Shard, stale};
-use crate::ids::Partition;
+use crate::ids::{Partition, Scope};
+use crate::store::StoredKey;
 use crate::wire::messages::{Response, Stored};
-use crate::wire::transfer::SlotView;
+use crate::wire::transfer::{SlotId, SlotView};
 
 impl Shard {
     /// Answers `to` with [`Response::Stored`] once everything staged so far is committed.
     pub(super) fn fence(&mut self, to: Origin, view: SlotView) {
-        let slots = self.core.topology.slots(view.id.partition, view.id.n);
-        let slot = slots.get(usize::from(view.id.slot));
+        let SlotId { scope, partition, slot } = view.id;
+        let topology = &self.core.topology;
+        let slot = topology.slots(partition, scope).get(usize::from(slot));
         let is_shown = slot.is_some_and(|slot| {
             (slot.version, slot.owner) == (view.version, view.owner)
                 && slot.successor == Some(view.successor)
+                && topology.moves_mark(partition, scope) == view.moves
         });
         if !is_shown {
             self.core.fail(to, stale());
@@ -35,16 +38,31 @@ impl Shard {
         }
     }
 
-    /// Whether this node has no part in `partition` and no record of it is under way: then nothing
-    /// of it can follow when it is deleted, as long as no input comes in between.
+    /// What may be deleted of a partition, as far as it belongs to buckets at home in `scope`;
+    /// `None` while a record of that is under way. Nothing of it can follow when it is deleted, as
+    /// long as no input comes in between.
     #[must_use]
-    pub fn has_no_part_in(&self, partition: Partition) -> bool {
+    pub fn strange(&self, partition: Partition, scope: Scope) -> Option<Strange> {
         let (topology, me) = (&self.core.topology, self.core.settings.node);
-        let counts = topology.state().slots.keys();
-        let mut slots = counts.flat_map(|n| topology.slots(partition, *n));
-        !slots.any(|slot| slot.owner == Some(me) || slot.successor == Some(me))
-            && !self.keys.is_busy_with(partition)
+        let mut scopes = topology.state().slots.keys();
+        if !scopes.any(|scope| topology.stands_in(partition, *scope, me)) {
+            let is_busy = self.keys.is_busy_with(partition, |_| true);
+            return (!is_busy).then_some(Strange::Everything);
+        }
+        let buckets = topology.strange_buckets(partition, scope, me);
+        let is_busy = |key: &StoredKey| buckets.iter().any(|name| name == key.key().bucket());
+        let is_busy = self.keys.is_busy_with(partition, is_busy);
+        (!is_busy).then_some(Strange::Buckets(buckets))
     }
+}
+
+/// What of a partition is not this node's to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Strange {
+    /// It stands in no slot of the partition.
+    Everything,
+    /// It stands in no slot of these buckets.
+    Buckets(Vec<String>),
 }
 
 #[cfg(test)]
@@ -60,7 +78,6 @@ mod tests {
     use crate::replica::{Effect, Input, Settings};
     use crate::time::{Instant, Now};
     use crate::wire::messages::{FailureCode, Purpose, Request, Write};
-    use crate::wire::transfer::SlotId;
 
     const ME: NodeId = NodeId(1);
 
@@ -122,8 +139,9 @@ mod tests {
             let slots = topology.slots(partition, 3).iter().enumerate();
             let mut mine = slots.filter(|(_, slot)| slot.owner == Some(ME));
             let (at, slot) = mine.find(|(_, slot)| slot.successor == Some(NodeId(4)))?;
-            let id = SlotId { n: 3, partition, slot: at as u8 };
-            Some(SlotView { id, version: slot.version, owner: Some(ME), successor: NodeId(4) })
+            let id = SlotId { scope: 3.into(), partition, slot: at as u8 };
+            let (version, successor) = (slot.version, NodeId(4));
+            Some(SlotView { id, version, owner: Some(ME), successor, moves: 0 })
         };
         named
             .map(|key| (key.clone(), view(&key)))
@@ -153,8 +171,9 @@ mod tests {
         let (purpose, slots, budget_ms) = (Purpose::Repair, 0, 1000);
         let write = Write { key, object: object.encode(), purpose, slots, budget_ms };
         let request = Request::Write(write);
-        let (from, received, forwarded) = (Origin(2), Instant(1), false);
-        let effects = handle(&mut shard, Input::Request { from, received, forwarded, request });
+        let (from, sender, received) = (Origin(2), NodeId(1), Instant(1));
+        let asked = Input::Request { from, sender, received, forwarded: false, request };
+        let effects = handle(&mut shard, asked);
         let Some(Effect::Load { key }) = effects.into_iter().next() else { panic!("no load") };
         let effects = handle(&mut shard, Input::Loaded { key, result: Ok(None) });
         let commit = effects.iter().find_map(|effect| match effect {
@@ -162,7 +181,8 @@ mod tests {
             _ => None,
         });
         assert!(!answered(&handle(&mut shard, fence(3)), 3));
-        assert!(!shard.has_no_part_in(view.id.partition));
+        let strange = shard.strange(view.id.partition, view.id.scope);
+        assert_eq!(strange, Some(Strange::Buckets(Vec::new())));
         let (batch, result) = (commit.unwrap(), Ok(()));
         assert!(answered(&handle(&mut shard, Input::Committed { batch, result }), 3));
     }

@@ -52,7 +52,9 @@ impl Forward {
 
     pub(super) fn event(&mut self, core: &mut Core, op: OpId, event: Event) -> Status {
         match event {
-            Event::Answer { from, response: Response::Failed(failure) } if goes_on(&failure) => {
+            Event::Answer { from, response: Response::Failed(failure), .. }
+                if goes_on(&failure) =>
+            {
                 if !self.awaited.contains(&from) {
                     return Status::Open;
                 }
@@ -60,7 +62,7 @@ impl Forward {
                 self.refusal = Some(failure);
                 self.next(core, op)
             }
-            Event::Answer { from, response } if self.awaited.contains(&from) => {
+            Event::Answer { from, response, .. } if self.awaited.contains(&from) => {
                 self.awaited.retain(|node| *node != from);
                 self.pass_back(core, response);
                 Status::Finished
@@ -141,9 +143,9 @@ impl Forward {
     /// The write that this node takes itself, as a stand-in, when no owner can be reached.
     fn stand_in(&self, core: &Core) -> Option<Put> {
         let Request::Put(put) = &self.request else { return None };
-        let n = core.bucket(&put.key)?.n;
+        core.bucket(&put.key)?;
         let me = core.settings.node;
-        let owners = core.owners(&put.key, n);
+        let owners = core.owners(&put.key);
         if put.strict || owners.contains(&me) || owners.iter().any(|node| core.usable(*node)) {
             return None;
         }
@@ -160,8 +162,7 @@ impl Forward {
             Request::Put(put) => &put.key,
             _ => return None,
         };
-        let n = core.bucket(key)?.n;
-        let mut owners = core.owners(key, n);
+        let mut owners = core.owners(key);
         core.peers.demote_slow(&mut owners, |node| *node, core.now.instant);
         owners.into_iter().find(|node| {
             *node != core.settings.node && !self.tried.contains(node) && core.usable(*node)

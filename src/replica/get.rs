@@ -10,7 +10,7 @@
 //! writes nothing.
 
 use super::Origin;
-use super::ballot::{Ballot, Quorum, Vote, Voter};
+use super::ballot::{Ballot, Vote, Voter, Wants};
 use super::core::{Core, Event, OpId, Status};
 use super::keys::Step;
 use super::quorum::Verdict;
@@ -19,13 +19,13 @@ use crate::ids::NodeId;
 use crate::key::Key;
 use crate::time::Instant;
 use crate::wire::messages::{
-    BucketSettings, Failure, FailureCode, Get, Got, Hop, Purpose, Request, Response, Value, Write,
+    BucketSettings, Failure, FailureCode, Get, Got, Hop, Level, Purpose, Request, Response, Value,
+    Write,
 };
 
 #[derive(Debug)]
 pub(super) struct GetOp {
     origin: Origin,
-    n: u8,
     started: Instant,
     ballot: Ballot,
     /// What the client was told; replicas that are behind it are mended.
@@ -44,17 +44,14 @@ impl GetOp {
         bucket: BucketSettings,
         get: Get,
     ) -> (Self, Status) {
-        let r = get.r.resolve(bucket.n, bucket.r.resolve(bucket.n, bucket.n / 2 + 1));
-        let (n, strict) = (bucket.n, get.strict);
-        let owners = usize::from(get.pr.resolve(n, 0));
-        let quorum = Quorum { n, needed: usize::from(r).max(owners), owners, strict };
-        let replicas = core.owners(&get.key, n);
+        let r = if get.r == Level::Default { bucket.r } else { get.r };
+        let wants = Wants { r, pr: get.pr, strict: get.strict, everyone: false };
+        let replicas = core.owners(&get.key);
         let trace = get.trace.then(Vec::new);
         let mut this = Self {
             origin,
-            n: bucket.n,
             started,
-            ballot: Ballot::new(core, get.key, quorum, deadline),
+            ballot: Ballot::new(core, get.key, wants, deadline),
             answered: None,
             mended: Vec::new(),
             trace,
@@ -79,9 +76,9 @@ impl GetOp {
 
     pub(super) fn event(&mut self, core: &mut Core, op: OpId, event: Event) -> Status {
         match event {
-            Event::Answer { from, response } => {
+            Event::Answer { from, id, response } => {
                 self.note(core, from, describe(&response));
-                self.ballot.answered(core, op, from, response);
+                self.ballot.answered(core, op, (from, id), response);
             }
             Event::Lost(node) => {
                 self.note(core, node, "connection lost");
@@ -144,7 +141,12 @@ impl GetOp {
             context: context.token(self.ballot.key()),
             deleted: values.is_empty() && !merged.is_empty(),
             values,
-            receipt: core.receipt(self.n, self.ballot.needed(), (&nodes, fallbacks), self.started),
+            receipt: core.receipt(
+                self.ballot.scope().n,
+                self.ballot.needed(),
+                (&nodes, fallbacks),
+                self.started,
+            ),
             trace: self.trace.take().unwrap_or_default(),
         };
         core.counters.reads += 1;
@@ -200,7 +202,8 @@ impl GetOp {
             self.mended.push(node);
             let key = self.ballot.key().clone();
             if node == core.settings.node {
-                let step = Step::Mend { object: merged.clone(), purpose };
+                let from = self.ballot.holders();
+                let step = Step::Mend { object: merged.clone(), purpose, from };
                 core.steps.push_back((core.stored_key(&key), step));
             } else {
                 let budget_ms = core.settings.timeout.as_millis() as u32;

@@ -282,15 +282,20 @@ fn send(
             return None;
         }
     };
-    let n = core.bucket(&name)?.n;
-    let slots = core.slots(&name, n);
-    // Its successor too: who has the owner's slot next must have all that was meant for it.
+    let scopes = core.scopes(&name)?;
+    // Its successor too: who has the owner's slot next must have all that was meant for it. And
+    // where it is in no slot, all who are, in each of the scopes: one of them will be left.
     let stands = |slot: &&Slot| slot.owner == Some(owner) || slot.successor == Some(owner);
-    let mut targets = match slots.iter().find(stands) {
-        Some(slot) => participants(std::slice::from_ref(slot)),
-        None => participants(slots),
-    };
-    let slots = core.fingerprint(&name, n);
+    let mut targets: Vec<NodeId> = Vec::new();
+    for scope in scopes.all() {
+        let slots = core.slots(&name, scope);
+        let its = match slots.iter().find(stands) {
+            Some(slot) => participants(std::slice::from_ref(slot)),
+            None => participants(slots),
+        };
+        targets.extend(its.into_iter().filter(|node| !targets.contains(node)).collect::<Vec<_>>());
+    }
+    let slots = core.fingerprint(&name);
     let digest = crate::causality::digest_of(&name, &object);
     let me = core.settings.node;
     if targets.contains(&me) {
@@ -302,7 +307,8 @@ fn send(
             core.steps.push_back((own, step));
             return None;
         }
-        core.steps.push_back((own, Step::Mend { object: decoded, purpose: Purpose::Handoff }));
+        let (purpose, from) = (Purpose::Handoff, vec![me]);
+        core.steps.push_back((own, Step::Mend { object: decoded, purpose, from }));
     }
     if targets.is_empty() || !targets.iter().all(|target| core.usable(*target)) {
         return None;

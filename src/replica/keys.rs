@@ -28,7 +28,7 @@ pub(super) enum Step {
     /// Tell what is held of a key for the members in `left`, as well as what was `found` so far.
     ReadKept { reader: Reader, left: Vec<NodeId>, found: Object },
     /// Merge an object that another node's coordinator sent.
-    MergeFor { origin: Origin, object: Object, purpose: Purpose, slots: u64 },
+    MergeFor { origin: Origin, sender: NodeId, object: Object, purpose: Purpose, slots: u64 },
     /// Keep an object for a member that is away, on behalf of an operation of this shard.
     Keep { object: Object, op: Option<OpId> },
     /// What is kept under `hint`, in the state of this digest, belongs here: merge it, and drop it
@@ -36,8 +36,8 @@ pub(super) enum Step {
     Take { object: Object, hint: StoredKey, digest: u128 },
     /// A member has been given what is kept for it, in the state of this digest.
     Delivered { digest: u128 },
-    /// Merge what a read of this shard found missing here.
-    Mend { object: Object, purpose: Purpose },
+    /// Merge what a read of this shard found missing here; `from` had something of it.
+    Mend { object: Object, purpose: Purpose, from: Vec<NodeId> },
     /// Have the operation make its dot and write.
     Mint(OpId),
     /// Tell a watch whether the record is as it must be: of this digest (`None`: nothing), and no
@@ -93,6 +93,8 @@ enum Stored {
     Imprint(Imprint),
     /// Its bytes: most reads need no digest, and are not made to compute one.
     Encoded(Bytes),
+    /// Only the store knows: the record is damaged.
+    Unreadable,
 }
 
 impl Default for Stored {
@@ -110,19 +112,25 @@ impl KeyState {
         Ok(Self { mint, object: Object::decode(object)?, record_bytes, stored })
     }
 
+    /// Of a record that cannot be read, and is about to be written anew.
+    pub(super) fn unreadable() -> Self {
+        Self { stored: Stored::Unreadable, ..Self::default() }
+    }
+
     /// What has to be written; from now on the store is taken to have it. Nothing is kept of an
     /// object that holds nothing: a mint that is forgotten with it is not used again.
     pub(super) fn change(&mut self, key: &StoredKey) -> Change {
         let is_hint = key.owner().is_some();
         let record = (!self.object.is_empty()).then(|| self.object.encode());
-        let (mut before, mut after) = (Imprint::NONE, Imprint::NONE);
+        let (mut before, mut after) = (Some(Imprint::NONE), Imprint::NONE);
         if !is_hint {
             before = match std::mem::take(&mut self.stored) {
-                Stored::Imprint(imprint) => imprint,
+                Stored::Imprint(imprint) => Some(imprint),
                 Stored::Encoded(bytes) => {
                     let object = Object::decode(bytes.clone()).expect("it was decoded before");
-                    imprint(key, &object, &bytes)
+                    Some(imprint(key, &object, &bytes))
                 }
+                Stored::Unreadable => None,
             };
             after = record.as_ref().map_or(after, |bytes| imprint(key, &self.object, bytes));
             self.stored = Stored::Imprint(after);
@@ -133,7 +141,7 @@ impl KeyState {
 }
 
 /// What the store should know of an object.
-pub(super) fn imprint(key: &StoredKey, object: &Object, encoded: &Bytes) -> Imprint {
+pub(crate) fn imprint(key: &StoredKey, object: &Object, encoded: &Bytes) -> Imprint {
     let values = object.siblings().len() - object.tombstones();
     Imprint {
         digest: crate::causality::digest_of(&key.key(), encoded),
@@ -212,9 +220,14 @@ impl Keys {
         }
     }
 
-    /// Whether any own record of `partition` is here or on its way.
-    pub(super) fn is_busy_with(&self, partition: Partition) -> bool {
-        self.places.keys().any(|key| key.owner().is_none() && key.partition() == partition)
+    /// Whether any own record of `partition` that is `meant` is here or on its way.
+    pub(super) fn is_busy_with(
+        &self,
+        partition: Partition,
+        meant: impl Fn(&StoredKey) -> bool,
+    ) -> bool {
+        let own = |key: &&StoredKey| key.owner().is_none() && key.partition() == partition;
+        self.places.keys().filter(own).any(meant)
     }
 
     /// Of records kept for others that are on their way here, whom they are for, by their own key.

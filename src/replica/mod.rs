@@ -36,6 +36,7 @@
 mod ballot;
 mod core;
 mod counters;
+mod coverage;
 mod explain;
 mod fence;
 mod forward;
@@ -44,6 +45,7 @@ mod graves;
 mod handoff;
 mod hints;
 mod keys;
+pub mod listing;
 mod pace;
 mod peers;
 mod put;
@@ -65,11 +67,16 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use counters::Counters;
+pub use fence::Strange;
 pub use hints::HintTally;
+#[cfg(feature = "server")]
+pub(crate) use keys::imprint;
+#[cfg(feature = "server")]
+pub(crate) use pace::Pace;
 pub use shard::Shard;
 pub use watch::Order;
 
-use crate::ids::{Incarnation, NodeId};
+use crate::ids::{Incarnation, NodeId, Partition};
 use crate::membership::Topology;
 use crate::store::{Batch, Entry, StoreError, StoredKey};
 use crate::time::{Instant, WallMs};
@@ -129,6 +136,8 @@ pub enum Input {
     Request {
         /// Who waits for the answer.
         from: Origin,
+        /// The member that has sent it; this node itself for what its clients ask.
+        sender: NodeId,
         /// When the request arrived at this node: its budget began then.
         received: Instant,
         /// Another node has passed it on already.
@@ -207,6 +216,11 @@ pub enum Input {
     },
     /// [`Effect::Exchange`] is done, or has failed. What it brought came before this.
     Exchanged(NodeId),
+    /// This node is known to have all of the partition that was acknowledged, whatever its disk may have
+    /// forgotten: it has been in sync with every other owner since it was started.
+    Complete(Partition),
+    /// That is so for all its partitions: nothing is missing any more.
+    Whole,
     /// The cluster takes the peer to be up.
     Up(NodeId),
     /// The cluster takes the peer to be down, whatever its connection looks like: what was under
@@ -299,6 +313,9 @@ pub enum Notice {
         dot: String,
         /// What brought it.
         by: &'static str,
+        /// Where it came from: who has sent it; of a read or a write here, those who had something of
+        /// the key.
+        from: Vec<NodeId>,
     },
     /// A record could not be read.
     Corrupt {

@@ -1,70 +1,88 @@
 //! How fast data may move: a rate in bytes a second that yields to clients.
 //!
 //! Background work runs under an admission controller with feedback from the latencies of
-//! foreground requests (the Dynamo paper, section 6.5). The feedback is a recent 99th percentile,
-//! once a second, compared with what it comes down to when nothing is the matter:
+//! foreground requests (the Dynamo paper, section 6.5). The feedback is the recent 99th percentile.
+//! Once a second the rate is multiplied by how far that is from the goal, 1.5 times what clients
+//! are used to:
 //!
 //! ```text
-//!   p99 below 1.5 times the usual     an eighth of the full rate faster each second
-//!   in between                        as it is
-//!   above twice the usual             half as fast, down to a trickle
+//!                      goal            between a half (they wait too long)
+//!   rate  :=  rate  ×  ────            and 5/4 (they do not notice)
+//!                      seen
 //! ```
 //!
-//! It never stops: a move that can be starved holds up the operator who waits for it.
+//! It begins with a sixteenth of the full rate, for strain takes seconds to be seen, and never comes
+//! below that: a move that can be starved holds up the operator who waits for it, and where something else keeps clients waiting
+//! it does not help them. What clients are used to is learnt within seconds while
+//! nothing moves, and hardly while something does: what a move does to them must not become usual.
 
 use std::time::Duration;
 
 use crate::time::Instant;
 
-/// What is left of the rate under the greatest strain, in bytes a second.
-const TRICKLE: u64 = 64 * 1024;
-/// A percentile below this is no strain, whatever clients are used to.
-const NEVER_BELOW_MICROS: u64 = 5_000;
+/// What is left of the full rate under the greatest strain.
+const LEAST: u64 = 16;
+/// A goal below this is none, whatever clients are used to.
+const NEVER_BELOW_MICROS: u64 = 2_000;
+/// How much of a second's percentile is believed: a single slow answer moves it by a fifth.
+const RECENT: f64 = 1.0 / 4.0;
+/// How fast what is seen becomes usual, each second: at rest, and while something moves.
+const LEARNT: f64 = 1.0 / 16.0;
+const LEARNT_MOVING: f64 = 1.0 / 1024.0;
 
 /// A rate, and when the next piece may move.
 #[derive(Clone, Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     most: u64,
     rate: u64,
-    /// The percentile clients are used to, in microseconds; 0 until one was seen.
-    usual: u64,
+    /// The recent percentile, and the one clients are used to, in microseconds; 0 until one was
+    /// seen.
+    recent: f64,
+    usual: f64,
     free_at: Instant,
 }
 
 impl Pace {
     /// At most `most` bytes a second.
-    pub(super) fn new(most: u64) -> Self {
-        let most = most.max(TRICKLE);
-        Self { most, rate: most, usual: 0, free_at: Instant(0) }
+    pub(crate) fn new(most: u64) -> Self {
+        let most = most.max(LEAST);
+        Self { most, rate: most / LEAST, recent: 0.0, usual: 0.0, free_at: Instant(0) }
     }
 
     /// Bytes a second now.
-    pub(super) fn rate(&self) -> u64 {
+    pub(crate) fn rate(&self) -> u64 {
         self.rate
     }
 
-    /// Once a second: the recent 99th percentile of foreground requests, zero if there were none.
-    pub(super) fn observe(&mut self, p99: Duration) {
-        let micros = u64::try_from(p99.as_micros()).unwrap_or(u64::MAX);
-        if micros > 0 {
-            // Down at once, up by a thousandth a second: minutes under load do not become usual.
-            let risen = self.usual + (self.usual / 1024).max(1);
-            self.usual = if self.usual == 0 { micros } else { micros.min(risen) };
+    /// Once a second: the recent 99th percentile of foreground requests, zero if there were none,
+    /// and whether anything moves.
+    pub(crate) fn observe(&mut self, p99: Duration, is_moving: bool) {
+        let micros = p99.as_secs_f64() * 1e6;
+        if micros > 0.0 {
+            if self.usual == 0.0 {
+                (self.recent, self.usual) = (micros, micros);
+            }
+            self.recent += (micros - self.recent) * RECENT;
+            let learnt = if is_moving { LEARNT_MOVING } else { LEARNT };
+            self.usual += (self.recent - self.usual) * learnt;
         }
-        if micros > NEVER_BELOW_MICROS && micros > 2 * self.usual {
-            self.rate = (self.rate / 2).max(TRICKLE);
-        } else if micros <= NEVER_BELOW_MICROS || micros <= self.usual + self.usual / 2 {
-            self.rate = (self.rate + self.most / 8).min(self.most);
+        if !is_moving {
+            self.rate = self.most / LEAST;
+            return;
         }
+        let goal = (1.5 * self.usual).max(NEVER_BELOW_MICROS as f64);
+        let room = if micros > 0.0 { goal / self.recent.max(1.0) } else { 2.0 };
+        let rate = (self.rate as f64 * room.clamp(0.5, 1.25)) as u64;
+        self.rate = rate.clamp(self.most / LEAST, self.most);
     }
 
     /// When the next piece may move.
-    pub(super) fn free_at(&self) -> Instant {
+    pub(crate) fn free_at(&self) -> Instant {
         self.free_at
     }
 
     /// A piece of so many bytes has moved. Returns how long the next one should wait.
-    pub(super) fn take(&mut self, now: Instant, bytes: usize) -> Duration {
+    pub(crate) fn take(&mut self, now: Instant, bytes: usize) -> Duration {
         let micros = bytes as u64 * 1_000_000 / self.rate;
         self.free_at = self.free_at.max(now) + Duration::from_micros(micros);
         self.free_at - now
@@ -77,44 +95,57 @@ mod tests {
 
     const FULL: u64 = 64 << 20;
 
-    fn observe(pace: &mut Pace, seconds: u32, millis: u64) {
+    fn observe(pace: &mut Pace, seconds: u32, millis: u64, is_moving: bool) {
         for _ in 0..seconds {
-            pace.observe(Duration::from_millis(millis));
+            pace.observe(Duration::from_millis(millis), is_moving);
         }
     }
 
     #[test]
-    fn it_is_fast_while_clients_are_quick_and_a_trickle_while_they_wait_twice_as_long() {
+    fn it_is_fast_while_clients_are_quick_and_slow_while_they_wait_twice_as_long() {
         let mut pace = Pace::new(FULL);
-        observe(&mut pace, 60, 10);
+        observe(&mut pace, 60, 10, false);
+        assert_eq!(pace.rate(), FULL / LEAST, "it begins slowly");
+        observe(&mut pace, 20, 10, true);
         assert_eq!(pace.rate(), FULL);
-        observe(&mut pace, 1, 25);
-        assert_eq!(pace.rate(), FULL / 2);
-        observe(&mut pace, 1, 18);
-        assert_eq!(pace.rate(), FULL / 2, "in between it stays");
-        observe(&mut pace, 30, 40);
-        assert_eq!(pace.rate(), TRICKLE, "and never stops");
-        observe(&mut pace, 10, 10);
+        observe(&mut pace, 60, 20, true);
+        assert_eq!(pace.rate(), FULL / LEAST, "and never stops");
+        observe(&mut pace, 30, 10, true);
         assert_eq!(pace.rate(), FULL);
     }
 
     #[test]
-    fn minutes_under_load_do_not_become_usual_and_microseconds_are_no_strain() {
+    fn it_settles_where_clients_wait_one_and_a_half_times_as_long() {
         let mut pace = Pace::new(FULL);
-        observe(&mut pace, 10, 10);
-        observe(&mut pace, 120, 40);
-        assert_eq!(pace.rate(), TRICKLE);
+        observe(&mut pace, 60, 10, false);
+        // Clients wait a millisecond longer for each MiB a second.
+        for _ in 0..100 {
+            pace.observe(Duration::from_micros(10_000 + (pace.rate() >> 20) * 1000), true);
+        }
+        let rate = pace.rate() as f64 / f64::from(1 << 20);
+        assert!((4.0..6.5).contains(&rate), "{rate}");
+    }
+
+    #[test]
+    fn minutes_under_a_move_do_not_become_usual_and_microseconds_are_no_strain() {
         let mut pace = Pace::new(FULL);
-        pace.observe(Duration::from_micros(100));
-        observe(&mut pace, 10, 4);
+        observe(&mut pace, 60, 10, false);
+        observe(&mut pace, 120, 40, true);
+        assert_eq!(pace.rate(), FULL / LEAST);
+        let mut pace = Pace::new(FULL);
+        pace.observe(Duration::from_micros(100), false);
+        for _ in 0..20 {
+            pace.observe(Duration::from_micros(1_500), true);
+        }
         assert_eq!(pace.rate(), FULL);
-        observe(&mut pace, 10, 0);
+        observe(&mut pace, 10, 0, true);
         assert_eq!(pace.rate(), FULL, "nobody waits where nobody asks");
     }
 
     #[test]
     fn pieces_are_spaced_by_their_bytes() {
-        let mut pace = Pace::new(1 << 20);
+        let mut pace = Pace::new(16 << 20);
+        assert_eq!(pace.rate(), 1 << 20);
         assert_eq!(pace.take(Instant(0), 1 << 19), Duration::from_millis(500));
         assert_eq!(pace.take(Instant(0), 1 << 19), Duration::from_secs(1));
         assert_eq!(pace.free_at(), Instant(1_000_000));

@@ -9,8 +9,9 @@
 //!     └───────────────────────────┴────────── no answer comes ────────┘
 //! ```
 //!
-//! While a breaker is open the peer is asked nothing; half-open, one question goes out as a probe,
-//! and the next only after as long again. A peer without a connection counts as open, and so do one
+//! While a breaker is open the peer is asked nothing that another can answer; half-open, one question
+//! goes out as a probe, and the next only after as long again. A strict request that has nobody
+//! else still goes to it: silence is not absence. A peer without a connection counts as open, and so do one
 //! that the cluster takes to be down (a process that hangs keeps its connections) and one that
 //! owes answers to more requests than it may. Nobody is ever *removed* from anything
 //! here: this decides whom to ask first, never where data lives.
@@ -115,6 +116,21 @@ impl Peers {
             && (peer.unanswered < MOST_UNANSWERED || peer.open_until.is_some())
     }
 
+    /// Whether `node` may answer, although it has been silent lately: it is connected, and nobody says
+    /// that it is down. A busy machine makes every peer silent for a moment.
+    pub(super) fn answerable(&self, node: NodeId) -> bool {
+        let peer = self.peers.get(&node);
+        peer.is_some_and(|p| p.connected && !p.down && p.unanswered < MOST_UNANSWERED)
+    }
+
+    /// Whether somebody is asked nothing only because it has not answered lately.
+    pub(super) fn are_some_silent(&self, now: Instant) -> bool {
+        let is_silent = |peer: &Peer| {
+            peer.connected && !peer.down && peer.open_until.is_some_and(|until| until > now)
+        };
+        self.peers.values().any(is_silent)
+    }
+
     /// A request goes out to `node`.
     pub(super) fn asked(&mut self, node: NodeId, now: Instant) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
@@ -185,7 +201,8 @@ mod tests {
         peers.answered(PEER);
         assert!(!peers.failed(PEER, Instant(0)), "an answer in between starts the count again");
         assert!(peers.failed(PEER, Instant(0)), "opened");
-        assert!(!peers.usable(PEER, Instant(99)));
+        assert!(!peers.usable(PEER, Instant(99)) && peers.answerable(PEER));
+        assert!(peers.are_some_silent(Instant(99)) && !peers.are_some_silent(Instant(100)));
         assert!(peers.usable(PEER, Instant(100)), "half-open");
         peers.asked(PEER, Instant(100));
         assert!(!peers.usable(PEER, Instant(101)), "one probe at a time");
@@ -200,7 +217,7 @@ mod tests {
         let mut peers = Peers::new(2, Duration::from_micros(100));
         peers.connected(PEER);
         peers.down(PEER);
-        assert!(!peers.usable(PEER, Instant(0)));
+        assert!(!peers.usable(PEER, Instant(0)) && !peers.answerable(PEER));
         peers.connected(PEER);
         assert!(!peers.usable(PEER, Instant(0)), "a hanging process takes connections");
         peers.up(PEER);

@@ -21,24 +21,24 @@
 
 use bytes::Bytes;
 
-use super::ballot::{Ballot, Quorum};
-use super::core::{Core, Event, OpId, Status, Waiter, participants};
+use super::ballot::{Ballot, Wants};
+use super::core::{Core, Event, OpId, Status, Waiter};
+use super::coverage::{Needs, check_reachable};
 use super::forward::Forward;
 use super::keys::{KeyState, Step};
 use super::quorum::Verdict;
-use super::replication::{Needs, Replication};
+use super::replication::Replication;
 use super::{Notice, Origin};
 use crate::causality::{Content, Context, Dot, Hlc, Object, Sibling, VersionVector};
 use crate::ids::{NodeId, WriteId};
 use crate::key::Key;
 use crate::limits;
-use crate::membership::Slot;
 use crate::store::StoredKey;
 use crate::store::record::Mint;
 use crate::time::{Instant, WallMs};
 use crate::wire::messages::{
-    Basis, BucketSettings, Condition, Done, Failure, FailureCode, Outcome, Purpose, Put, Request,
-    Response,
+    Basis, BucketSettings, Condition, Done, Expiry, Failure, FailureCode, Level, Outcome, Purpose,
+    Put, Request, Response,
 };
 
 #[derive(Debug)]
@@ -56,8 +56,13 @@ pub(super) struct PutOp {
 #[derive(Debug)]
 enum Phase {
     Observing(Ballot),
-    Minting(Object),
-    Replicating { replication: Replication, token: Bytes, answered: bool },
+    /// With what was observed, and by whom it was shown.
+    Minting(Object, Vec<NodeId>),
+    Replicating {
+        replication: Replication,
+        token: Bytes,
+        answered: bool,
+    },
 }
 
 /// Who asked, since when, until when.
@@ -106,13 +111,11 @@ impl PutOp {
             }
             Basis::Blind | Basis::Observed => None,
         };
-        let w = put.w.resolve(bucket.n, bucket.w.resolve(bucket.n, bucket.n / 2 + 1));
-        let slots = usize::from(put.pw.resolve(bucket.n, 0));
-        let (n, all) = (bucket.n, usize::from(w).max(slots));
-        let needs = Needs { n, all, slots, strict: put.strict };
+        let w = if put.w == Level::Default { bucket.w } else { put.w };
+        let needs = Needs { w, pw: put.pw, strict: put.strict };
         let deadline = asked.deadline;
         check_reachable(core, &put.key, needs)?;
-        let participants = core.participants(&put.key, n);
+        let participants = core.participants(&put.key);
         let kept_for = match participants.contains(&core.settings.node) {
             true => None,
             false => participants.into_iter().find(|node| !core.usable(*node)),
@@ -121,15 +124,10 @@ impl PutOp {
         core.attempt_timer(op, core.settings.attempt);
         let observe = put.basis == Basis::Observed || put.attempt > 0;
         // A repeated write asks everyone at first: whoever has it will say so.
-        let r = match observe {
-            true if put.attempt > 0 => {
-                core.owners(&put.key, n).iter().filter(|node| core.usable(**node)).count().max(1)
-            }
-            true => read_quorum(bucket),
-            false => 0,
-        };
-        let quorum = Quorum { n, needed: r, owners: 0, strict: put.strict };
-        let ballot = Ballot::new(core, put.key.clone(), quorum, deadline);
+        let r = if observe { bucket.r } else { Level::Count(0) };
+        let (pr, strict, everyone) = (Level::Default, put.strict, put.attempt > 0);
+        let ballot =
+            Ballot::new(core, put.key.clone(), Wants { r, pr, strict, everyone }, deadline);
         let phase = Phase::Observing(ballot);
         let mut this = Self { put, context, bucket, needs, kept_for, asked, phase };
         if let Phase::Observing(ballot) = &mut this.phase {
@@ -168,13 +166,15 @@ impl PutOp {
             }
             event => match &mut self.phase {
                 Phase::Observing(ballot) => match event {
-                    Event::Answer { from, response } => ballot.answered(core, op, from, response),
+                    Event::Answer { from, id, response } => {
+                        ballot.answered(core, op, (from, id), response);
+                    }
                     Event::Lost(node) => ballot.lost(core, op, node),
                     Event::Refreshed => ballot.refresh(core, op),
                     Event::Hedge => ballot.hedge(core, op),
                     _ => {}
                 },
-                Phase::Minting(_) => {}
+                Phase::Minting(..) => {}
                 Phase::Replicating { replication, .. } => replication.event(core, op, event),
             },
         }
@@ -197,14 +197,14 @@ impl PutOp {
                 // be seen, and what could not be seen will stand beside it.
                 Verdict::Won | Verdict::Lost => self.observed(core, op),
             },
-            Phase::Minting(_) => Status::Open,
+            Phase::Minting(..) => Status::Open,
             Phase::Replicating { .. } => self.replicated(core),
         }
     }
 
     fn observed(&mut self, core: &mut Core, op: OpId) -> Status {
         let Phase::Observing(ballot) = &self.phase else { return Status::Open };
-        self.phase = Phase::Minting(ballot.merged(core));
+        self.phase = Phase::Minting(ballot.merged(core), ballot.holders());
         let key = core.stored_key(&self.put.key);
         let key = self.kept_for.map_or(key.clone(), |owner| key.kept_for(owner));
         core.steps.push_back((key, Step::Mint(op)));
@@ -216,6 +216,9 @@ impl PutOp {
         let (code, message) = match (self.put.condition, exists) {
             (Condition::Absent, true) => (FailureCode::Exists, "a value is there already"),
             (Condition::Present, false) => (FailureCode::Absent, "no value is there"),
+            (Condition::Unchanged, _) if !self.has_seen(held) => {
+                (FailureCode::Exists, "the key has been written since it was read")
+            }
             _ => return Ok(()),
         };
         Err(Failure::not_applied(code, message))
@@ -231,9 +234,10 @@ impl PutOp {
         key: &StoredKey,
         state: &mut KeyState,
     ) -> (Status, Option<u64>) {
-        let Phase::Minting(observed) = &mut self.phase else { return (Status::Open, None) };
-        let observed = std::mem::take(observed);
-        let mut changed = super::records::bury_again(core, key, state, &observed, Purpose::Repair);
+        let Phase::Minting(observed, from) = &mut self.phase else { return (Status::Open, None) };
+        let (observed, from) = (std::mem::take(observed), std::mem::take(from));
+        let brought = (Purpose::Repair, &from[..]);
+        let mut changed = super::records::bury_again(core, key, state, &observed, brought);
         changed |= super::records::merge(core, key, state, &observed);
         if let Some(context) = &self.context {
             changed |= super::records::check_memory(core, &self.put.key, state, &context.clock);
@@ -292,12 +296,11 @@ impl PutOp {
             busy.retry_after_ms = 10;
             return Err(busy);
         };
-        let ttl_ms = self.put.ttl_ms.or(self.bucket.ttl_ms).filter(|_| self.put.value.is_some());
         let sibling = Sibling {
             dot: Dot { actor: mint.actor, counter: mint.counter },
             write_id: self.put.write_id,
             hlc: self.timestamp(core, state, &basis),
-            expires_at: ttl_ms.map(|ttl_ms| WallMs(core.now.wall.0.saturating_add(ttl_ms))),
+            expires_at: self.expires_at(core.now.wall),
             content: self.put.value.clone().map_or(Content::Tombstone, Content::Value),
         };
         state.mint = Some(mint);
@@ -305,7 +308,7 @@ impl PutOp {
         state.object.overwrite(&basis.names, sibling.write_id);
         state.object.write(&basis.clock, sibling.clone());
         if core.keeps_latest(&self.put.key) {
-            core.counters.discarded_by_last_write_wins += state.object.keep_latest() as u64;
+            core.count_discarded(&self.put.key, state.object.keep_latest());
         }
         let siblings = state.object.siblings().len();
         if siblings >= core.settings.siblings_warn {
@@ -313,6 +316,23 @@ impl PutOp {
             core.notice(Notice::ManySiblings { key, siblings });
         }
         Ok(basis.after(&sibling))
+    }
+
+    /// Whether the context covers all that is held.
+    fn has_seen(&self, held: &Object) -> bool {
+        self.context.as_ref().is_some_and(|context| context.clock.covers(held.clock()))
+    }
+
+    /// From when on the value reads as absent; a deletion has none.
+    fn expires_at(&self, now: WallMs) -> Option<WallMs> {
+        self.put.value.as_ref()?;
+        let after = |ttl_ms| WallMs(now.0.saturating_add(ttl_ms));
+        match self.put.expiry {
+            Expiry::Bucket => self.bucket.ttl_ms.map(after),
+            Expiry::After(ttl_ms) => Some(after(ttl_ms)),
+            Expiry::At(at) => Some(at),
+            Expiry::Never => None,
+        }
     }
 
     /// What the write builds on, and so replaces. Of a write that builds on what is there that is
@@ -420,14 +440,14 @@ impl PutOp {
         match &mut self.phase {
             Phase::Observing(ballot) => {
                 ballot.attempt(core, op);
-                ballot.settle_for(read_quorum(self.bucket));
+                ballot.settle_for_level();
                 // Past half of its budget a write stops looking and goes on with what it has.
                 let halfway = self.asked.started + (self.asked.deadline - self.asked.started) / 2;
                 if core.now.instant >= halfway && self.put.condition == Condition::None {
                     self.observed(core, op);
                 }
             }
-            Phase::Minting(_) => {}
+            Phase::Minting(..) => {}
             Phase::Replicating { replication, .. } => replication.send_again(core, op),
         }
     }
@@ -440,14 +460,14 @@ impl PutOp {
             match replication.verdict() {
                 Verdict::Pending => return Status::Open,
                 Verdict::Lost => {
-                    let failure = unknown(&self.put, replication, self.needs.all);
+                    let failure = unknown(&self.put, replication);
                     replication.finish(core);
                     self.fail(core, failure);
                     return Status::Finished;
                 }
                 Verdict::Won => {
                     let (nodes, fallbacks) = replication.confirmed();
-                    let (n, needed) = (self.bucket.n, self.needs.all);
+                    let (n, needed) = (replication.n(), replication.needed());
                     let mut receipt =
                         core.receipt(n, needed, (&nodes, fallbacks), self.asked.started);
                     receipt.fsynced = replication.fsynced();
@@ -469,7 +489,7 @@ impl PutOp {
 
     fn out_of_time(&mut self, core: &mut Core) -> Status {
         match &self.phase {
-            Phase::Observing(_) | Phase::Minting(_) => {
+            Phase::Observing(_) | Phase::Minting(..) => {
                 let message = "the replicas did not answer in time; nothing was written";
                 let failure = Failure::not_applied(FailureCode::Unavailable, message);
                 self.fail(core, failure);
@@ -477,47 +497,13 @@ impl PutOp {
             Phase::Replicating { replication, answered, .. } => {
                 replication.finish(core);
                 if !answered {
-                    let failure = unknown(&self.put, replication, self.needs.all);
+                    let failure = unknown(&self.put, replication);
                     self.fail(core, failure);
                 }
             }
         }
         Status::Finished
     }
-}
-
-/// Refuses, before anything is begun, a write that too few can be reached for.
-fn check_reachable(core: &Core, key: &Key, needs: Needs) -> Result<(), Failure> {
-    let slots = core.slots(key, needs.n);
-    let reachable = |slot: &&Slot| {
-        slot.owner.is_some()
-            && participants(std::slice::from_ref(slot)).iter().all(|node| core.usable(*node))
-    };
-    let covered = slots.iter().filter(reachable).count();
-    if covered >= needs.all {
-        return Ok(());
-    }
-    if needs.strict || covered < needs.slots {
-        let needed = if needs.strict { needs.all } else { needs.slots };
-        return match covered < needed {
-            true => Err(unavailable(needed, covered, slots.len())),
-            false => Ok(()),
-        };
-    }
-    // This node is among the covered, or stands in.
-    let fallbacks = core.fallbacks(key, needs.n).len();
-    if covered + fallbacks >= needs.all {
-        return Ok(());
-    }
-    let needed = needs.all;
-    let message = format!(
-        "{covered} of {} primaries and {fallbacks} fallbacks reachable, {needed} needed; nothing \
-         was written",
-        slots.len()
-    );
-    let mut failure = Failure::not_applied(FailureCode::Unavailable, message);
-    failure.needed = needed as u8;
-    Err(failure)
 }
 
 /// The next dot's mint: never one that some clock shows already, whoever made that up.
@@ -551,28 +537,8 @@ fn check_clock_room(state: &KeyState, basis: &VersionVector) -> Result<(), Failu
     Err(Failure::not_applied(FailureCode::BadContext, message))
 }
 
-/// Replicas that a write looks at before it builds on what they hold.
-fn read_quorum(bucket: BucketSettings) -> usize {
-    usize::from(bucket.r.resolve(bucket.n, bucket.n / 2 + 1))
-}
-
-fn unavailable(needed: usize, reachable: usize, replicas: usize) -> Failure {
-    let message = if needed > replicas {
-        format!(
-            "W={needed} asks for more replicas than there are ({replicas}); lower W or add members"
-        )
-    } else {
-        format!(
-            "{reachable} of {replicas} primaries reachable, {needed} needed; nothing was written"
-        )
-    };
-    let mut failure = Failure::not_applied(FailureCode::Unavailable, message);
-    failure.needed = needed as u8;
-    failure
-}
-
-fn unknown(put: &Put, replication: &Replication, needed: usize) -> Failure {
-    let acks = replication.count();
+fn unknown(put: &Put, replication: &Replication) -> Failure {
+    let (acks, needed) = (replication.count(), replication.needed());
     let message = format!(
         "{acks} of {needed} replicas confirmed write {}; it may still take effect; \
          write it again under the same id to be sure",

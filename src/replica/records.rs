@@ -6,7 +6,7 @@
 use super::core::{Core, Event, OpId, Waiter};
 use super::keys::{Handed, KeyState, Reader, Step};
 use super::shard::{Op, Shard, stale};
-use super::{Effect, Notice};
+use super::{Effect, Notice, Origin};
 use crate::causality::{Object, Sibling, VersionVector};
 use crate::ids::NodeId;
 use crate::key::Key;
@@ -83,30 +83,26 @@ impl Shard {
             Step::Keep { object, op } => {
                 let owner = key.owner().expect("only hints are kept");
                 let waiter = op.map_or(Waiter::Nobody, |op| Waiter::Keeper(op, owner));
-                self.merge_step(key, state, batch, &object, Purpose::Hint(owner), waiter)
+                self.merge_step(key, state, batch, &object, (Purpose::Hint(owner), &[]), waiter)
             }
             Step::Take { object, hint, digest } => {
                 let waiter = Waiter::Taken(hint, digest);
-                self.merge_step(key, state, batch, &object, Purpose::Handoff, waiter)
+                let brought = (Purpose::Handoff, &[self.core.settings.node][..]);
+                self.merge_step(key, state, batch, &object, brought, waiter)
             }
             Step::Delivered { digest } => self.delivered_step(key, state, digest),
             Step::Witness { round, at, digest, left } => {
                 self.witness(key, state, batch, (round, at), (digest, left))
             }
             Step::Reap { digest } => self.reap_step(key, state, digest),
-            Step::MergeFor { origin, purpose, slots, .. }
-                if !self.core.takes(key, purpose, slots) =>
-            {
-                self.core.fail(origin, stale());
-                None
-            }
-            Step::MergeFor { origin, object, purpose, .. } => {
-                self.merge_step(key, state, batch, &object, purpose, Waiter::Replica(origin))
+            Step::MergeFor { origin, sender, object, purpose, slots } => {
+                let asked = (origin, sender, purpose, slots);
+                self.merge_for_step(key, state, batch, asked, &object)
             }
             // This node is in no slot of the key any more: what it has is about to go.
             Step::Mend { purpose, .. } if !self.core.takes(key, purpose, 0) => None,
-            Step::Mend { object, purpose } => {
-                self.merge_step(key, state, batch, &object, purpose, Waiter::Nobody)
+            Step::Mend { object, purpose, from } => {
+                self.merge_step(key, state, batch, &object, (purpose, &from), Waiter::Nobody)
             }
             Step::Mint(id) => {
                 let Some(Op::Put(mut put)) = self.ops.remove(&id) else { return None };
@@ -126,6 +122,37 @@ impl Shard {
         }
     }
 
+    /// Merges what another node gave, if it goes by the slots that this node goes by.
+    fn merge_for_step(
+        &mut self,
+        key: &StoredKey,
+        state: &mut Result<KeyState, String>,
+        batch: Option<u64>,
+        (origin, sender, purpose, slots): (Origin, NodeId, Purpose, u64),
+        object: &Object,
+    ) -> Option<u64> {
+        if !self.core.takes(key, purpose, slots) {
+            self.core.fail(origin, stale());
+            return None;
+        }
+        let is_page = purpose == Purpose::Handoff && slots == 0;
+        if is_page && state.is_err() && !self.core.is_owned_here(key) {
+            // It is on its way here, all of it, and whoever copies it begins again.
+            *state = Ok(KeyState::unreadable());
+            let message = "the record was damaged; what belongs there must be copied again";
+            self.core.fail(origin, Failure::not_applied(FailureCode::Corrupt, message));
+            return self.merge_step(
+                key,
+                state,
+                batch,
+                object,
+                (purpose, &[sender]),
+                Waiter::Nobody,
+            );
+        }
+        self.merge_step(key, state, batch, object, (purpose, &[sender]), Waiter::Replica(origin))
+    }
+
     fn held(&self, key: &StoredKey, state: &Result<KeyState, String>, digest: bool) -> Response {
         let state = match state {
             Ok(state) => state,
@@ -142,7 +169,8 @@ impl Shard {
                 false => HeldObject::Full(bytes),
             }
         };
-        Response::Held(Held { object, amnesiac: self.core.settings.amnesiac })
+        let amnesiac = self.core.is_amnesiac(key.partition());
+        Response::Held(Held { object, amnesiac })
     }
 
     fn read_step(
@@ -152,7 +180,7 @@ impl Shard {
         op: OpId,
     ) -> Option<u64> {
         let (from, response) = (self.core.settings.node, self.held(key, state, false));
-        self.core.events.push_back((op, Event::Answer { from, response }));
+        self.core.events.push_back((op, Event::Answer { from, id: 0, response }));
         None
     }
 
@@ -181,7 +209,9 @@ impl Shard {
         let response = Response::Held(Held { object, amnesiac: false });
         let from = self.core.settings.node;
         match reader {
-            Reader::Op(op) => self.core.events.push_back((op, Event::Answer { from, response })),
+            Reader::Op(op) => {
+                self.core.events.push_back((op, Event::Answer { from, id: 0, response }));
+            }
             Reader::Peer(origin) => self.core.respond(origin, response),
         }
     }
@@ -211,12 +241,12 @@ impl Shard {
         state: &mut Result<KeyState, String>,
         batch: Option<u64>,
         object: &Object,
-        purpose: Purpose,
+        (purpose, from): (Purpose, &[NodeId]),
         waiter: Waiter,
     ) -> Option<u64> {
         let core = &mut self.core;
         if state.is_err() && (purpose == Purpose::Restore || key.owner().is_some()) {
-            *state = Ok(KeyState::default());
+            *state = Ok(KeyState::unreadable());
         }
         let state = match state {
             Ok(state) => state,
@@ -237,7 +267,7 @@ impl Shard {
             }
             return None;
         }
-        let risen = bury_again(core, key, state, object, purpose);
+        let risen = bury_again(core, key, state, object, (purpose, from));
         if merge(core, key, state, object) || risen {
             core.counters.hints_kept += u64::from(key.owner().is_some());
             return Some(core.stage(key, state, waiter));
@@ -283,13 +313,14 @@ fn hints_full() -> Failure {
 
 /// Where an object brings back a value that was reaped: takes what is remembered of the key for
 /// this node's own, so that the value is dead on arrival, and whoever brought it learns so from the
-/// record. Returns whether the record has changed.
+/// record. So it does where a key that was written since is given its old tombstone: a bucket that
+/// keeps the latest could take that for the later of the two. Returns whether the record has changed.
 pub(super) fn bury_again(
     core: &mut Core,
     key: &StoredKey,
     state: &mut KeyState,
     object: &Object,
-    purpose: Purpose,
+    (purpose, from): (Purpose, &[NodeId]),
 ) -> bool {
     // What is kept for others is looked at when it gets there.
     let Some(remains) = core.graves.of(key).filter(|_| key.owner().is_none()) else { return false };
@@ -297,18 +328,21 @@ pub(super) fn bury_again(
     let is_news = |sibling: &&Sibling| !state.object.clock().contains(sibling.dot);
     let risen: Vec<String> =
         remains.risen(object, now).filter(is_news).map(|sibling| sibling.dot.to_string()).collect();
-    if risen.is_empty() {
+    let is_old = !state.object.is_empty()
+        && object.siblings().iter().filter(is_news).any(|old| remains.is_dead(old.dot));
+    if risen.is_empty() && !is_old {
         return false;
     }
     let remains = remains.clone();
     let by = match purpose {
         Purpose::Replicate => "a write",
-        Purpose::Repair | Purpose::Restore => "a repair",
-        Purpose::Handoff => "a hint, a transfer or anti-entropy",
+        Purpose::Repair | Purpose::Restore => "a read, a repair or anti-entropy",
+        Purpose::Handoff => "a hint or a transfer",
         Purpose::Hint(_) => "a hint to keep",
     };
     for dot in risen {
-        core.notice(Notice::Risen { key: key.key().to_string(), dot, by });
+        let (key, from) = (key.key().to_string(), from.to_vec());
+        core.notice(Notice::Risen { key, dot, by, from });
     }
     match core.keeps_latest(&key.key()) {
         true => state.object.merge_latest(&remains).0.changed,
@@ -332,7 +366,7 @@ pub(super) fn merge(
         true => state.object.merge_latest(object),
         false => (state.object.merge(object), 0),
     };
-    core.counters.discarded_by_last_write_wins += discarded as u64;
+    core.count_discarded(&name, discarded);
     for dot in &outcome.collisions {
         let (key, dot) = (name.to_string(), dot.to_string());
         core.notice(Notice::DotCollision { key, dot });

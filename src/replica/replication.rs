@@ -7,7 +7,8 @@
 //!   slot 2   owner C                C is away: D keeps it for C  a fallback stands in
 //! ```
 //!
-//! A strict write counts covered slots; a sloppy one also counts each fallback once, on whose disk
+//! Where its bucket moves to other slots, it needs as much in those as in the ones it comes from
+//! (`coverage`). A strict write counts covered slots; a sloppy one also counts each fallback once, on whose disk
 //! it stands for somebody else. Who has not confirmed when the operation ends has it kept for it
 //! here, on the coordinator: that counts for nobody, and costs nobody's patience.
 
@@ -15,40 +16,27 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::core::{Core, Event, OpId, participants};
+use super::core::{Core, Event, OpId};
+use super::coverage::{Coverage, Needs, both};
 use super::keys::Step;
-use super::quorum::{Tally, Verdict};
+use super::quorum::Verdict;
 use crate::causality::Object;
 use crate::ids::NodeId;
 use crate::key::Key;
-use crate::membership::Slot;
 use crate::time::Instant;
 use crate::wire::messages::{FailureCode, Purpose, Request, Response, Write};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ack {
+pub(super) enum Ack {
     Awaited,
     Stored { fsynced: bool },
     Refused,
 }
 
 impl Ack {
-    fn is_stored(self) -> bool {
+    pub(super) fn is_stored(self) -> bool {
         matches!(self, Self::Stored { .. })
     }
-}
-
-/// What a write needs before it is acknowledged.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Needs {
-    /// Replicas of the bucket.
-    pub(super) n: u8,
-    /// Confirmations.
-    pub(super) all: usize,
-    /// Of those, slots covered by those who are in them.
-    pub(super) slots: usize,
-    /// Fallbacks do not count.
-    pub(super) strict: bool,
 }
 
 /// Somebody who keeps the object for a member that is away.
@@ -56,6 +44,9 @@ pub(super) struct Needs {
 struct StandIn {
     node: NodeId,
     owner: NodeId,
+    /// The number of what it was asked; 0 where it is this node. It may be in a slot as well, and
+    /// answer twice.
+    asked: u64,
     ack: Ack,
 }
 
@@ -66,7 +57,8 @@ pub(super) struct Replication {
     object: Bytes,
     needs: Needs,
     deadline: Instant,
-    slots: Vec<Slot>,
+    /// What it needs: in the slots that are read, and where the bucket moves to or comes from.
+    parts: Vec<Coverage>,
     /// Everybody in a slot.
     members: BTreeMap<NodeId, Ack>,
     stand_ins: Vec<StandIn>,
@@ -83,13 +75,15 @@ impl Replication {
         deadline: Instant,
         kept_for: Option<NodeId>,
     ) -> Self {
-        let slots = core.slots(&key, needs.n).to_vec();
-        let members = participants(&slots).into_iter().map(|node| (node, Ack::Awaited)).collect();
+        let parts = Coverage::of(core, &key, needs);
+        let members = core.participants(&key).into_iter();
+        let members = members.map(|node| (node, Ack::Awaited)).collect();
         let mut stand_ins = Vec::new();
         if let Some(owner) = kept_for {
-            stand_ins.push(StandIn { node: core.settings.node, owner, ack: Ack::Awaited });
+            let (node, ack) = (core.settings.node, Ack::Awaited);
+            stand_ins.push(StandIn { node, owner, asked: 0, ack });
         }
-        let mut this = Self { key, object, needs, deadline, slots, members, stand_ins };
+        let mut this = Self { key, object, needs, deadline, parts, members, stand_ins };
         this.send(core, op);
         let away: Vec<NodeId> = this.awaited().filter(|node| !core.usable(*node)).collect();
         for owner in away {
@@ -100,10 +94,10 @@ impl Replication {
 
     /// Sends it to everyone in a slot who has not confirmed and can be reached.
     fn send(&mut self, core: &mut Core, op: OpId) {
-        let slots = core.fingerprint(&self.key, self.needs.n);
+        let slots = core.fingerprint(&self.key);
         let targets: Vec<NodeId> = self.awaited().collect();
         for node in targets {
-            if node != core.settings.node && core.usable(node) {
+            if node != core.settings.node && core.askable(node, self.needs.strict) {
                 let purpose = Purpose::Replicate;
                 core.send(op, node, false, self.write(core, purpose, slots));
             }
@@ -126,17 +120,17 @@ impl Replication {
         let me = core.settings.node;
         let fallbacks = match self.needs.strict {
             true => Vec::new(),
-            false => core.fallbacks(&self.key, self.needs.n),
+            false => core.stand_ins(&self.key, owner),
         };
         let is_new = |node: &NodeId| self.stand_ins.iter().all(|s| s.node != *node) && *node != me;
         match fallbacks.into_iter().find(is_new) {
             Some(node) => {
-                core.send(op, node, false, self.write(core, Purpose::Hint(owner), 0));
-                self.stand_ins.push(StandIn { node, owner, ack: Ack::Awaited });
+                let asked = core.send(op, node, false, self.write(core, Purpose::Hint(owner), 0));
+                self.stand_ins.push(StandIn { node, owner, asked, ack: Ack::Awaited });
             }
             None => {
                 self.keep(core, Some(op), owner);
-                self.stand_ins.push(StandIn { node: me, owner, ack: Ack::Awaited });
+                self.stand_ins.push(StandIn { node: me, owner, asked: 0, ack: Ack::Awaited });
             }
         }
     }
@@ -152,8 +146,8 @@ impl Replication {
         let me = core.settings.node;
         let fsynced = core.settings.fsync;
         match event {
-            Event::Committed(Ok(())) => self.confirm(me, Ack::Stored { fsynced }),
-            Event::Committed(Err(_)) => self.confirm(me, Ack::Refused),
+            Event::Committed(Ok(())) => self.confirm(me, 0, Ack::Stored { fsynced }),
+            Event::Committed(Err(_)) => self.confirm(me, 0, Ack::Refused),
             Event::Kept { owner, kept } => {
                 let ack = if kept { Ack::Stored { fsynced } } else { Ack::Refused };
                 let mine = |s: &&mut StandIn| s.node == me && s.owner == owner;
@@ -161,14 +155,15 @@ impl Replication {
                     stand_in.ack = ack;
                 }
             }
-            Event::Answer { from, response: Response::Stored(stored) } => {
-                self.confirm(from, Ack::Stored { fsynced: stored.fsynced });
+            Event::Answer { from, id, response: Response::Stored(stored) } => {
+                self.confirm(from, id, Ack::Stored { fsynced: stored.fsynced });
             }
-            Event::Answer { from, response: Response::Failed(failure) } => match failure.code {
-                FailureCode::Busy | FailureCode::Timeout if self.members.contains_key(&from) => {}
+            Event::Answer { from, id, response: Response::Failed(failure) } => match failure.code {
+                FailureCode::Busy | FailureCode::Timeout
+                    if self.members.contains_key(&from) && !self.is_hint(id) => {}
                 FailureCode::Stale => core.exchange(from),
                 _ => {
-                    self.confirm(from, Ack::Refused);
+                    self.confirm(from, id, Ack::Refused);
                     self.replace(core, op, from);
                 }
             },
@@ -185,15 +180,27 @@ impl Replication {
         }
     }
 
-    fn confirm(&mut self, from: NodeId, ack: Ack) {
+    /// Whether something of this number was to be kept for somebody else.
+    fn is_hint(&self, id: u64) -> bool {
+        id != 0 && self.stand_ins.iter().any(|stand_in| stand_in.asked == id)
+    }
+
+    fn confirm(&mut self, from: NodeId, id: u64, ack: Ack) {
+        if self.is_hint(id) {
+            let asked = |s: &&mut StandIn| s.asked == id && s.ack == Ack::Awaited;
+            if let Some(stand_in) = self.stand_ins.iter_mut().find(asked) {
+                stand_in.ack = ack;
+            }
+            return;
+        }
         if let Some(held) = self.members.get_mut(&from) {
             if *held == Ack::Awaited {
                 *held = ack;
             }
             return;
         }
-        // A fallback keeps for one; this node, if it stands in, confirms what it staged first.
-        let awaited = |s: &&mut StandIn| s.node == from && s.ack == Ack::Awaited;
+        // This node, if it stands in, confirms what it staged first.
+        let awaited = |s: &&mut StandIn| s.node == from && s.asked == 0 && s.ack == Ack::Awaited;
         if let Some(stand_in) = self.stand_ins.iter_mut().find(awaited) {
             stand_in.ack = ack;
         }
@@ -244,8 +251,8 @@ impl Replication {
 
     /// States have been exchanged: goes by the slots of now. Whoever has confirmed has it.
     fn refresh(&mut self, core: &mut Core, op: OpId) {
-        self.slots = core.slots(&self.key, self.needs.n).to_vec();
-        let members = participants(&self.slots);
+        self.parts = Coverage::of(core, &self.key, self.needs);
+        let members = core.participants(&self.key);
         self.members.retain(|node, _| members.contains(node));
         for node in members {
             self.members.entry(node).or_insert(Ack::Awaited);
@@ -273,72 +280,47 @@ impl Replication {
     pub(super) fn is_open(&self, core: &Core) -> bool {
         let stands_for =
             |node: NodeId| self.stand_ins.iter().any(|s| s.owner == node && s.ack.is_stored());
-        self.awaited().any(|node| core.usable(node) && !stands_for(node))
+        let strict = self.needs.strict;
+        self.awaited().any(|node| core.askable(node, strict) && !stands_for(node))
             || self.stand_ins.iter().any(|s| s.ack == Ack::Awaited)
     }
 
-    /// The slots covered by those who are in them; and how many may still be.
-    fn covered_slots(&self) -> Tally {
-        let mut tally = Tally::default();
-        // A slot without an owner counts for nothing: who takes it copies from the other owners.
-        for slot in self.slots.iter().filter(|slot| slot.owner.is_some()) {
-            let acks: Vec<Ack> =
-                participants(std::slice::from_ref(slot)).iter().map(|m| self.members[m]).collect();
-            if acks.iter().all(|ack| ack.is_stored()) {
-                tally.confirmed += 1;
-            } else if !acks.contains(&Ack::Refused) {
-                tally.open += 1;
-            }
-        }
-        tally
-    }
-
-    /// Fallbacks that have it, and that may still; each counts once, and none who is in a slot.
-    fn fallbacks(&self, of: impl Fn(Ack) -> bool) -> Vec<NodeId> {
-        let counts = |s: &&StandIn| of(s.ack) && !self.members.contains_key(&s.node);
-        let mut nodes: Vec<NodeId> = self.stand_ins.iter().filter(counts).map(|s| s.node).collect();
-        nodes.sort_unstable();
-        nodes.dedup();
-        nodes
+    /// Who keeps it for somebody else, or is to, each with what came of it.
+    fn acks(&self) -> Vec<(NodeId, Ack)> {
+        self.stand_ins.iter().map(|stand_in| (stand_in.node, stand_in.ack)).collect()
     }
 
     pub(super) fn verdict(&self) -> Verdict {
-        let slots = self.covered_slots();
-        if self.needs.strict {
-            return slots.verdict(self.needs.all.max(self.needs.slots));
-        }
-        let mut all = slots;
-        all.confirmed += self.fallbacks(Ack::is_stored).len();
-        all.open += self.fallbacks(|ack| ack == Ack::Awaited).len();
-        match (slots.verdict(self.needs.slots), all.verdict(self.needs.all)) {
-            (Verdict::Won, Verdict::Won) => Verdict::Won,
-            (Verdict::Lost, _) | (_, Verdict::Lost) => Verdict::Lost,
-            _ => Verdict::Pending,
-        }
+        let acks = self.acks();
+        let verdicts = self.parts.iter().map(|part| part.verdict(&self.members, &acks));
+        verdicts.reduce(both).unwrap_or(Verdict::Lost)
     }
 
-    /// How many confirmations count.
+    /// How many confirmations count, in the slots where it lacks most.
     pub(super) fn count(&self) -> usize {
-        let fallbacks = if self.needs.strict { 0 } else { self.fallbacks(Ack::is_stored).len() };
-        self.covered_slots().confirmed + fallbacks
+        let acks = self.acks();
+        let counts = self.parts.iter().map(|part| part.confirmed(&self.members, &acks).0.len());
+        counts.min().unwrap_or(0)
     }
 
-    /// Who has it: the owner (or only successor) of each covered slot, then fallbacks; and how many
-    /// of the latter there are.
+    /// Confirmations it needs in the slots that are read.
+    pub(super) fn needed(&self) -> usize {
+        self.parts.first().map_or(0, Coverage::needed)
+    }
+
+    /// Replicas of the slots that are read.
+    pub(super) fn n(&self) -> u8 {
+        self.parts.first().map_or(0, |part| part.scope.n)
+    }
+
+    /// Who has it: the owner (or only successor) of each covered slot, then others; and how many of
+    /// the latter there are. Of several scopes, in the one where it has fewest slots: a receipt must
+    /// not promise more than the reads of a moment later will find.
     pub(super) fn confirmed(&self) -> (Vec<NodeId>, usize) {
-        let mut nodes: Vec<NodeId> = Vec::with_capacity(self.slots.len());
-        for slot in self.slots.iter().filter(|slot| slot.owner.is_some()) {
-            let in_it = participants(std::slice::from_ref(slot));
-            if in_it.iter().all(|node| self.members[node].is_stored()) {
-                nodes.extend(in_it.first());
-            }
-        }
-        let fallbacks = match self.needs.strict {
-            true => Vec::new(),
-            false => self.fallbacks(Ack::is_stored),
-        };
-        nodes.extend(&fallbacks);
-        (nodes, fallbacks.len())
+        let acks = self.acks();
+        let confirmed = self.parts.iter().map(|part| part.confirmed(&self.members, &acks));
+        let fewest = confirmed.min_by_key(|(nodes, others)| nodes.len() - others);
+        fewest.unwrap_or_default()
     }
 
     /// Of those who have it, how many have it synced.

@@ -85,15 +85,15 @@ impl Shard {
     pub fn handle(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
         self.core.now = now;
         match input {
-            Input::Request { from, received, forwarded, request } => {
-                self.request(from, received, forwarded, request);
+            Input::Request { from, sender, received, forwarded, request } => {
+                self.request((from, sender), received, forwarded, request);
             }
             Input::Response { from, id, response } => {
                 self.core.peers.answered(from);
                 match Core::op_of(id) {
                     handoff::OPERATION => self.handoff.answered(&mut self.core, id, &response),
                     op => {
-                        let event = Event::Answer { from, response };
+                        let event = Event::Answer { from, id, response };
                         self.core.events.push_back((op, event));
                     }
                 }
@@ -127,6 +127,8 @@ impl Shard {
                 self.core.peers.disconnected(node);
                 self.lost(node);
             }
+            Input::Complete(partition) => drop(self.core.complete.insert(partition)),
+            Input::Whole => self.core.settings.amnesiac = false,
             Input::Up(node) => self.core.peers.up(node),
             Input::Down(node) => {
                 self.core.peers.down(node);
@@ -181,6 +183,13 @@ impl Shard {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.core.counters
+    }
+
+    /// By bucket, concurrent versions that last-write-wins has dropped since the shard was made, of keys
+    /// whose first owner is this node.
+    #[must_use]
+    pub fn discarded(&self) -> &BTreeMap<String, u64> {
+        &self.core.discarded
     }
 
     /// What is kept for members that are away.
@@ -275,7 +284,13 @@ impl Shard {
         }
     }
 
-    fn request(&mut self, from: Origin, received: Instant, forwarded: bool, request: Request) {
+    fn request(
+        &mut self,
+        (from, sender): (Origin, NodeId),
+        received: Instant,
+        forwarded: bool,
+        request: Request,
+    ) {
         let budget_ms = match &request {
             Request::Get(get) => get.budget_ms,
             Request::Put(put) => put.budget_ms,
@@ -298,7 +313,7 @@ impl Shard {
         }
         match request {
             Request::Read(read) => self.read_for(from, &read),
-            Request::Write(write) => self.write_for(from, write),
+            Request::Write(write) => self.write_for(from, sender, write),
             request => {
                 if let Err(failure) = self.operate(asked, request) {
                     self.core.fail(from, failure);
@@ -310,9 +325,8 @@ impl Shard {
     /// A coordinator on another node asks what is held here.
     fn read_for(&mut self, from: Origin, read: &Read) {
         let core = &mut self.core;
-        let n = core.bucket(&read.key).map(|bucket| bucket.n);
-        if let (true, Some(n)) = (read.fallback, n) {
-            core.read_kept(&read.key, n, Reader::Peer(from));
+        if read.fallback && core.bucket(&read.key).is_some() {
+            core.read_kept(&read.key, Reader::Peer(from));
         } else {
             let Read { digest, slots, .. } = *read;
             let step = Step::ReadFor { origin: from, digest, slots };
@@ -321,7 +335,7 @@ impl Shard {
     }
 
     /// A coordinator on another node, or somebody who kept it, gives an object.
-    fn write_for(&mut self, from: Origin, write: Write) {
+    fn write_for(&mut self, from: Origin, sender: NodeId, write: Write) {
         let core = &mut self.core;
         let object = match Object::decode(write.object) {
             Ok(object) => object,
@@ -338,7 +352,8 @@ impl Shard {
             Purpose::Hint(owner) => key.kept_for(owner),
             _ => key,
         };
-        core.steps.push_back((key, Step::MergeFor { origin: from, object, purpose, slots }));
+        let step = Step::MergeFor { origin: from, sender, object, purpose, slots };
+        core.steps.push_back((key, step));
     }
 
     /// Begins an operation for a client.
@@ -362,9 +377,9 @@ impl Shard {
                 (Op::Get(get), status)
             }
             Request::Put(put) => {
-                let bucket = usable_bucket(core, &put.key)?;
+                usable_bucket(core, &put.key)?;
                 check_sizes(core, &put)?;
-                if coordinates(core, &asked, &put, bucket)? {
+                if coordinates(core, &asked, &put)? {
                     return self.put(asked, put);
                 }
                 let mut forward = Forward::new(&asked, Request::Put(put), Vec::new());
@@ -375,9 +390,9 @@ impl Shard {
                 let key = Key::new(bucket.as_bytes(), &key).map_err(|error| {
                     Failure::not_applied(FailureCode::Invalid, error.to_string())
                 })?;
-                let n = usable_bucket(core, &key)?.n;
+                usable_bucket(core, &key)?;
                 let (explain, status) =
-                    ExplainOp::begin(core, id, asked.origin, asked.deadline, n, key);
+                    ExplainOp::begin(core, id, asked.origin, asked.deadline, key);
                 (Op::Explain(explain), status)
             }
             _ => {
@@ -445,14 +460,9 @@ fn check_sizes(core: &Core, put: &Put) -> Result<(), Failure> {
 }
 
 /// Whether this node coordinates the put itself, or passes it on.
-fn coordinates(
-    core: &Core,
-    asked: &Asked,
-    put: &Put,
-    bucket: BucketSettings,
-) -> Result<bool, Failure> {
+fn coordinates(core: &Core, asked: &Asked, put: &Put) -> Result<bool, Failure> {
     let me = core.settings.node;
-    let owners = core.owners(&put.key, bucket.n);
+    let owners = core.owners(&put.key);
     let is_primary = owners.contains(&me);
     let is_writable = core.read_only_until <= core.now.instant;
     match (is_primary && is_writable, asked.forwarded) {

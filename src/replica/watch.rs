@@ -154,7 +154,7 @@ impl Shard {
             _ if batch.is_some() => false,
             (Err(_), _) => false,
             (Ok(state), Some(digest)) if core.takes(key, Purpose::Repair, 0) => {
-                !core.settings.amnesiac
+                !core.is_amnesiac(key.partition())
                     && state.object.has_faded(core.now.wall)
                     && state.object.digest(&key.key()) == digest
             }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::reply::{Reply, Version};
 use crate::key::KeyError;
-use crate::wire::messages::{Condition, Goals, Level};
+use crate::wire::messages::{Condition, Expiry, Goals, Level};
 
 /// One command. Keys and values share the memory of the arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,14 +70,30 @@ pub enum Command {
         /// The key.
         key: Bytes,
     },
-    /// `TTL key` and `PTTL key`.
+    /// `TTL key`, `PTTL key`, `EXPIRETIME key` and `PEXPIRETIME key`.
     TimeToLive {
         /// The key.
         key: Bytes,
         /// Answer in milliseconds instead of seconds.
         milliseconds: bool,
+        /// Answer the time at which it expires, not how long that is from now.
+        absolute: bool,
     },
-    /// `SCAN cursor …`.
+    /// `EXPIRE key …`, `PEXPIRE`, `EXPIREAT` and `PEXPIREAT`.
+    Expire(Expire),
+    /// `PERSIST key`.
+    Persist {
+        /// The key.
+        key: Bytes,
+    },
+    /// `GETEX key …` with an option; without one it is a `Get`.
+    GetExpire {
+        /// The key.
+        key: Bytes,
+        /// What its expiry becomes.
+        expiry: Expiry,
+    },
+    /// `SCAN cursor …` and `RD.SCAN bucket cursor …`.
     Scan(Scan),
 
     /// `RD.GET key …`.
@@ -124,6 +140,8 @@ pub enum Command {
     Hints,
     /// `RD.TOMBSTONES`.
     Tombstones,
+    /// `RD.SYNC STATUS|NOW|PAUSE|RESUME`.
+    Sync(SyncCommand),
     /// `RD.WAIT`.
     Wait {
         /// What for.
@@ -131,6 +149,19 @@ pub enum Command {
         /// Milliseconds after which to answer with what is still open.
         timeout_ms: u64,
     },
+    /// `RD.CONFLICTS`: counts by bucket.
+    Tallies,
+    /// `RD.CONFLICTS bucket …`.
+    Conflicts {
+        /// The bucket.
+        bucket: String,
+        /// Where to go on; 0 begins.
+        cursor: u64,
+        /// Keys of one page.
+        count: usize,
+    },
+    /// `RD.TOP`.
+    Outliers,
     /// `RD.HELP [command]`; `table::help` has the answer.
     Help(Option<Bytes>),
 }
@@ -192,6 +223,19 @@ pub enum ClientCommand {
     Nothing,
 }
 
+/// What all nodes are asked about their anti-entropy, or told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncCommand {
+    /// How it stands.
+    Status,
+    /// Compare everything now.
+    Now,
+    /// Begin no comparison until further notice.
+    Pause,
+    /// Go on.
+    Resume,
+}
+
 /// `COMMAND …`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TableCommand {
@@ -207,28 +251,60 @@ pub enum TableCommand {
     Docs(Vec<Bytes>),
 }
 
-/// `SET key value [EX seconds|PX milliseconds] [NX|XX]`.
+/// `SET key value [EX s|PX ms|EXAT s|PXAT ms|KEEPTTL] [NX|XX]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Set {
     /// The key.
     pub key: Bytes,
     /// The value.
     pub value: Bytes,
-    /// Milliseconds after which it reads as absent, at least 1.
-    pub ttl_ms: Option<u64>,
+    /// From when on it reads as absent.
+    pub expiry: Expiry,
+    /// `KEEPTTL`: from when on what was there would have.
+    pub keeps_expiry: bool,
     /// `NX` or `XX`.
     pub condition: Condition,
+}
+
+/// `EXPIRE key seconds [NX|XX|GT|LT]`, and its siblings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expire {
+    /// The key.
+    pub key: Bytes,
+    /// When: milliseconds from now, or since 1970. In the past it deletes the key.
+    pub millis: i64,
+    /// `millis` is a time, not a span.
+    pub absolute: bool,
+    /// When not to.
+    pub only: ExpireOnly,
+}
+
+/// Under which conditions an expiry is changed; all that are named must hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExpireOnly {
+    /// `NX`: there is none.
+    pub without: bool,
+    /// `XX`: there is one.
+    pub with: bool,
+    /// `GT`: it is later than before. No expiry is later than all.
+    pub later: bool,
+    /// `LT`: it is earlier.
+    pub earlier: bool,
 }
 
 /// `SCAN cursor [MATCH pattern] [COUNT count]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scan {
+    /// The bucket, if it is not the connection's.
+    pub bucket: Option<String>,
     /// Where to go on; 0 begins.
     pub cursor: u64,
     /// Only keys that match this (`glob::matches`).
     pub pattern: Option<Bytes>,
     /// How many keys to look at, 1 to `limits::PAGE_KEYS`.
     pub count: usize,
+    /// `R`, if it is not the connection's.
+    pub r: Option<Level>,
 }
 
 /// What an `RD.PUT` builds on.
@@ -251,7 +327,7 @@ pub enum DeleteBasis {
     Blind,
 }
 
-/// `RD.PUT key value CTX context|NEW|BLIND [W w] [PW n] [EX seconds|PX milliseconds]`.
+/// `RD.PUT key value CTX context|NEW|BLIND [W w] [PW n] [EX s|PX ms|EXAT s|PXAT ms]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RdPut {
     /// The key.
@@ -264,8 +340,8 @@ pub struct RdPut {
     pub w: Option<Level>,
     /// `PW`, if it is not the connection's.
     pub pw: Option<Level>,
-    /// Milliseconds after which it reads as absent, at least 1.
-    pub ttl_ms: Option<u64>,
+    /// From when on it reads as absent.
+    pub expiry: Expiry,
 }
 
 /// `RD.DEL key CTX context|BLIND [W w] [PW n]`.
@@ -337,6 +413,9 @@ pub enum CommandError {
     /// An expiry that is not above zero, or beyond all calendars. Holds the command's name.
     #[error("ERR invalid expire time in '{0}' command")]
     Expiry(&'static str),
+    /// `EXPIRE` with an option that it does not have.
+    #[error("ERR Unsupported option {0}")]
+    ExpireOption(String),
     /// `SCAN` was given something that no `SCAN` answered.
     #[error("ERR invalid cursor")]
     Cursor,

@@ -5,14 +5,18 @@ use bytes::Bytes;
 
 use super::command::{
     Command, CommandError, DeleteBasis, PutBasis, QuorumMode, QuorumSettings, RdDelete, RdPut,
+    SyncCommand,
 };
-use super::options::{Options, integer, once, wrong_arity};
-use super::table;
+use super::options::{Options, integer, once, shown, wrong_arity};
+use super::{parse, table};
 use crate::key::{self, KeyError};
 use crate::wire::messages::Goals;
 
 /// How long `RD.WAIT` waits unless it says otherwise.
 const WAIT_MS: u64 = 60_000;
+
+/// Keys of one page of `RD.CONFLICTS` unless it says otherwise.
+const CONFLICTS: usize = 100;
 
 type Parsed = Result<Command, CommandError>;
 
@@ -30,7 +34,7 @@ pub(super) fn get(arguments: &[Bytes]) -> Parsed {
 }
 
 pub(super) fn put(arguments: &[Bytes]) -> Parsed {
-    let (mut basis, mut w, mut pw, mut ttl_ms) = (None, None, None, None);
+    let (mut basis, mut w, mut pw, mut expiry) = (None, None, None, None);
     let mut options = Options::behind(arguments, 3);
     while let Some(name) = options.name() {
         match name.as_slice() {
@@ -39,16 +43,15 @@ pub(super) fn put(arguments: &[Bytes]) -> Parsed {
             b"BLIND" => once(&mut basis, PutBasis::Blind)?,
             b"W" => options.level(&mut w, "W")?,
             b"PW" => options.level(&mut pw, "PW")?,
-            b"EX" => options.expiry(&mut ttl_ms, 1000, "rd.put")?,
-            b"PX" => options.expiry(&mut ttl_ms, 1, "rd.put")?,
-            _ => return Err(CommandError::Syntax),
+            name => options.expiry(&mut expiry, name, "rd.put")?,
         }
     }
     let basis = basis.ok_or(CommandError::Refused(
         "RD.PUT must say what it builds on: CTX and a context from RD.GET, NEW or BLIND",
     ))?;
     let (key, value) = (arguments[1].clone(), arguments[2].clone());
-    Ok(Command::RdPut(RdPut { key, value, basis, w, pw, ttl_ms }))
+    let expiry = expiry.unwrap_or_default();
+    Ok(Command::RdPut(RdPut { key, value, basis, w, pw, expiry }))
 }
 
 /// What stands behind `CTX`. "CTX context|NEW|BLIND" can be read in two ways, so `CTX NEW` means
@@ -116,8 +119,7 @@ pub(super) fn quorum(arguments: &[Bytes]) -> Parsed {
 pub(super) fn bucket(arguments: &[Bytes]) -> Parsed {
     let name = match arguments {
         [_] => None,
-        [_, name] if key::is_bucket_name(name) => Some(name.escape_ascii().to_string()),
-        [_, _] => return Err(CommandError::BucketName(KeyError::BucketName)),
+        [_, name] => Some(bucket_name(name)?),
         _ => return Err(wrong_arity("rd.bucket")),
     };
     Ok(Command::Bucket(name))
@@ -130,7 +132,7 @@ pub(super) fn explain(arguments: &[Bytes]) -> Parsed {
 pub(super) fn trace(arguments: &[Bytes]) -> Parsed {
     const TRACED: [&str; 6] = ["GET", "SET", "DEL", "RD.GET", "RD.PUT", "RD.DEL"];
     let refused = CommandError::Refused(
-        "RD.TRACE runs GET, SET, DEL of one key, RD.GET, RD.PUT and RD.DEL, and nothing else",
+        "RD.TRACE runs GET, SET without KEEPTTL, DEL of one key, RD.GET, RD.PUT and RD.DEL, and nothing else",
     );
     // Looked at before parsing: a trace of a trace of a trace must not be followed.
     let name = arguments[1].to_ascii_uppercase();
@@ -139,6 +141,8 @@ pub(super) fn trace(arguments: &[Bytes]) -> Parsed {
     }
     match table::parse(&arguments[1..])? {
         Command::Delete(keys) if keys.len() > 1 => Err(refused),
+        // It is two requests, a read and a write.
+        Command::Set(set) if set.keeps_expiry => Err(refused),
         command => Ok(Command::Trace(Box::new(command))),
     }
 }
@@ -167,6 +171,17 @@ pub(super) fn tombstones(_: &[Bytes]) -> Parsed {
     Ok(Command::Tombstones)
 }
 
+pub(super) fn sync(arguments: &[Bytes]) -> Parsed {
+    let word = &arguments[1];
+    match word.to_ascii_uppercase().as_slice() {
+        b"STATUS" => Ok(Command::Sync(SyncCommand::Status)),
+        b"NOW" => Ok(Command::Sync(SyncCommand::Now)),
+        b"PAUSE" => Ok(Command::Sync(SyncCommand::Pause)),
+        b"RESUME" => Ok(Command::Sync(SyncCommand::Resume)),
+        _ => Err(CommandError::UnknownSubcommand { command: "RD.SYNC", name: shown(word) }),
+    }
+}
+
 pub(super) fn wait(arguments: &[Bytes]) -> Parsed {
     let (mut goals, mut timeout_ms) = (Goals::NONE, None);
     let mut options = Options::behind(arguments, 1);
@@ -175,6 +190,7 @@ pub(super) fn wait(arguments: &[Bytes]) -> Parsed {
             b"HEALTHY" => goals.healthy = true,
             b"HINTS" => goals.hints_drained = true,
             b"TRANSFERS" => goals.transfers_done = true,
+            b"SYNCED" => goals.synced = true,
             // 0 for one look.
             b"TIMEOUT" => {
                 let millis = integer(options.value()?).and_then(|ms| u64::try_from(ms).ok());
@@ -185,6 +201,37 @@ pub(super) fn wait(arguments: &[Bytes]) -> Parsed {
     }
     let timeout_ms = timeout_ms.unwrap_or(WAIT_MS);
     Ok(Command::Wait { goals: goals.or_all(), timeout_ms })
+}
+
+fn bucket_name(name: &Bytes) -> Result<String, CommandError> {
+    match key::is_bucket_name(name) {
+        true => Ok(name.escape_ascii().to_string()),
+        false => Err(CommandError::BucketName(KeyError::BucketName)),
+    }
+}
+
+pub(super) fn scan(arguments: &[Bytes]) -> Parsed {
+    parse::scan_of(Some(bucket_name(&arguments[1])?), arguments, 2)
+}
+
+pub(super) fn conflicts(arguments: &[Bytes]) -> Parsed {
+    let Some(name) = arguments.get(1) else { return Ok(Command::Tallies) };
+    let (bucket, mut cursor, mut count) = (bucket_name(name)?, None, None);
+    let mut options = Options::behind(arguments, 2);
+    while let Some(word) = options.rest.first() {
+        if word.eq_ignore_ascii_case(b"COUNT") {
+            options.name();
+            once(&mut count, parse::page_of(options.value()?)?)?;
+        } else {
+            once(&mut cursor, parse::cursor(options.value()?)?)?;
+        }
+    }
+    let (cursor, count) = (cursor.unwrap_or(0), count.unwrap_or(CONFLICTS));
+    Ok(Command::Conflicts { bucket, cursor, count })
+}
+
+pub(super) fn outliers(_: &[Bytes]) -> Parsed {
+    Ok(Command::Outliers)
 }
 
 pub(super) fn help(arguments: &[Bytes]) -> Parsed {

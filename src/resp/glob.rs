@@ -10,6 +10,13 @@
 /// millisecond, for the worst pattern against the worst key.
 pub const PATTERN_BYTES: usize = 256;
 
+/// What every name that matches begins with.
+#[must_use]
+pub fn literal_prefix(pattern: &[u8]) -> &[u8] {
+    let special = pattern.iter().position(|byte| b"*?[\\".contains(byte));
+    &pattern[..special.unwrap_or(pattern.len())]
+}
+
 /// Whether all of `name` matches `pattern`.
 #[must_use]
 pub fn matches(pattern: &[u8], name: &[u8]) -> bool {

@@ -20,6 +20,7 @@
 //! messages, and any claim to be Redis.
 
 pub mod command;
+mod expiry;
 mod extensions;
 pub mod glob;
 mod options;

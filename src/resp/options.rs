@@ -4,7 +4,8 @@ use bytes::Bytes;
 
 use super::command::CommandError;
 use crate::limits;
-use crate::wire::messages::Level;
+use crate::time::WallMs;
+use crate::wire::messages::{Expiry, Level};
 
 /// A number in its shortest decimal form, as Redis reads them: no plus, no leading zeros.
 pub(super) fn integer(digits: &[u8]) -> Option<i64> {
@@ -61,17 +62,27 @@ impl<'a> Options<'a> {
         once(option, level)
     }
 
-    /// Sets `option` to the milliseconds that follow, given as units of `unit_ms`.
+    /// Sets `option` to the expiry that follows `name`, if that is the name of one.
     pub(super) fn expiry(
         &mut self,
-        option: &mut Option<u64>,
-        unit_ms: i64,
+        option: &mut Option<Expiry>,
+        name: &[u8],
         command: &'static str,
     ) -> Result<(), CommandError> {
+        let unit_ms = match name {
+            b"EX" | b"EXAT" => 1000,
+            b"PX" | b"PXAT" => 1,
+            _ => return Err(CommandError::Syntax),
+        };
         let count = integer(self.value()?).ok_or(CommandError::NotAnInteger)?;
-        let expiry = || CommandError::Expiry(command);
-        let ttl_ms = count.checked_mul(unit_ms).filter(|ms| *ms > 0).ok_or_else(expiry)?;
-        once(option, ttl_ms.unsigned_abs())
+        let invalid = || CommandError::Expiry(command);
+        let millis = count.checked_mul(unit_ms).filter(|ms| *ms > 0).ok_or_else(invalid)?;
+        let millis = millis.unsigned_abs();
+        let expiry = match name.ends_with(b"AT") {
+            true => Expiry::At(WallMs(millis)),
+            false => Expiry::After(millis),
+        };
+        once(option, expiry)
     }
 }
 

@@ -196,12 +196,11 @@ pub(super) fn get(arguments: &[Bytes]) -> Parsed {
 }
 
 pub(super) fn set(arguments: &[Bytes]) -> Parsed {
-    let (mut ttl_ms, mut condition) = (None, None);
+    let (mut expiry, mut keeps_expiry, mut condition) = (None, None, None);
     let mut options = Options::behind(arguments, 3);
     while let Some(name) = options.name() {
         match name.as_slice() {
-            b"EX" => options.expiry(&mut ttl_ms, 1000, "set")?,
-            b"PX" => options.expiry(&mut ttl_ms, 1, "set")?,
+            b"KEEPTTL" => once(&mut keeps_expiry, ())?,
             b"NX" => once(&mut condition, Condition::Absent)?,
             b"XX" => once(&mut condition, Condition::Present)?,
             b"GET" => {
@@ -209,16 +208,15 @@ pub(super) fn set(arguments: &[Bytes]) -> Parsed {
                     "SET with GET is not supported: read with RD.GET, then RD.PUT with its context",
                 ));
             }
-            b"KEEPTTL" | b"EXAT" | b"PXAT" => {
-                return Err(CommandError::Refused(
-                    "SET with KEEPTTL, EXAT or PXAT is not supported: use EX or PX",
-                ));
-            }
-            _ => return Err(CommandError::Syntax),
+            name => options.expiry(&mut expiry, name, "set")?,
         }
     }
+    if expiry.is_some() && keeps_expiry.is_some() {
+        return Err(CommandError::Syntax);
+    }
     let (key, value) = (arguments[1].clone(), arguments[2].clone());
-    Ok(Command::Set(Set { key, value, ttl_ms, condition: condition.unwrap_or_default() }))
+    let (expiry, condition) = (expiry.unwrap_or_default(), condition.unwrap_or_default());
+    Ok(Command::Set(Set { key, value, expiry, keeps_expiry: keeps_expiry.is_some(), condition }))
 }
 
 pub(super) fn get_delete(arguments: &[Bytes]) -> Parsed {
@@ -253,14 +251,6 @@ pub(super) fn value_type(arguments: &[Bytes]) -> Parsed {
     Ok(Command::Type { key: arguments[1].clone() })
 }
 
-pub(super) fn time_to_live_seconds(arguments: &[Bytes]) -> Parsed {
-    Ok(Command::TimeToLive { key: arguments[1].clone(), milliseconds: false })
-}
-
-pub(super) fn time_to_live_milliseconds(arguments: &[Bytes]) -> Parsed {
-    Ok(Command::TimeToLive { key: arguments[1].clone(), milliseconds: true })
-}
-
 /// A pattern that is not too long to be matched against many keys.
 fn bounded(pattern: &Bytes) -> Result<Bytes, CommandError> {
     if pattern.len() > glob::PATTERN_BYTES {
@@ -270,21 +260,35 @@ fn bounded(pattern: &Bytes) -> Result<Bytes, CommandError> {
 }
 
 pub(super) fn scan(arguments: &[Bytes]) -> Parsed {
-    let cursor = std::str::from_utf8(&arguments[1]).ok().and_then(|text| text.parse().ok());
-    let cursor = cursor.ok_or(CommandError::Cursor)?;
-    let (mut pattern, mut count) = (None, None);
-    let mut options = Options::behind(arguments, 2);
+    scan_of(None, arguments, 1)
+}
+
+/// A scan whose cursor stands at `at`.
+pub(super) fn scan_of(bucket: Option<String>, arguments: &[Bytes], at: usize) -> Parsed {
+    let cursor = cursor(&arguments[at])?;
+    let (mut pattern, mut count, mut r) = (None, None, None);
+    let mut options = Options::behind(arguments, at + 1);
     while let Some(name) = options.name() {
         match name.as_slice() {
             b"MATCH" => once(&mut pattern, bounded(options.value()?)?)?,
-            b"COUNT" => {
-                let asked = integer(options.value()?).ok_or(CommandError::NotAnInteger)?;
-                let asked = usize::try_from(asked).ok().filter(|asked| *asked > 0);
-                once(&mut count, asked.ok_or(CommandError::Syntax)?.min(limits::PAGE_KEYS))?;
-            }
+            b"COUNT" => once(&mut count, page_of(options.value()?)?)?,
+            b"R" if bucket.is_some() => options.level(&mut r, "R")?,
             _ => return Err(CommandError::Syntax),
         }
     }
     // 10 is what Redis looks at when nothing is said.
-    Ok(Command::Scan(Scan { cursor, pattern, count: count.unwrap_or(10) }))
+    Ok(Command::Scan(Scan { bucket, cursor, pattern, count: count.unwrap_or(10), r }))
+}
+
+/// Where a listing goes on.
+pub(super) fn cursor(text: &[u8]) -> Result<u64, CommandError> {
+    let cursor = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+    cursor.ok_or(CommandError::Cursor)
+}
+
+/// How many keys a page holds.
+pub(super) fn page_of(text: &[u8]) -> Result<usize, CommandError> {
+    let asked = integer(text).ok_or(CommandError::NotAnInteger)?;
+    let asked = usize::try_from(asked).ok().filter(|asked| *asked > 0);
+    Ok(asked.ok_or(CommandError::Syntax)?.min(limits::PAGE_KEYS))
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::command::{Command, CommandError, TableCommand};
 use super::reply::Reply;
-use super::{extensions, options, parse};
+use super::{expiry, extensions, options, parse};
 
 /// What is known about one command.
 #[derive(Clone, Copy, Debug)]
@@ -76,8 +76,11 @@ rows! {
             "key"
             "The value; of siblings the newest."
         "SET"         -3 WRITE     ONE    parse::set
-            "key value [EX seconds|PX milliseconds] [NX|XX]"
+            "key value [EX seconds|PX milliseconds|EXAT time|PXAT time-ms|KEEPTTL] [NX|XX]"
             "Writes a value that replaces what the node's quorum read sees."
+        "GETEX"       -2 WRITE     ONE    expiry::get_expire
+            "key [EX seconds|PX milliseconds|EXAT time|PXAT time-ms|PERSIST]"
+            "Answers the value, and gives it another expiry."
         "GETDEL"       2 DELETE    ONE    parse::get_delete
             "key"
             "Answers the value, then deletes the key."
@@ -104,15 +107,36 @@ rows! {
         "TYPE"         2 READ      ONE    parse::value_type
             "key"
             "string, or none."
-        "TTL"          2 READ      ONE    parse::time_to_live_seconds
+        "TTL"          2 READ      ONE    expiry::time_to_live_seconds
             "key"
             "Seconds until the value expires; -1 for never, -2 for no value."
-        "PTTL"         2 READ      ONE    parse::time_to_live_milliseconds
+        "PTTL"         2 READ      ONE    expiry::time_to_live_milliseconds
             "key"
             "The same in milliseconds."
+        "EXPIRETIME"   2 READ      ONE    expiry::expiry_seconds
+            "key"
+            "When the value expires, in seconds since 1970; -1 for never, -2 for no value."
+        "PEXPIRETIME"  2 READ      ONE    expiry::expiry_milliseconds
+            "key"
+            "The same in milliseconds."
+        "EXPIRE"      -3 WRITE     ONE    expiry::expire
+            "key seconds [NX|XX] [GT|LT]"
+            "Lets the value expire; 1, or 0 where nothing was changed."
+        "PEXPIRE"     -3 WRITE     ONE    expiry::expire_milliseconds
+            "key milliseconds [NX|XX] [GT|LT]"
+            "The same in milliseconds."
+        "EXPIREAT"    -3 WRITE     ONE    expiry::expire_at
+            "key time [NX|XX] [GT|LT]"
+            "The same at a time, in seconds since 1970."
+        "PEXPIREAT"   -3 WRITE     ONE    expiry::expire_at_milliseconds
+            "key time-ms [NX|XX] [GT|LT]"
+            "The same at a time, in milliseconds since 1970."
+        "PERSIST"      2 WRITE     ONE    expiry::persist
+            "key"
+            "Takes the expiry away; 1, or 0 where there is none."
         "SCAN"        -2 SLOW_READ NONE   parse::scan
             "cursor [MATCH pattern] [COUNT count]"
-            "One page of the bucket's keys; cursor 0 begins and ends."
+            "One page of the bucket's keys, from all nodes; cursor 0 begins and ends."
         "KEYS"         2 SLOW_READ NONE   parse::keys
             "pattern"
             "Refused: use SCAN."
@@ -156,7 +180,7 @@ rows! {
             "Settings that clients ask for; SET is refused."
         "DBSIZE"       1 READ      NONE   parse::database_size
             ""
-            "Keys on this node's disk, estimated."
+            "Keys of the connection's bucket that have a value, over all nodes."
         "CLUSTER"     -2 ADMIN     NONE   parse::cluster
             "subcommand"
             "Refused: this is no Redis cluster; any node serves any key."
@@ -166,7 +190,7 @@ rows! {
             "key [R r] [PR n]"
             "Context, all values, and receipt of a read."
         "RD.PUT"      -4 WRITE     ONE    extensions::put
-            "key value CTX context|NEW|BLIND [W w] [PW n] [EX seconds|PX milliseconds]"
+            "key value CTX context|NEW|BLIND [W w] [PW n] [EX seconds|PX milliseconds|EXAT time|PXAT time-ms]"
             "Writes a value in place of those that the context covers."
         "RD.DEL"      -3 DELETE    ONE    extensions::delete
             "key CTX context|BLIND [W w] [PW n]"
@@ -183,6 +207,15 @@ rows! {
         "RD.BUCKET"   -1 SELF      NONE   extensions::bucket
             "[name]"
             "Changes this connection's bucket, or shows it."
+        "RD.SCAN"     -3 SLOW_READ NONE   extensions::scan
+            "bucket cursor [MATCH pattern] [COUNT count] [R r]"
+            "SCAN of a bucket by its name, with owners of each partition to be asked."
+        "RD.CONFLICTS" -1 SLOW_READ NONE  extensions::conflicts
+            "[bucket [cursor] [COUNT count]]"
+            "What is in each bucket, or one page of a bucket's keys with several values."
+        "RD.TOP"       1 SLOW_READ NONE   extensions::outliers
+            ""
+            "Each node's keys with the most values, and its largest."
         "RD.EXPLAIN"   2 SLOW_READ ONE    extensions::explain
             "key"
             "Where a key is, and what each replica holds."
@@ -207,8 +240,11 @@ rows! {
         "RD.TOMBSTONES" 1 ADMIN    NONE   extensions::tombstones
             ""
             "What was deleted and waits to be forgotten, and who holds it up."
+        "RD.SYNC"      2 ADMIN     NONE   extensions::sync
+            "STATUS|NOW|PAUSE|RESUME"
+            "How the owners of the data stand with each other; compares now, pauses, goes on."
         "RD.WAIT"     -1 ADMIN     NONE   extensions::wait
-            "[HEALTHY] [HINTS] [TRANSFERS] [TIMEOUT milliseconds]"
+            "[HEALTHY] [HINTS] [TRANSFERS] [SYNCED] [TIMEOUT milliseconds]"
             "Waits until the cluster is as named, or answers what is still open."
         "RD.HELP"     -1 SELF      NONE   extensions::help
             "[command]"
@@ -237,10 +273,6 @@ const ABSENT: &[(&[&str], &str)] = &[
          Use RD.GET, then RD.PUT with its context",
     ),
     (&["SETNX", "SETEX", "PSETEX"], "this command is not supported: use SET with NX, EX or PX"),
-    (
-        &["EXPIRE", "PEXPIRE", "PERSIST", "EXPIREAT"],
-        "the expiry of a value is fixed when it is written: use SET with EX or PX",
-    ),
 ];
 
 impl Command {

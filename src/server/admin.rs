@@ -12,6 +12,8 @@ use axum::{Json, Router};
 use tokio::net::TcpListener;
 
 use super::node::Node;
+use crate::store::Store as _;
+use crate::store::forest::Tally;
 use crate::wire::messages::{Control, ControlReply, HintStatus, Response};
 
 /// Serves until the process ends.
@@ -49,6 +51,13 @@ const GAUGES_OF_HINTS: [&str; 4] =
 const GAUGES_OF_TOMBSTONES: [&str; 3] =
     ["tombstones_waiting", "tombstones_bytes", "tombstones_oldest_ms"];
 
+/// Those of `status` that tell how the comparisons with other owners stand.
+const GAUGES_OF_SYNC: [&str; 5] =
+    ["sync_pairs", "sync_in_sync", "sync_overdue", "sync_waits_ms", "sync_paused"];
+/// Those that tell how the scrub stands.
+const GAUGES_OF_SCRUB: [&str; 4] =
+    ["scrub_last_pass_ms", "scrub_partitions_left", "scrub_waiting", "scrub_rebuild_due"];
+
 /// What is kept for each member.
 fn hints(node: &Node, text: &mut String) {
     let kept = node.hints();
@@ -69,6 +78,28 @@ fn hints(node: &Node, text: &mut String) {
     }
 }
 
+/// What is on this node's disk, by bucket.
+fn buckets(node: &Node, text: &mut String) {
+    let tallies = node.store.tallies();
+    type Figure = (&'static str, fn(&Tally) -> u64);
+    let figures: [Figure; 4] = [
+        ("keys", |tally| tally.keys.saturating_sub(tally.deleted)),
+        ("deleted_keys", |tally| tally.deleted),
+        ("conflicts", |tally| tally.conflicts),
+        ("bytes", |tally| tally.bytes),
+    ];
+    for (name, figure) in figures {
+        let _ = writeln!(text, "# TYPE ringdove_bucket_{name} gauge");
+        for (bucket, tally) in &tallies {
+            let _ = writeln!(text, "ringdove_bucket_{name}{{bucket={bucket:?}}} {}", figure(tally));
+        }
+    }
+    let _ = writeln!(text, "# TYPE ringdove_bucket_discarded_total counter");
+    for (bucket, count) in node.discarded() {
+        let _ = writeln!(text, "ringdove_bucket_discarded_total{{bucket={bucket:?}}} {count}");
+    }
+}
+
 /// Every counter of `status` in Prometheus' text format.
 async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
     let mut text = String::new();
@@ -76,9 +107,12 @@ async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
         node.control(node.id, Control::Status).await
     {
         for (name, count) in &status.counters {
-            let is_gauge = ["in_flight", "slots_changing"].contains(&name.as_str())
+            let is_gauge = ["in_flight", "slots_changing", "buckets_moving"]
+                .contains(&name.as_str())
                 || GAUGES_OF_HINTS.contains(&name.as_str())
                 || GAUGES_OF_TOMBSTONES.contains(&name.as_str())
+                || GAUGES_OF_SYNC.contains(&name.as_str())
+                || GAUGES_OF_SCRUB.contains(&name.as_str())
                 || name.ends_with("_connections")
                 || (name.starts_with("disk_") && name.ends_with("_bytes"));
             let kind = if is_gauge { "gauge" } else { "counter" };
@@ -87,6 +121,7 @@ async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
             let _ = writeln!(text, "ringdove_{name}{suffix} {count}");
         }
         hints(&node, &mut text);
+        buckets(&node, &mut text);
         let up = status.peers.iter().filter(|peer| peer.up).count();
         let members = status.peers.len();
         for (name, value) in [

@@ -61,6 +61,7 @@ impl Committer {
 }
 
 fn run(shared: &Shared, store: &dyn Store, mailboxes: &[Arc<Mailbox>]) {
+    let mut is_full = false;
     loop {
         let mut queue = shared.queue.lock().expect("no holder of the lock panics");
         while queue.waiting.is_empty() {
@@ -77,6 +78,7 @@ fn run(shared: &Shared, store: &dyn Store, mailboxes: &[Arc<Mailbox>]) {
         if let Err(StoreError::Fatal(why)) = &result {
             die(why);
         }
+        tell_if_full(&result, &mut is_full);
         for (shard, mailbox) in mailboxes.iter().enumerate() {
             let numbers = owners.iter().filter(|(owner, _)| *owner == shard);
             let mail = numbers.map(|(_, batch)| {
@@ -87,6 +89,21 @@ fn run(shared: &Shared, store: &dyn Store, mailboxes: &[Arc<Mailbox>]) {
                 mailbox.post(mail);
             }
         }
+    }
+}
+
+/// Says when the disk becomes full, and when it takes writes again.
+fn tell_if_full(result: &Result<(), StoreError>, was_full: &mut bool) {
+    match result {
+        Err(StoreError::Full(why)) if !*was_full => {
+            tracing::error!(why, "the disk is full: writes are refused here, reads go on");
+            *was_full = true;
+        }
+        Ok(()) if *was_full => {
+            tracing::info!("the disk has room again: writes are taken");
+            *was_full = false;
+        }
+        _ => {}
     }
 }
 

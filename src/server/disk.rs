@@ -6,6 +6,7 @@
 //!   journal         the number of the last acknowledged commit                     (journal)
 //!   db/             RocksDB                                                         (rocks)
 //!   db.aside-1/ …   databases that could not be opened, kept as they were
+//!   rebuild         why the database is to be built anew at the next start         (rocks)
 //! ```
 //!
 //! A complete disk is proven, not assumed. What is found leads to one of two verdicts:
@@ -17,6 +18,7 @@
 //! | not left in order, database not behind the journal | complete | new |
 //! | database behind the journal, or no journal | amnesiac | new |
 //! | RocksDB refuses, or no database | amnesiac; set aside, a copy rescued | new |
+//! | a rebuild was asked for | amnesiac; set aside, built anew from what can be read | new |
 //! | an earlier loss has not been repaired | amnesiac | as above |
 //!
 //! A clean stop after a commit was refused (a full disk) leaves a new incarnation behind, too.
@@ -244,7 +246,14 @@ fn find(
     mark: &Mark,
     incarnation: Incarnation,
 ) -> Result<Found, OpenError> {
-    let why = match open_with_number(layout, options) {
+    let io = |source| OpenError::Io { path: layout.root.clone(), source };
+    let demand = rocks::demanded_rebuild(&layout.root).map_err(io)?;
+    let is_demanded = demand.is_some();
+    let opened = match demand {
+        None => open_with_number(layout, options),
+        Some(why) => Err(Refusal::Damaged(why)),
+    };
+    let why = match opened {
         Ok((db, number)) => return Ok(Found { db, number, damage: None }),
         Err(Refusal::Damaged(why)) => why,
         Err(other) => return Err(layout.error(other)),
@@ -254,7 +263,8 @@ fn find(
     mark.change(|state| {
         (state.clean, state.repairing, state.incarnation) = (false, true, incarnation);
     })?;
-    layout.rescue(options)?;
+    layout.rescue(options, is_demanded)?;
+    rocks::forget_demand(&layout.root).map_err(io)?;
     let opened = open_with_number(layout, options);
     let (db, number) = opened.map_err(|refusal| layout.error(refusal))?;
     let damage = Some(format!("the database was damaged ({why}) and has been set aside"));
@@ -289,11 +299,22 @@ impl Layout {
         sync_directory_of(&self.db)
     }
 
-    /// Puts a copy of the database, read up to the point that can be reached, in its place, and
-    /// the database itself aside. What cannot be read at all is replaced by an empty one.
-    fn rescue(&self, options: &RocksOptions) -> Result<(), OpenError> {
+    /// Puts a copy of the database, read up to the point that can be reached, or one that is built
+    /// anew, in its place, and the database itself aside. What cannot be read at all is replaced by an
+    /// empty one.
+    fn rescue(&self, options: &RocksOptions, anew: bool) -> Result<(), OpenError> {
         let io = |source| OpenError::Io { path: self.root.clone(), source };
-        match rocks::salvage(&self.db, &self.copy, options) {
+        let rescued = match anew {
+            true => rocks::rebuild(&self.db, &self.copy, options).map(|rebuilt| {
+                tracing::warn!(?rebuilt, "the database has been built anew");
+            }),
+            false => Err(Refusal::Damaged(String::new())),
+        };
+        let rescued = rescued.or_else(|refusal| match refusal {
+            full @ Refusal::Full(_) => Err(full),
+            _ => rocks::salvage(&self.db, &self.copy, options),
+        });
+        match rescued {
             Ok(()) => {}
             Err(full @ Refusal::Full(_)) => return Err(self.error(full)),
             Err(refusal) => {

@@ -18,9 +18,10 @@ use super::mailbox::{Ask, Mail, Mailbox};
 use super::mark::Mark;
 use super::outbox::Outbox;
 use super::reply::ReplyTo;
-use crate::ids::{NodeId, Partition};
+use crate::ids::{NodeId, Partition, Scope};
+use crate::key::Key;
 use crate::limits;
-use crate::replica::{Counters, Effect, HintTally, Input, Notice, Origin, Shard};
+use crate::replica::{Counters, Effect, HintTally, Input, Notice, Origin, Shard, Strange};
 use crate::store::{Cached, Store, StoreError, StoredKey};
 use crate::wire::codec;
 use crate::wire::messages::{Failure, FailureCode, Request, Response};
@@ -30,6 +31,8 @@ use crate::wire::messages::{Failure, FailureCode, Request, Response};
 pub struct Gauge {
     /// What it has counted.
     pub counters: Counters,
+    /// By bucket, what last-write-wins has dropped of keys whose first owner is this node.
+    pub discarded: BTreeMap<String, u64>,
     /// Operations under way.
     pub in_flight: usize,
     /// What it keeps for members that are away.
@@ -111,8 +114,8 @@ impl Driver {
                         let from = origin(reply, &mut turn);
                         self.shard.handle(now, Input::Reap { from, order }, &mut turn.effects);
                     }
-                    Mail::Clear(partition, found) => {
-                        let _ = found.send(self.clear(partition));
+                    Mail::Clear(partition, scope, found) => {
+                        let _ = found.send(self.clear(partition, scope));
                     }
                     Mail::Stop => {
                         self.shard.let_go(now, &mut turn.effects);
@@ -132,6 +135,7 @@ impl Driver {
             turn.taken.clear();
             let gauge = Gauge {
                 counters: self.shard.counters(),
+                discarded: self.shard.discarded().clone(),
                 in_flight: self.shard.in_flight(),
                 hints: self.shard.hints(),
                 p99: self.shard.p99(),
@@ -199,17 +203,30 @@ impl Driver {
         self.shard.handle(self.clock.now(), input, &mut turn.effects);
     }
 
-    /// Deletes a partition that this node has no part in. Waits for the disk: until it is done
-    /// nothing of the partition can be staged.
-    fn clear(&mut self, partition: Partition) -> Option<bool> {
-        if !self.shard.has_no_part_in(partition) {
-            return None;
+    /// Deletes what of a partition belongs to buckets at home in `scope` and not to this node. Waits
+    /// for the disk: until it is done nothing of that can be staged.
+    fn clear(&mut self, partition: Partition, scope: Scope) -> Option<bool> {
+        match self.shard.strange(partition, scope)? {
+            Strange::Everything => self.clear_range(partition, None),
+            Strange::Buckets(buckets) => {
+                let mut found = false;
+                for bucket in buckets {
+                    found |= self.clear_range(partition, Some(&bucket))?;
+                }
+                Some(found)
+            }
         }
-        let page = self.store.page(partition, None, 1);
-        let cleared = match page.map(|page| page.is_empty()) {
-            Ok(true) => return Some(false),
+    }
+
+    fn clear_range(&mut self, partition: Partition, bucket: Option<&str>) -> Option<bool> {
+        let is_there = match bucket {
+            None => self.store.page(partition, None, 1).map(|page| !page.is_empty()),
+            Some(bucket) => has_keys_of(self.store.as_ref(), partition, bucket),
+        };
+        let cleared = match is_there {
+            Ok(false) => return Some(false),
             // What cannot be read can be deleted.
-            Ok(false) | Err(StoreError::Corrupt(_)) => self.store.clear(partition),
+            Ok(true) | Err(StoreError::Corrupt(_)) => self.store.clear(partition, bucket),
             Err(error) => Err(error),
         };
         match cleared {
@@ -235,6 +252,7 @@ impl Driver {
 fn admit(ask: Ask, turn: &mut Turn) -> Input {
     Input::Request {
         from: origin(ask.reply, turn),
+        sender: ask.sender,
         received: ask.received,
         forwarded: ask.forwarded,
         request: ask.request,
@@ -266,10 +284,11 @@ fn report(notice: &Notice) {
                 "a key has many siblings; its writers do not use contexts"
             );
         }
-        Notice::Risen { key, dot, by } => tracing::error!(
+        Notice::Risen { key, dot, by, from } => tracing::error!(
             key,
             dot,
             by,
+            from = from.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
             "a value that was deleted and forgotten has come back, and was refused; the node whose incarnation \
              the dot names has made it, and a disk that has lost writes or was restored has kept it"
         ),
@@ -277,7 +296,7 @@ fn report(notice: &Notice) {
             tracing::error!(
                 key,
                 why,
-                "a record is damaged; it will be restored from the other replicas when it is read"
+                "a record is damaged; it is not served, and is restored from the other replicas"
             );
         }
         Notice::Malformed { from, why } => {
@@ -285,4 +304,14 @@ fn report(notice: &Notice) {
             tracing::warn!(from, why, "a peer sent an object that does not decode");
         }
     }
+}
+
+/// Whether a partition has keys of a bucket.
+fn has_keys_of(store: &dyn Store, partition: Partition, bucket: &str) -> Result<bool, StoreError> {
+    let Ok(first) = Key::new(bucket.as_bytes(), &[0]) else { return Ok(false) };
+    let first = StoredKey::new(partition, &first);
+    // A page begins behind a key, and the first one may be there itself.
+    let next = store.page(partition, Some(&first), 1)?;
+    let is_next = next.first().is_some_and(|entry| entry.key.key().bucket() == bucket);
+    Ok(is_next || store.read(&first)?.is_some())
 }

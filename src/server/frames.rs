@@ -5,6 +5,7 @@
 //! shards into the connection's outbox. What a connection sends wrong costs that connection and
 //! nothing else.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,14 +20,16 @@ use super::mailbox::Ask;
 use super::node::{Node, busy};
 use super::outbox::Outbox;
 use super::reply::ReplyTo;
+use super::transfers::partitions_of;
 use crate::ids::NodeId;
 use crate::limits;
-use crate::membership::Standing;
 use crate::wire::codec;
 use crate::wire::frame::{self, Frame, FrameError, Kind};
 use crate::wire::greeting::{self, Greeting, Hello, Refused, Role, Welcome};
 use crate::wire::messages::{Control, ControlReply, Failure, FailureCode, Request, Response};
 use crate::wire::reap::{ReapReply, ReapRequest};
+use crate::wire::sync::SyncRequest;
+use crate::wire::transfer::body_entries;
 
 /// Whoever connects has this long to say who it is.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -238,7 +241,6 @@ async fn read(
     }
 }
 
-/// What has been taken out of a buffer.
 /// Takes what has arrived and hands it to the shards, in one piece as far as the peer's other
 /// connections are concerned; then answers the barriers among it.
 fn take_and_hand_over(
@@ -271,6 +273,7 @@ fn take_and_hand_over(
     took
 }
 
+/// What has been taken out of a buffer.
 #[derive(PartialEq, Eq)]
 enum Taken {
     /// All whole frames.
@@ -289,8 +292,7 @@ fn take_frames(
 ) -> Result<Taken, Closed> {
     let received = node.clock.instant();
     let topology = node.topology();
-    let standing = topology.member(peer.node).map(|entry| entry.standing);
-    let is_removed = peer.pass.is_some() && standing == Some(Standing::Removed);
+    let is_removed = peer.role == Role::Peer && topology.is_removed(peer.node);
     // A peer's requests are taken as they come: it bounds them itself, and its other requests,
     // for other clients, must not wait behind them.
     while peer.role == Role::Peer || !outbox.is_full() {
@@ -326,12 +328,12 @@ fn take_frames(
         outbox.admit();
         let reply = ReplyTo::Connection(outbox.clone(), id);
         let key = match request {
-            Request::Control(control) => {
-                take_control(node, peer, control, reply, barriers);
+            ref request if is_removed && gives(request) => {
+                reply.give_now(Response::Failed(removed()));
                 continue;
             }
-            Request::Write(_) if is_removed => {
-                reply.give_now(Response::Failed(removed()));
+            Request::Control(control) => {
+                take_control(node, peer, control, reply, barriers);
                 continue;
             }
             Request::Get(ref get) => &get.key,
@@ -345,10 +347,15 @@ fn take_frames(
             continue;
         }
         let shard = node.shard_of(&topology, key);
-        let forwarded = flags & frame::FORWARDED != 0;
-        asks[shard].push(Ask { reply, received, forwarded, request });
+        let (sender, forwarded) = (peer.node, flags & frame::FORWARDED != 0);
+        asks[shard].push(Ask { reply, sender, received, forwarded, request });
     }
     Ok(Taken::Some)
+}
+
+/// Whether a request brings objects.
+fn gives(request: &Request) -> bool {
+    matches!(request, Request::Write(_) | Request::Control(Control::Sync(SyncRequest::Take { .. })))
 }
 
 /// Answers a control request in a task of its own; a barrier is left to be answered in its place.
@@ -363,8 +370,20 @@ fn take_control(
         barriers.push(reply);
         return;
     }
+    let given = match &control {
+        Control::Sync(SyncRequest::Take { body }) => {
+            partitions_of(node, &body_entries(body).unwrap_or_default())
+        }
+        _ => BTreeSet::new(),
+    };
+    // Before a barrier that comes behind it is read.
+    node.reaping.begin_moves(given.iter().copied());
     let (node, from) = (node.clone(), peer.node);
-    tokio::spawn(async move { reply.give_now(node.control(from, control).await) });
+    tokio::spawn(async move {
+        let response = node.control(from, control).await;
+        node.reaping.end_moves(given);
+        reply.give_now(response);
+    });
 }
 
 fn removed() -> Failure {

@@ -105,7 +105,7 @@ impl Links {
     pub fn keep(self: &Arc<Self>, members: impl FnOnce() -> Vec<(NodeId, String)>) {
         let _one_at_a_time = self.keeping.lock().expect("no holder of the lock panics");
         let before = self.links.load_full();
-        let mut links = BTreeMap::new();
+        let (mut links, mut new) = (BTreeMap::new(), Vec::new());
         for (node, address) in members() {
             if let Some(link) = before.get(&node) {
                 link.address.store(Arc::new(address));
@@ -121,9 +121,14 @@ impl Links {
                 last_id: AtomicU64::new(0),
             });
             links.insert(node, link.clone());
-            tokio::spawn(self.clone().keep_one(link));
+            new.push(link);
         }
         self.links.store(Arc::new(links));
+        // Not before: whoever finds its link missing takes it for one that is not kept any more, and
+        // a connection can be refused before the next line of this is reached.
+        for link in new {
+            tokio::spawn(self.clone().keep_one(link));
+        }
     }
 
     /// `node` has connected to this one: so it is there, and is dialled at once if it is waited for.
@@ -222,7 +227,7 @@ impl Links {
                 }
                 Err(_) => {}
             }
-            if !self.links.load().contains_key(&link.node) {
+            if !self.links.load().get(&link.node).is_some_and(|kept| Arc::ptr_eq(kept, &link)) {
                 return;
             }
             let jitter = Duration::from_millis(random.below(wait.as_millis() as u64 / 2 + 1));

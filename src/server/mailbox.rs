@@ -10,7 +10,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::reply::ReplyTo;
-use crate::ids::Partition;
+use crate::ids::{NodeId, Partition, Scope};
 use crate::membership::Topology;
 use crate::replica::{Input, Order};
 use crate::wire::messages::Request;
@@ -30,9 +30,9 @@ pub enum Mail {
     Fence(SlotView, ReplyTo),
     /// Something about keys that are to be reaped.
     Reap(Order, ReplyTo),
-    /// Delete all records of this partition, if the node has no part in it. Says whether there were
-    /// any, or nothing if it could not be done.
-    Clear(Partition, oneshot::Sender<Option<bool>>),
+    /// Delete what this partition has of buckets at home in this scope, as far as the node has no
+    /// part in them. Says whether there was anything, or nothing if it could not be done.
+    Clear(Partition, Scope, oneshot::Sender<Option<bool>>),
     /// Finish this turn and end.
     Stop,
 }
@@ -42,6 +42,8 @@ pub enum Mail {
 pub struct Ask {
     /// Who waits.
     pub reply: ReplyTo,
+    /// The member that has sent it; this node itself for what its clients ask.
+    pub sender: NodeId,
     /// When it arrived at this node.
     pub received: crate::time::Instant,
     /// Another node has passed it on already.
@@ -126,6 +128,7 @@ mod tests {
     fn ask() -> Ask {
         Ask {
             reply: ReplyTo::Task(oneshot::channel().0),
+            sender: NodeId(1),
             received: time::Instant(0),
             forwarded: false,
             request: Request::Control(Control::Status),

@@ -1,6 +1,6 @@
 //! The node as its sessions see it: somewhere to ask.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,14 +17,15 @@ use super::mailbox::{Ask, Mailbox};
 use super::reaping::ReapDesk;
 use super::reply::ReplyTo;
 use super::rocks::RocksStore;
+use super::scrub::ScrubDesk;
+use super::sync::SyncDesk;
 use super::transfers::TransferDesk;
-use crate::ids::{Incarnation, NodeId, Partition, WriteId};
+use crate::ids::{Incarnation, NodeId, Scope, WriteId};
 use crate::key::Key;
-use crate::limits;
 use crate::membership::{ClusterState, Standing, Topology};
 use crate::random::Random;
-use crate::replica::Counters;
-use crate::store::{Store, StoredKey};
+use crate::replica::{Counters, sync};
+use crate::store::Store;
 use crate::wire::greeting::Introduction;
 use crate::wire::messages::{Control, ControlReply, Failure, FailureCode, Request, Response};
 
@@ -32,8 +33,6 @@ use crate::wire::messages::{Control, ControlReply, Failure, FailureCode, Request
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an operator's command waits for the others to hear of what it changed.
 const TELL_WITHIN: Duration = Duration::from_millis(500);
-/// Bytes of keys in one page of a listing.
-const PAGE_BYTES: usize = 1 << 20;
 
 /// A running node. Shared by everything that serves.
 pub struct Node {
@@ -41,8 +40,8 @@ pub struct Node {
     pub id: NodeId,
     /// The span of its life.
     pub incarnation: Incarnation,
-    /// Its disk cannot be proven complete.
-    pub amnesiac: bool,
+    /// Its disk cannot be proven complete, and it has not been in sync with all other owners since.
+    pub amnesiac: AtomicBool,
     /// How it was configured.
     pub config: Config,
     /// Its clocks.
@@ -57,6 +56,10 @@ pub struct Node {
     pub reaping: Arc<ReapDesk>,
     /// Which connections of its peers are read.
     pub gates: Arc<Gates>,
+    /// Its comparisons with other owners.
+    pub sync: Arc<SyncDesk>,
+    /// Its search for damaged records.
+    pub scrub: Arc<ScrubDesk>,
     /// Its part in finding out who is up.
     pub gossip: Gossip,
     /// Its records.
@@ -71,6 +74,8 @@ pub struct Node {
     pub draining: watch::Sender<bool>,
     /// Where write ids come from.
     pub random: Mutex<Random>,
+    /// Held by whoever looks at the digests for keys that stand out.
+    pub looking: tokio::sync::Mutex<()>,
 }
 
 /// What the sessions count.
@@ -166,7 +171,8 @@ impl Node {
         }
         let shard = self.shard_of(&self.topology(), key);
         let received = self.clock.instant();
-        let mut asks = vec![Ask { reply, received, forwarded: false, request }];
+        let sender = self.id;
+        let mut asks = vec![Ask { reply, sender, received, forwarded: false, request }];
         self.mailboxes[shard].offer(&mut asks);
         if asks.is_empty() { None } else { Some(busy()) }
     }
@@ -214,20 +220,9 @@ impl Node {
         let invalid = |why: String| Failure::not_applied(FailureCode::Invalid, why);
         match control {
             Control::Topology => Ok(ControlReply::Topology(self.topology().state().encode())),
-            Control::Exchange(bytes) => {
-                let theirs =
-                    ClusterState::decode(&bytes).map_err(|error| invalid(error.to_string()))?;
-                let topology = self.topology();
-                topology.state().admits(from).map_err(|error| invalid(error.to_string()))?;
-                // Of one that was removed nothing is taken, and from the answer it learns so.
-                let standing = topology.member(from).map(|entry| entry.standing);
-                if standing != Some(Standing::Removed) {
-                    self.merge(theirs).await.map_err(|error| invalid(error.to_string()))?;
-                }
-                Ok(ControlReply::Topology(self.topology().state().encode()))
-            }
+            Control::Exchange(bytes) => self.exchange_states(from, &bytes).await.map_err(invalid),
             Control::CreateBucket { name, settings } => {
-                if !self.topology().state().slots.contains_key(&settings.n) {
+                if !self.topology().state().slots.contains_key(&Scope::from(settings.n)) {
                     self.hear_from_all(settings.n).await?;
                 }
                 self.administer(|state| Ok(state.create_bucket(&name, settings)?)).await
@@ -254,10 +249,11 @@ impl Node {
                 let key = Key::new(bucket.as_bytes(), key).map_err(|e| invalid(e.to_string()))?;
                 self.explain(&key, control).await
             }
-            Control::Keys { bucket, partition, after, count } => {
-                let count = (count as usize).min(limits::PAGE_KEYS);
-                self.keys(&bucket, Partition(partition), &after, count)
-            }
+            Control::Keys(listing) => self.list(listing).await.map(ControlReply::Keys),
+            Control::OwnerKeys(asked) => self.owner_keys(asked).await.map(ControlReply::OwnerKeys),
+            Control::Tallies => Ok(ControlReply::Tallies(self.tallies().await)),
+            Control::Tally(among) => Ok(ControlReply::Tally(self.tally(among).await)),
+            Control::Outliers => self.outliers().await.map(ControlReply::Outliers),
             Control::Hints => Ok(ControlReply::Hints(self.hints())),
             Control::Transfer(request) => {
                 Ok(ControlReply::Transfer(self.transfers.asked(from, request).await))
@@ -269,8 +265,25 @@ impl Node {
             Control::Reap(request) => Ok(ControlReply::Reap(self.reaping.asked(request).await)),
             Control::Reaping => Ok(ControlReply::Reaping(self.reaping.status())),
             Control::Survey => Ok(ControlReply::Survey(self.survey().await)),
+            Control::Sync(request) => Ok(ControlReply::Sync(self.sync.asked(from, request).await)),
+            Control::SyncStatus => Ok(ControlReply::SyncStatus(self.sync.status())),
+            Control::SyncNow => Ok(self.sync.obey(sync::Input::Now)),
+            Control::SyncPause(paused) => Ok(self.sync.obey(sync::Input::Pause(paused))),
+            Control::ScrubNow => Ok(self.scrub.now()),
             Control::Digest => self.digest().await,
         }
+    }
+
+    /// Takes over what another node knows better of the cluster, and tells it what this one knows.
+    async fn exchange_states(&self, from: NodeId, bytes: &[u8]) -> Result<ControlReply, String> {
+        let theirs = ClusterState::decode(bytes).map_err(|error| error.to_string())?;
+        let topology = self.topology();
+        topology.state().admits(from).map_err(|error| error.to_string())?;
+        // Of one that was removed nothing is taken, and from the answer it learns so.
+        if !topology.is_removed(from) {
+            self.merge(theirs).await.map_err(|error| error.to_string())?;
+        }
+        Ok(ControlReply::Topology(self.topology().state().encode()))
     }
 
     /// A scan of all digests.
@@ -289,7 +302,8 @@ impl Node {
         let shard = self.shard_of(&self.topology(), key);
         let received = self.clock.instant();
         let request = Request::Control(control);
-        let ask = Ask { reply: ReplyTo::Task(sender), received, forwarded: false, request };
+        let (reply, sender) = (ReplyTo::Task(sender), self.id);
+        let ask = Ask { reply, sender, received, forwarded: false, request };
         let mut asks = vec![ask];
         self.mailboxes[shard].offer(&mut asks);
         if !asks.is_empty() {
@@ -299,87 +313,6 @@ impl Node {
             Ok(Response::Control(reply)) => Ok(reply),
             Ok(Response::Failed(failure)) => Err(failure),
             _ => Err(Failure::not_applied(FailureCode::Draining, "this node has stopped")),
-        }
-    }
-
-    /// One page of the keys of a partition, from this node's disk or, where this node holds no
-    /// replica of it, from one that does.
-    ///
-    /// # Errors
-    /// When no replica of the partition can be asked.
-    pub async fn keys_anywhere(
-        &self,
-        bucket: &str,
-        partition: Partition,
-        after: &[u8],
-        count: usize,
-    ) -> Result<(Vec<Vec<u8>>, bool), Failure> {
-        let topology = self.topology();
-        let n = topology.bucket(bucket).map_or(limits::REPLICAS_DEFAULT, |settings| settings.n);
-        let mut owners = topology.primaries(partition, n).to_vec();
-        owners.sort_by_key(|owner| *owner != self.id);
-        for owner in owners {
-            let control = Control::Keys {
-                bucket: bucket.to_owned(),
-                partition: partition.0,
-                after: after.to_vec(),
-                count: count as u32,
-            };
-            let reply = match owner == self.id {
-                true => Some(self.control(self.id, control).await),
-                false => self.links.ask(owner, control, CONTROL_TIMEOUT).await,
-            };
-            if let Some(Response::Control(ControlReply::Keys { keys, done })) = reply {
-                return Ok((keys, done));
-            }
-        }
-        let message = format!("no replica of partition {partition} can be reached; try again");
-        Err(Failure::not_applied(FailureCode::Unavailable, message))
-    }
-
-    /// Reads from this node's disk; a page is small, so it is read where it is asked for.
-    fn keys(
-        &self,
-        bucket: &str,
-        partition: Partition,
-        after: &[u8],
-        count: usize,
-    ) -> Result<ControlReply, Failure> {
-        let failed = |code, why: String| Failure::not_applied(code, why);
-        let first = if after.is_empty() { &[0][..] } else { after };
-        let from = Key::new(bucket.as_bytes(), first)
-            .map_err(|error| failed(FailureCode::Invalid, error.to_string()))?;
-        let mut from = StoredKey::new(partition, &from);
-        let (mut keys, mut bytes) = (Vec::new(), 0);
-        let now = self.clock.now().wall;
-        // The key behind which a first page begins (one zero byte) may itself be there.
-        if after.is_empty() {
-            let record = self.store.read(&from);
-            let record = record.map_err(|e| failed(FailureCode::Corrupt, e.to_string()))?;
-            if record.is_some_and(|record| is_live(record, now)) {
-                keys.push(first.to_vec());
-            }
-        }
-        loop {
-            let page = self.store.page(partition, Some(&from), count.max(1));
-            let page = page.map_err(|e| failed(FailureCode::Corrupt, e.to_string()))?;
-            let Some(last) = page.last() else {
-                return Ok(ControlReply::Keys { keys, done: true });
-            };
-            from = last.key.clone();
-            for entry in page {
-                let key = entry.key.key();
-                if key.bucket() != bucket {
-                    return Ok(ControlReply::Keys { keys, done: true });
-                }
-                if is_live(entry.record, now) {
-                    bytes += key.name().len();
-                    keys.push(key.name().to_vec());
-                }
-                if keys.len() >= count || bytes >= PAGE_BYTES {
-                    return Ok(ControlReply::Keys { keys, done: false });
-                }
-            }
         }
     }
 
@@ -519,13 +452,6 @@ impl Node {
         })
         .await;
     }
-}
-
-fn is_live(record: bytes::Bytes, now: crate::time::WallMs) -> bool {
-    let object = crate::store::record::Record::decode(record)
-        .and_then(|record| crate::causality::Object::decode(record.object));
-    // A damaged record is listed: reading it will say what is wrong.
-    object.map_or(true, |object| !object.values(now).is_empty())
 }
 
 /// The answer where a queue is full.

@@ -107,15 +107,15 @@ impl ReapDesk {
 
     /// Objects of these partitions are about to move beside the shards' messages. To be called
     /// before they are asked for, or, where they were sent here, before the next frame is read.
-    pub fn begin_moves(&self, partitions: &[Partition]) {
+    pub fn begin_moves(&self, partitions: impl IntoIterator<Item = Partition>) {
         let mut machine = self.machine();
-        partitions.iter().for_each(|partition| machine.reap.begin_move(*partition));
+        partitions.into_iter().for_each(|partition| machine.reap.begin_move(partition));
     }
 
     /// What [`ReapDesk::begin_moves`] announced is merged, or dropped.
-    pub fn end_moves(&self, partitions: &[Partition]) {
+    pub fn end_moves(&self, partitions: impl IntoIterator<Item = Partition>) {
         let mut machine = self.machine();
-        partitions.iter().for_each(|partition| machine.reap.end_move(*partition));
+        partitions.into_iter().for_each(|partition| machine.reap.end_move(partition));
     }
 
     /// Answers another node.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -25,15 +26,17 @@ use super::mailbox::{Mail, Mailbox};
 use super::node::{Node, Traffic};
 use super::reaping::ReapDesk;
 use super::rocks::{Durability, RocksOptions};
+use super::scrub::ScrubDesk;
+use super::sync::SyncDesk;
 use super::transfers::TransferDesk;
 use super::{frames, text};
 use crate::ids::NodeId;
 use crate::limits::{self, GRAVES};
-use crate::membership::{ClusterState, Contact, MemberEntry, Standing};
+use crate::membership::{BucketEntry, ClusterState, Contact, MemberEntry, Standing};
 use crate::random::Random;
-use crate::replica::{Input, Settings, Shard, reap, transfer};
-use crate::store::Store;
+use crate::replica::{Input, Settings, Shard, reap, sync, transfer};
 use crate::store::record::Record;
+use crate::store::{Store, StoreError};
 use crate::time::WallMs;
 use crate::wire::greeting::Introduction;
 use crate::wire::messages::BucketSettings;
@@ -131,6 +134,8 @@ impl Running {
         }
         node.transfers.start(&node);
         node.reaping.start(&node);
+        node.sync.start(&node, disk.mark.clone());
+        node.scrub.start(&node);
         tokio::spawn(gossip.run());
         tokio::spawn(gossip::follow_cluster(node.clone(), is_v4));
         tokio::spawn(gossip::follow_news(node.clone(), news, entropy()?));
@@ -273,19 +278,24 @@ async fn assemble(
         entropy()?,
     );
     cluster.prepare_with(&transfers, &reaping);
+    let sync =
+        SyncDesk::new(sync_settings(&config, mark.member), cluster.topology(), clock, entropy()?);
     let (gossip, gossip_task, news) =
         gossip::prepare(&config, socket, clock, disk.mark.clone(), mailboxes.clone(), entropy()?)
             .await?;
+    let scrub = Arc::new(ScrubDesk::open(&config, entropy()?));
     let node = Node {
         id: mark.member,
         incarnation: mark.incarnation,
-        amnesiac,
+        amnesiac: AtomicBool::new(amnesiac),
         clock,
         cluster,
         links,
         transfers,
         reaping,
         gates: Arc::default(),
+        sync,
+        scrub,
         gossip,
         store: disk.store.clone(),
         gauges: mailboxes.iter().map(|_| Arc::new(Mutex::default())).collect(),
@@ -293,6 +303,7 @@ async fn assemble(
         traffic: Traffic::default(),
         draining: tokio::sync::watch::Sender::new(false),
         random: Mutex::new(Random::new(entropy()?)),
+        looking: tokio::sync::Mutex::default(),
         config,
     };
     Ok(Assembled { node: Arc::new(node), connections, gossip: gossip_task, news })
@@ -362,7 +373,8 @@ fn open_cluster(config: &Config, disk: &Disk, mailboxes: Vec<Arc<Mailbox>>) -> R
     let cluster = &config.cluster;
     let mut fresh = ClusterState::new(&cluster.name, cluster.partitions);
     let default = fresh.buckets.get_mut("default").expect("a new state has it");
-    default.settings = BucketSettings { n: cluster.replicas, ..BucketSettings::default() };
+    let settings = BucketSettings { n: cluster.replicas, ..BucketSettings::default() };
+    *default = BucketEntry::new(settings);
     let me = disk.mark.state().member;
     let contact = Contact {
         name: config.node.name.clone(),
@@ -384,7 +396,7 @@ fn shard_settings(node: &Node, index: usize) -> Settings {
         shards: u8::try_from(node.mailboxes.len()).expect("the configuration allows few shards"),
         node: node.id,
         incarnation: node.incarnation,
-        amnesiac: node.amnesiac,
+        amnesiac: node.amnesiac.load(Ordering::Relaxed),
         fsync: node.config.storage.durability == ConfiguredDurability::Fsync,
         attempt: millis(requests.attempt_ms),
         timeout: millis(requests.timeout_ms),
@@ -419,12 +431,25 @@ fn transfer_settings(config: &Config, node: NodeId, verdict: &Verdict) -> transf
     }
 }
 
+fn sync_settings(config: &Config, node: NodeId) -> sync::Settings {
+    let settings = &config.sync;
+    sync::Settings {
+        node,
+        interval: Duration::from_secs(settings.interval_s.into()),
+        settle: Duration::from_millis(settings.settle_ms.into()),
+        alarm: Duration::from_secs(settings.alarm_s.into()),
+        at_once: settings.at_once,
+        rate: settings.rate_mb_s << 20,
+    }
+}
+
 /// Exchanges cluster states with every member whose connection has come up.
 async fn exchange_on_connect(node: Arc<Node>, mut connections: Connections) {
     while let Some(peer) = connections.recv().await {
         let before = node.topology().version();
         node.exchange_with(peer).await;
         node.transfers.connected(peer).await;
+        node.sync.connected(peer);
         gossip::compare_with(&node, peer).await;
         if node.topology().version() != before {
             node.exchange_with_all().await;
@@ -434,7 +459,15 @@ async fn exchange_on_connect(node: Arc<Node>, mut connections: Connections) {
 
 /// Tells the shards what is remembered of keys that were reaped.
 fn report_graves(store: &dyn Store, mailboxes: &[Arc<Mailbox>]) -> Result<()> {
-    for grave in store.graves()? {
+    let graves = match store.graves() {
+        // They are a second guard: a node does without rather than not at all.
+        Err(StoreError::Corrupt(why)) => {
+            tracing::error!(why, "what is remembered of forgotten keys cannot all be read");
+            Vec::new()
+        }
+        graves => graves?,
+    };
+    for grave in graves {
         let shard = usize::from(grave.key.partition().0) % mailboxes.len();
         let found = Input::GraveFound { key: grave.key, bytes: grave.record };
         mailboxes[shard].post([Mail::Input(found)]);
@@ -444,10 +477,18 @@ fn report_graves(store: &dyn Store, mailboxes: &[Arc<Mailbox>]) -> Result<()> {
 
 /// Tells the shards what the disk keeps for others, before they do anything else.
 fn report_hints(store: &dyn Store, mailboxes: &[Arc<Mailbox>]) -> Result<()> {
-    for owner in store.hint_owners()? {
+    // What cannot be read is not counted; anti-entropy gives its owner what was in it.
+    let readable = |error| match error {
+        StoreError::Corrupt(why) => {
+            tracing::error!(why, "what is kept for other members cannot all be read");
+            Ok(Vec::new())
+        }
+        error => Err(error),
+    };
+    for owner in store.hint_owners().or_else(|error| readable(error).map(|_| Vec::new()))? {
         let mut after = None;
         loop {
-            let page = store.hints(owner, after.as_ref(), HINTS_PAGE_BYTES)?;
+            let page = store.hints(owner, after.as_ref(), HINTS_PAGE_BYTES).or_else(readable)?;
             let Some(last) = page.last() else { break };
             after = Some(last.key.clone());
             for entry in page {

@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use super::gossip::Shown;
 use super::node::Node;
 use crate::ids::NodeId;
-use crate::limits;
 use crate::membership::Standing;
 use crate::membership::swim::State;
 use crate::replica::HintTally;
@@ -19,8 +18,7 @@ impl Node {
     #[must_use]
     pub fn status(&self) -> NodeStatus {
         let topology = self.topology();
-        let n = topology.bucket("default").map_or(limits::REPLICAS_DEFAULT, |bucket| bucket.n);
-        let shares = topology.shares(n);
+        let shares = topology.shares(topology.home("default"));
         let share = |id: NodeId| shares.iter().find(|share| share.id == id);
         let slots: u64 = shares.iter().map(|share| u64::from(share.owned)).sum();
         let shown = self.gossip.shown();
@@ -49,12 +47,15 @@ impl Node {
             counters.push((name.to_owned(), count.load(Ordering::Relaxed)));
         }
         counters.extend(self.transfers.status().counters);
+        counters.extend(self.sync.counters());
+        counters.extend(self.scrub.counters(self));
         let hints = self.hints();
         let reaping = self.reaping.status();
         let now = self.clock.now().wall;
         let mut gauges = vec![
             ("in_flight", self.in_flight() as u64),
             ("slots_changing", topology.changing() as u64),
+            ("buckets_moving", topology.moving() as u64),
             ("hints_keys", hints.iter().map(|hint| hint.count).sum()),
             ("hints_bytes", hints.iter().map(|hint| hint.bytes).sum()),
             ("hints_oldest_ms", hints.iter().map(|hint| hint.oldest_ms).max().unwrap_or(0)),
@@ -80,7 +81,7 @@ impl Node {
             state: self.state().to_owned(),
             topology: topology.version(),
             keys: self.store.estimated_keys(),
-            amnesiac: self.amnesiac,
+            amnesiac: self.amnesiac.load(Ordering::Relaxed),
             peers: peers.collect(),
             counters,
         }

@@ -55,6 +55,8 @@ pub struct Tally {
     pub keys: u64,
     /// Keys of which all values have been deleted or have an expiry.
     pub fading: u64,
+    /// Of those, the ones that have no value any more: only the deletion is remembered.
+    pub deleted: u64,
     /// Keys with more than one value that nothing has overwritten.
     pub conflicts: u64,
     /// Bytes of keys and objects.
@@ -66,22 +68,24 @@ impl Tally {
         let counts = |of: &Imprint| {
             let is = |condition: bool| u64::from(condition && of.is_some());
             let fading = is(of.fades_at.is_some());
-            [is(true), fading, is(of.siblings > 1), u64::from(of.bytes)]
+            let deleted = is(of.siblings == 0);
+            [is(true), fading, deleted, is(of.siblings > 1), u64::from(of.bytes)]
         };
         let (before, after) = (counts(before), counts(after));
-        let mut fields = [&mut self.keys, &mut self.fading, &mut self.conflicts, &mut self.bytes];
+        let Self { keys, fading, deleted, conflicts, bytes } = self;
+        let mut fields = [keys, fading, deleted, conflicts, bytes];
         for (field, (before, after)) in fields.iter_mut().zip(before.iter().zip(after)) {
             // Wraps while a count is under way: what was there before it is added at its end.
             **field = field.wrapping_add(after).wrapping_sub(*before);
         }
     }
 
-    fn fields(&self) -> [u64; 4] {
-        [self.keys, self.fading, self.conflicts, self.bytes]
+    fn fields(&self) -> [u64; 5] {
+        [self.keys, self.fading, self.deleted, self.conflicts, self.bytes]
     }
 
-    fn from_fields([keys, fading, conflicts, bytes]: [u64; 4]) -> Self {
-        Self { keys, fading, conflicts, bytes }
+    fn from_fields([keys, fading, deleted, conflicts, bytes]: [u64; 5]) -> Self {
+        Self { keys, fading, deleted, conflicts, bytes }
     }
 
     /// The sum of both.
@@ -134,8 +138,9 @@ pub struct Forest {
     /// The first partition that has not been counted since the store was opened. What its trees
     /// hold is what has changed since.
     uncounted_from: Option<u16>,
-    /// Of those, partitions that were cleared: what the count will find is gone.
-    cleared: BTreeSet<u16>,
+    /// What was cleared while it was to be counted, or was being counted, all of a partition or one
+    /// bucket: what the count will find of it is gone.
+    cleared: BTreeSet<(u16, Option<String>)>,
     /// Partitions before `uncounted_from` that are being counted again.
     recounting: BTreeSet<u16>,
 }
@@ -162,12 +167,14 @@ impl Forest {
         tree.tally.replace(before, after);
     }
 
-    /// All records of a partition were deleted.
-    pub fn clear(&mut self, partition: Partition) {
-        self.trees.remove(&partition.0);
-        self.recounting.remove(&partition.0);
-        if !self.is_counted_once(partition) {
-            self.cleared.insert(partition.0);
+    /// All records of a partition were deleted, or those of one bucket.
+    pub fn clear(&mut self, partition: Partition, bucket: Option<&str>) {
+        match (bucket, self.trees.get_mut(&partition.0)) {
+            (Some(bucket), Some(trees)) => drop(trees.remove(bucket)),
+            _ => drop(self.trees.remove(&partition.0)),
+        }
+        if !self.is_counted(partition) {
+            self.cleared.insert((partition.0, bucket.map(str::to_owned)));
         }
     }
 
@@ -204,16 +211,20 @@ impl Forest {
         let wanted = match self.uncounted_from {
             Some(from) if from <= partition.0 => {
                 self.uncounted_from = partition.0.checked_add(1);
-                !self.cleared.remove(&partition.0)
+                true
             }
             _ => self.recounting.remove(&partition.0),
         };
-        if !wanted {
+        let cleared = self.cleared.extract_if((partition.0, None).., |(of, _)| *of == partition.0);
+        let cleared: BTreeSet<Option<String>> = cleared.map(|(_, bucket)| bucket).collect();
+        if !wanted || cleared.contains(&None) {
             return;
         }
         let trees = self.trees.entry(partition.0).or_default();
         for (bucket, tree) in count.trees {
-            trees.entry(bucket).or_default().add(&tree);
+            if !cleared.contains(&Some(bucket.clone())) {
+                trees.entry(bucket).or_default().add(&tree);
+            }
         }
     }
 
@@ -297,7 +308,7 @@ impl Forest {
             let bucket = input.take(length, "bucket")?;
             let bucket = std::str::from_utf8(&bucket).map_err(|_| CodecError::Invalid("bucket"))?;
             let mut tree = Tree::default();
-            let mut fields = [0; 4];
+            let mut fields = [0; 5];
             for field in &mut fields {
                 *field = input.varint("tally")?;
             }
@@ -432,8 +443,12 @@ mod tests {
                 }
                 if random.below(3) == 0 {
                     let cleared = Partition(random.below(4) as u16);
-                    forest.clear(cleared);
-                    model.retain(|_, (key, _)| key.partition() != cleared);
+                    let bucket = (random.below(2) == 0).then_some("a");
+                    forest.clear(cleared, bucket);
+                    let is_gone = |key: &StoredKey| {
+                        key.partition() == cleared && bucket.is_none_or(|b| key.key().bucket() == b)
+                    };
+                    model.retain(|_, (key, _)| !is_gone(key));
                 }
                 assert!(!forest.is_counted(Partition(partition)));
                 forest.counted(Partition(partition), count(&snapshot, partition));

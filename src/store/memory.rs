@@ -62,13 +62,17 @@ impl MemoryStore {
 }
 
 impl Contents {
+    /// The rows of a partition, in order.
+    fn of(&self, partition: Partition) -> impl Iterator<Item = (&StoredKey, &Row)> {
+        let rows = self.rows.range(first_of(None, &partition.0.to_be_bytes())..);
+        rows.take_while(move |(key, _)| key.owner().is_none() && key.partition() == partition)
+    }
+
     fn count(&self, partition: Partition) -> Count {
         let mut count = Count::default();
-        for (key, row) in self.rows.iter().filter(|(key, _)| key.owner().is_none()) {
-            if key.partition() == partition {
-                let name = key.key();
-                count.add(name.bucket(), place(&name), &row.imprint);
-            }
+        for (key, row) in self.of(partition) {
+            let name = key.key();
+            count.add(name.bucket(), place(&name), &row.imprint);
         }
         count
     }
@@ -94,7 +98,9 @@ impl Store for MemoryStore {
         let contents = &mut *self.contents();
         for change in batches.iter().flat_map(|batch| &batch.changes) {
             if change.key.owner().is_none() {
-                contents.forest.replace(&change.key, &change.before, &change.after);
+                let known = || contents.rows.get(&change.key).map(|row| row.imprint);
+                let before = change.before.or_else(known).unwrap_or(Imprint::NONE);
+                contents.forest.replace(&change.key, &before, &change.after);
             }
             let Some(record) = change.record.clone() else {
                 contents.rows.remove(&change.key);
@@ -111,10 +117,15 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn clear(&self, partition: Partition) -> Result<(), StoreError> {
+    fn clear(&self, partition: Partition, bucket: Option<&str>) -> Result<(), StoreError> {
+        let is_meant = |key: &StoredKey| {
+            key.owner().is_none()
+                && key.partition() == partition
+                && bucket.is_none_or(|bucket| key.key().bucket() == bucket)
+        };
         let mut contents = self.contents();
-        contents.rows.retain(|key, _| key.owner().is_some() || key.partition() != partition);
-        contents.forest.clear(partition);
+        contents.rows.retain(|key, _| !is_meant(key));
+        contents.forest.clear(partition, bucket);
         Ok(())
     }
 
@@ -187,11 +198,7 @@ impl Store for MemoryStore {
         count: usize,
     ) -> Result<Vec<Digest>, StoreError> {
         let contents = self.contents();
-        let first = first_of(None, &places.partition.0.to_be_bytes());
-        let within = contents.rows.range(first..);
-        let within = within
-            .take_while(|(key, _)| key.owner().is_none() && key.partition() == places.partition);
-        let mut digests: Vec<Digest> = within
+        let mut digests: Vec<Digest> = (contents.of(places.partition))
             .map(|(key, row)| (key.key(), row.imprint))
             .map(|(key, imprint)| Digest { place: place(&key), key, imprint })
             .filter(|digest| digest.key.bucket() == places.bucket)
@@ -237,26 +244,32 @@ impl Store for MemoryStore {
         count: usize,
     ) -> Result<Vec<(WallMs, StoredKey)>, StoreError> {
         let contents = self.contents();
-        let own = contents.rows.iter().filter(|(key, _)| key.owner().is_none());
-        let within = own.filter(|(key, _)| key.partition() == partition);
-        let fading = within.filter_map(|(key, row)| Some((row.imprint.fades_at?, key.clone())));
+        let rows = contents.of(partition);
+        let fading = rows.filter_map(|(key, row)| Some((row.imprint.fades_at?, key.clone())));
         let mut faded: Vec<_> = fading.filter(|(at, _)| *at <= until).collect();
-        faded.sort_unstable();
-        faded.retain(|entry| after.is_none_or(|after| entry > after));
+        let order = |(at, key): &(WallMs, StoredKey)| {
+            let key = key.key();
+            (key.bucket().to_owned(), *at, key)
+        };
+        faded.sort_unstable_by_key(order);
+        faded.retain(|entry| after.is_none_or(|after| order(entry) > order(after)));
         faded.truncate(count);
         Ok(faded)
     }
 
     fn conflicts(
         &self,
-        after: Option<&StoredKey>,
+        partition: Partition,
+        bucket: &str,
+        after: Option<&Key>,
         count: usize,
-    ) -> Result<Vec<StoredKey>, StoreError> {
+    ) -> Result<Vec<Key>, StoreError> {
         let contents = self.contents();
         let own = contents.rows.iter().filter(|(key, _)| key.owner().is_none());
-        let conflicting = own.filter(|(_, row)| row.imprint.siblings > 1).map(|(key, _)| key);
-        let behind = conflicting.filter(|key| after.is_none_or(|after| *key > after));
-        Ok(behind.take(count).cloned().collect())
+        let within = own.filter(|(key, _)| key.partition() == partition);
+        let conflicting = within.filter(|(_, row)| row.imprint.siblings > 1);
+        let keys = conflicting.map(|(key, _)| key.key()).filter(|key| key.bucket() == bucket);
+        Ok(keys.filter(|key| after.is_none_or(|after| key > after)).take(count).collect())
     }
 
     fn estimated_bytes(&self) -> u64 {

@@ -11,7 +11,7 @@
 //!   stored key   = partition (2 bytes, big-endian)  bucket  0x00  name
 //!   objects      : stored key -> record  (replica-local metadata, encoded object)
 //!   digests      : partition  bucket  0x00  place (8 bytes)  name -> imprint, 38 bytes
-//!   fading       : partition  time (8 bytes, big-endian)  bucket  0x00  name -> nothing
+//!   fading       : partition  bucket  0x00  time (8 bytes, big-endian)  name -> nothing
 //!   conflicts    : stored key -> nothing
 //!   hints        : owner (16 bytes, big-endian)  stored key -> record
 //!   graves       : stored key -> grave
@@ -165,8 +165,9 @@ pub struct Change {
     pub key: StoredKey,
     /// Its record ([`record::Record::encode`]), or `None` to have none from now on.
     pub record: Option<Bytes>,
-    /// What was there before.
-    pub before: Imprint,
+    /// What was there before; `None` where the record could not be read, so that only the store knows,
+    /// from the imprint it keeps beside it.
+    pub before: Option<Imprint>,
     /// What is there from now on.
     pub after: Imprint,
 }
@@ -175,7 +176,7 @@ impl Change {
     /// A change of a key that had no record, or of which no store has to know what it had: a hint.
     #[must_use]
     pub fn fresh(key: StoredKey, record: Option<Bytes>, after: Imprint) -> Self {
-        Self { key, record, before: Imprint::NONE, after }
+        Self { key, record, before: Some(Imprint::NONE), after }
     }
 }
 
@@ -275,12 +276,13 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Full`] when nothing was written, [`StoreError::Fatal`] when nobody knows.
     fn commit(&self, batches: &[Batch]) -> Result<(), StoreError>;
 
-    /// Deletes every record of `partition` that is this node's own, as one range; as durable as a commit. It takes its place
-    /// among the commits: what was committed before is gone, what is committed later stays.
+    /// Deletes every record of `partition` that is this node's own, or of one bucket in it, as one
+    /// range; as durable as a commit. It takes its place among the commits: what was committed
+    /// before is gone, what is committed later stays.
     ///
     /// # Errors
     /// As [`Store::commit`].
-    fn clear(&self, partition: Partition) -> Result<(), StoreError>;
+    fn clear(&self, partition: Partition, bucket: Option<&str>) -> Result<(), StoreError>;
 
     /// Up to `count` records of `partition` in key order, behind `after`.
     ///
@@ -345,7 +347,7 @@ pub trait Store: Send + Sync {
     fn tallies(&self) -> BTreeMap<String, Tally>;
 
     /// Up to `count` keys of `partition` of which nothing is shown at `until`, behind `after`, in order
-    /// of the time from which that is so.
+    /// of bucket and of the time from which that is so.
     ///
     /// # Errors
     /// As [`Store::read`].
@@ -357,15 +359,18 @@ pub trait Store: Send + Sync {
         count: usize,
     ) -> Result<Vec<(WallMs, StoredKey)>, StoreError>;
 
-    /// Up to `count` keys with several values that nothing has overwritten, behind `after`, in order.
+    /// Up to `count` keys of a bucket in `partition` with several values that nothing has overwritten,
+    /// behind `after`, in order.
     ///
     /// # Errors
     /// As [`Store::read`].
     fn conflicts(
         &self,
-        after: Option<&StoredKey>,
+        partition: Partition,
+        bucket: &str,
+        after: Option<&Key>,
         count: usize,
-    ) -> Result<Vec<StoredKey>, StoreError>;
+    ) -> Result<Vec<Key>, StoreError>;
 
     /// How many keys there are and the XOR of their digests.
     ///

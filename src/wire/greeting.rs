@@ -59,9 +59,13 @@ impl Role {
         let for_peers = match request {
             Request::Read(_)
             | Request::Write(_)
-            | Request::Control(Control::Exchange(_) | Control::Transfer(_) | Control::Reap(_)) => {
-                true
-            }
+            | Request::Control(
+                Control::Exchange(_)
+                | Control::Transfer(_)
+                | Control::OwnerKeys(_)
+                | Control::Tally(_)
+                | Control::Reap(_),
+            ) => true,
             Request::Get(_) | Request::Put(_) | Request::Control(_) => flags & FORWARDED != 0,
         };
         self == Self::Peer || !for_peers

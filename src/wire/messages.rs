@@ -11,8 +11,12 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use super::listing::{
+    BucketTally, ClusterTally, Listed, Listing, ListingPage, NodeTally, Outlier, Outliers,
+    OwnerListing, OwnerPage, Which,
+};
 pub use super::settings::{BucketSettings, Conflicts, PlannedChange};
-pub use super::survey::{Goals, MemberReport, MemberState, Open};
+pub use super::survey::{Goals, MemberReport, MemberState, Open, SyncState, Waiting};
 
 use crate::causality::{Dot, Hlc};
 use crate::ids::{NodeId, WriteId};
@@ -110,17 +114,35 @@ pub enum Basis {
     Observed,
 }
 
-/// Under which condition a write with [`Basis::Observed`] takes place. It is checked against what
-/// the coordinator's read saw; two concurrent writers can both find it true.
+/// Under which condition a write takes place. It is checked against what the coordinator holds; two
+/// concurrent writers at two coordinators can both find it true.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Condition {
     /// Always.
     #[default]
     None,
-    /// Only where no value is (`NX`, `create_only`).
+    /// Only where no value is (`NX`, `create_only`). With [`Basis::Observed`].
     Absent,
-    /// Only where a value is (`XX`).
+    /// Only where a value is (`XX`). With [`Basis::Observed`].
     Present,
+    /// Only if the coordinator holds nothing that the context does not cover; else
+    /// [`FailureCode::Exists`]. With [`Basis::Context`]: what was read is changed, and not brought back
+    /// beside what somebody has written meanwhile.
+    Unchanged,
+}
+
+/// From when on a value reads as absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Expiry {
+    /// What the bucket says.
+    #[default]
+    Bucket,
+    /// So many milliseconds after the coordinator has taken the write.
+    After(u64),
+    /// From this time on.
+    At(WallMs),
+    /// Never, whatever the bucket says.
+    Never,
 }
 
 /// A client's write or delete.
@@ -135,12 +157,12 @@ pub struct Put {
     pub attempt: u8,
     /// What it builds on.
     pub basis: Basis,
-    /// When it takes place. Only with [`Basis::Observed`].
+    /// When it takes place.
     pub condition: Condition,
     /// The value, or `None` for a delete.
     pub value: Option<Bytes>,
-    /// Milliseconds after which the value reads as absent.
-    pub ttl_ms: Option<u64>,
+    /// From when on the value reads as absent.
+    pub expiry: Expiry,
     /// Replicas that must have it durably.
     pub w: Level,
     /// Of those, how many must be primaries.
@@ -428,17 +450,8 @@ pub enum Control {
         /// The key.
         key: Vec<u8>,
     },
-    /// One page of the keys of one partition, from this node's disk.
-    Keys {
-        /// The bucket.
-        bucket: String,
-        /// The partition.
-        partition: u16,
-        /// Begin behind this key; empty for the first page.
-        after: Vec<u8>,
-        /// At most this many.
-        count: u32,
-    },
+    /// One page of the keys of a bucket, from all over the cluster.
+    Keys(Listing),
     /// Digests of this node's objects, for tests that compare replicas: an XOR over all objects.
     Digest,
     /// What this node keeps for members that are away.
@@ -479,6 +492,25 @@ pub enum Control {
     },
     /// What every member says of itself: the node that is asked asks them all.
     Survey,
+    /// Two owners of a partition look for differences (between nodes).
+    Sync(super::sync::SyncRequest),
+    /// How this node's anti-entropy stands.
+    SyncStatus,
+    /// Compare everything now.
+    SyncNow,
+    /// Begin no comparison until further notice, or go on.
+    SyncPause(bool),
+    /// One page of what an owner has of a partition (between nodes).
+    OwnerKeys(OwnerListing),
+    /// What is in each bucket, over the cluster: the node that is asked asks them all.
+    Tallies,
+    /// What this node has of the partitions of which it comes first among these owners (between
+    /// nodes): asked of all of them, each key is counted once.
+    Tally(Vec<NodeId>),
+    /// The keys of this node that stand out.
+    Outliers,
+    /// Read everything on this node's disk now, and look for damage.
+    ScrubNow,
     /// Deleted keys are to be forgotten (between nodes).
     Reap(super::reap::ReapRequest),
     /// What waits to be forgotten, and who holds it up.
@@ -497,12 +529,7 @@ pub enum ControlReply {
     /// To [`Control::Explain`].
     Explain(Explanation),
     /// To [`Control::Keys`].
-    Keys {
-        /// The keys, in order.
-        keys: Vec<Vec<u8>>,
-        /// Nothing is behind the last of them.
-        done: bool,
-    },
+    Keys(ListingPage),
     /// To [`Control::Digest`].
     Digest {
         /// Objects on this node's disk.
@@ -521,6 +548,18 @@ pub enum ControlReply {
     Gossip(Vec<u8>),
     /// To [`Control::Survey`].
     Survey(Vec<MemberReport>),
+    /// To [`Control::Sync`].
+    Sync(super::sync::SyncReply),
+    /// To [`Control::SyncStatus`].
+    SyncStatus(super::sync::SyncStatus),
+    /// To [`Control::OwnerKeys`].
+    OwnerKeys(OwnerPage),
+    /// To [`Control::Tallies`].
+    Tallies(ClusterTally),
+    /// To [`Control::Tally`].
+    Tally(NodeTally),
+    /// To [`Control::Outliers`].
+    Outliers(Outliers),
     /// To [`Control::Reap`].
     Reap(super::reap::ReapReply),
     /// To [`Control::Reaping`].

@@ -8,6 +8,7 @@
 //!   codec      requests and answers, from and to the values in `messages`
 //!   control    the payloads that are not hot: serde and bincode
 //!   transfer   what moves when a partition changes hands, and its pages
+//!   listing    pages of keys, and counts of them
 //!   reap       what is agreed on before deleted keys are forgotten
 //! ```
 //!
@@ -20,6 +21,7 @@ pub mod codec;
 pub mod control;
 pub mod frame;
 pub mod greeting;
+pub mod listing;
 pub mod messages;
 pub mod reap;
 mod report;

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::transfer::Blob;
-use crate::ids::{NodeId, Partition};
+use crate::ids::{NodeId, Partition, Scope};
 use crate::limits::TREE_LEAVES as LEAVES;
 
 /// Bytes of a leaf's sum on the wire: the lower half.
@@ -38,13 +38,13 @@ pub struct TreeId {
     pub bucket: String,
 }
 
-/// A partition, as far as two nodes both own it: the buckets of these replica counts.
+/// A partition, as far as two nodes both own it: the buckets that are read by these slots.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shared {
     /// The partition.
     pub partition: Partition,
-    /// Replica counts, ascending.
-    pub counts: Vec<u8>,
+    /// Scopes, ascending.
+    pub scopes: Vec<Scope>,
 }
 
 /// Short for a key and its version, under the salt of an exchange.
@@ -137,6 +137,22 @@ pub enum SyncRequest {
         /// The body of a page ([`super::transfer::entries`]).
         body: Blob,
     },
+}
+
+impl SyncRequest {
+    /// The partition that whoever asks this is mending; none where it only compares roots.
+    #[must_use]
+    pub fn mends(&self) -> Option<Partition> {
+        match self {
+            Self::Roots(_) | Self::Take { .. } => None,
+            Self::Trees(shared) => Some(shared.partition),
+            Self::Leaves(tree)
+            | Self::Branches { tree, .. }
+            | Self::Marks { tree, .. }
+            | Self::Names { tree, .. }
+            | Self::Objects { tree, .. } => Some(tree.partition),
+        }
+    }
 }
 
 /// The answer to a [`SyncRequest`].
@@ -244,7 +260,11 @@ pub struct SyncPair {
     /// How long ago the last comparison began that found nothing left to do; none since this node
     /// was started.
     pub in_sync_ms: Option<u64>,
-    /// Keys that were mended since then, at either end.
+    /// The same; where there was none, for how long there should have been one.
+    pub waits_ms: u64,
+    /// That is longer than the alarm's time.
+    pub is_overdue: bool,
+    /// Keys that were mended since the start, at either end.
     pub repaired: u64,
     /// Bytes of objects that went either way.
     pub bytes: u64,
@@ -260,8 +280,12 @@ pub struct SyncStatus {
     /// How long ago the last comparison began for the pair that has waited longest; none where a pair
     /// was not in sync since the start.
     pub oldest_ms: Option<u64>,
-    /// Pairs that are overdue, or have differences, the worst first, some at most.
-    pub overdue: Vec<SyncPair>,
+    /// Pairs that have waited for longer than the alarm's time.
+    pub overdue: u32,
+    /// How long the pair has waited that has waited longest, in sync since the start or not.
+    pub waits_ms: u64,
+    /// Pairs that are overdue, or are mended now, the worst first, some at most.
+    pub shown: Vec<SyncPair>,
     /// After how long a pair is overdue.
     pub alarm_ms: u64,
     /// What is being mended now: tree, peer, differing keys so far.
@@ -270,6 +294,14 @@ pub struct SyncStatus {
     pub paused: bool,
     /// Names and counts, in the order to show them.
     pub counters: Vec<(String, u64)>,
+}
+
+impl SyncStatus {
+    /// A count by its name; zero where there is none of it.
+    #[must_use]
+    pub fn counter(&self, name: &str) -> u64 {
+        self.counters.iter().find(|(row, _)| row == name).map_or(0, |(_, count)| *count)
+    }
 }
 
 #[cfg(test)]

@@ -38,15 +38,15 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::WireError;
 use crate::codec::{Reader, Write as _};
-use crate::ids::{NodeId, Partition};
+use crate::ids::{NodeId, Partition, Scope};
 use crate::key::Key;
 use crate::limits;
 
 /// Names one slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SlotId {
-    /// The replica count whose slots are meant.
-    pub n: u8,
+    /// Whose slots are meant.
+    pub scope: Scope,
     /// The partition.
     pub partition: Partition,
     /// Which of its slots, from 0.
@@ -64,6 +64,9 @@ pub struct SlotView {
     pub owner: Option<NodeId>,
     /// Who is to have it.
     pub successor: NodeId,
+    /// How far buckets are that move to these slots or away from them: two who see that otherwise do
+    /// not see the same slot.
+    pub moves: u64,
 }
 
 /// A note that a successor copies under.

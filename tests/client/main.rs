@@ -15,7 +15,7 @@ use ringdove::client::{
 use ringdove::ids::{NodeId, WriteId};
 use ringdove::membership::Standing;
 use ringdove::wire::messages::{
-    self, Basis, Condition, Control, ControlReply, Failure, FailureCode, Request, Response,
+    self, Basis, Condition, Control, ControlReply, Expiry, Failure, FailureCode, Request, Response,
 };
 
 const fn ms(count: u64) -> Duration {
@@ -571,7 +571,7 @@ async fn each_way_to_write_says_what_it_builds_on() {
     let puts = cluster.puts();
     let actual = puts.iter().map(|p| (p.basis.clone(), p.condition, p.value.is_some()));
     assert_eq!(actual.collect::<Vec<_>>(), expected);
-    assert_eq!(puts[0].ttl_ms, Some(1500));
+    assert_eq!(puts[0].expiry, Expiry::After(1500));
     let ids: std::collections::BTreeSet<_> = puts.iter().map(|put| put.write_id).collect();
     assert_eq!(ids.len(), puts.len());
 }

@@ -66,14 +66,19 @@ impl Cluster {
 
     /// As [`Cluster::start_newcomer`]; `extra` goes into its configuration.
     pub fn start_newcomer_with(&mut self, extra: &str) -> usize {
+        let index = self.prepare_newcomer(extra);
+        self.nodes[index].start();
+        index
+    }
+
+    /// Writes the configuration of one more node.
+    pub fn prepare_newcomer(&mut self, extra: &str) -> usize {
         let seeds: Vec<String> =
             self.nodes.iter().map(|node| format!("\"{}\"", node.frames)).collect();
         let index = self.nodes.len();
         let directory = self.directory.path();
         let ports = free_ports(1)[0];
-        let mut node = Node::prepare(directory, index, &ports, &seeds.join(", "), 1, extra);
-        node.start();
-        self.nodes.push(node);
+        self.nodes.push(Node::prepare(directory, index, &ports, &seeds.join(", "), 1, extra));
         index
     }
 
@@ -94,6 +99,17 @@ impl Cluster {
                 panic!("node {index} is not ready ({ended:?}):\n{}", self.nodes[index].log());
             }
             std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until a node serves and is connected to all others that run: before that it refuses
+    /// what must not be answered without them.
+    pub async fn wait_back(&mut self, index: usize) {
+        self.wait_ready(index);
+        for other in self.nodes.iter().filter(|node| node.has_started()) {
+            if other.frames != self.nodes[index].frames {
+                self.nodes[index].wait_connected_to(&other.frames).await;
+            }
         }
     }
 
@@ -182,6 +198,14 @@ impl Node {
             .spawn()
             .unwrap();
         self.process = Some(child);
+    }
+
+    /// Changes its configuration, for the next start.
+    pub fn configure(&self, from: &str, to: &str) {
+        let file = self.home.join("ringdove.toml");
+        let config = fs::read_to_string(&file).unwrap();
+        assert!(config.contains(from), "{config}");
+        fs::write(&file, config.replace(from, to)).unwrap();
     }
 
     pub fn pid(&self) -> u32 {

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use ringdove::client::direct::Direct;
 use ringdove::random::Random;
+use ringdove::server::config::Config;
 use ringdove::wire::messages::{Control, ControlReply, Explanation, Get, Level, Request, Response};
 
 use crate::alone;
-use crate::cluster::{Cluster, PATIENCE};
+use crate::cluster::{Cluster, Node, PATIENCE};
+use crate::gossip::wait_for_all;
 use crate::kill::from_environment;
 use crate::load::{Ledger, Load, check};
 
@@ -17,6 +19,15 @@ use crate::load::{Ledger, Load, check};
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Keys looked at at the same time.
 const AT_ONCE: usize = 64;
+/// A build for debugging is asked for less, in less time; another takes the defaults.
+const GOSSIP: &str = if cfg!(debug_assertions) {
+    "[gossip]\nprobe_interval_ms = 400\nprobe_timeout_ms = 150\nsuspicion_ms = 1500\n"
+} else {
+    ""
+};
+/// How often the survivors are asked whom they take to be down, and what asking may take.
+const ASK_EVERY: Duration = Duration::from_millis(50);
+const ASKING: Duration = Duration::from_secs(1);
 
 /// `RINGDOVE_ROUNDS` and `RINGDOVE_SEED` choose how often and which (`./scripts/dev failover`).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -25,11 +36,16 @@ async fn two_of_five_killed_under_load_stop_no_write_and_miss_nothing_once_they_
     let (rounds, seed) =
         (from_environment("RINGDOVE_ROUNDS", 1), from_environment("RINGDOVE_SEED", 1));
     let mut random = Random::new(seed);
-    let mut cluster = Cluster::start(5);
+    let mut cluster = Cluster::start_with(5, GOSSIP);
+    let bound = Config::from_toml(GOSSIP, "failover", &[]).unwrap().swim().detection_bound(5);
     println!(
-        "round  killed  writes acked  failed  longest ms  outage ms  hints  drained s  mended"
+        "SWIM is to have both down within {:.1} s\n\
+         round  killed  writes acked  failed  longest ms  outage ms  down s: first to last  hints  \
+         drained s  mended",
+        bound.as_secs_f64()
     );
     for round in 1..=rounds {
+        wait_for_all(&cluster, "alive").await;
         let client = cluster.client().await;
         let load = Load::start(&client);
         load.run_for(500).await;
@@ -38,11 +54,10 @@ async fn two_of_five_killed_under_load_stop_no_write_and_miss_nothing_once_they_
         let killed = Instant::now();
         cluster.nodes[first].kill();
         cluster.nodes[second].kill();
+        let noticed = both_down(&cluster, [first, second], killed).await;
         load.run_for(500).await;
-        tokio::time::sleep(Duration::from_millis(2000).saturating_sub(killed.elapsed())).await;
         let down = load.ledger.figures(killed, Instant::now());
         let kept = hints(&cluster, [first, second]).await;
-        // When SWIM has declared both down goes here, once the nodes have it.
         for index in [first, second] {
             cluster.nodes[index].start();
         }
@@ -56,17 +71,48 @@ async fn two_of_five_killed_under_load_stop_no_write_and_miss_nothing_once_they_
         cluster.wait_drained().await;
         let mended = compare(&cluster, &ledger).await;
         println!(
-            "{round:5}  {first} and {second}  {:11}  {:6}  {:10.0}  {:9.0}  {kept:5}  {:9.1}  {mended:6}",
+            "{round:5}  {first} and {second}  {:11}  {:6}  {:10.0}  {:9.0}  \
+             {:8.1} to {:8.1}  {kept:5}  {:9.1}  {mended:6}",
             ledger.acknowledged(),
             all.failed,
             all.longest.as_secs_f64() * 1e3,
             down.outage.as_secs_f64() * 1e3,
+            noticed[0].as_secs_f64(),
+            noticed[2].as_secs_f64(),
             drained.as_secs_f64(),
         );
         check(&cluster, &ledger, Level::Count(2), &[first, second]).await;
         assert!(all.longest < DEADLINE, "{all:?}");
         assert_eq!(all.failed, 0, "{all:?}");
+        assert!(noticed[2] < bound + ASKING, "{noticed:?} of {bound:?}");
     }
+}
+
+/// Waits until each of the survivors takes both to be down; returns how long after `killed` that
+/// was, in order.
+async fn both_down(cluster: &Cluster, dead: [usize; 2], killed: Instant) -> Vec<Duration> {
+    let dead = dead.map(|index| cluster.nodes[index].frames.as_str());
+    let mut noticed = Vec::new();
+    let mut asked: Vec<&Node> =
+        cluster.nodes.iter().filter(|node| !dead.contains(&node.frames.as_str())).collect();
+    while !asked.is_empty() {
+        let mut open = Vec::new();
+        for node in asked {
+            let peers = node.status().await.peers;
+            let is_down = |address: &str| {
+                let mut seen = peers.iter().filter(|peer| peer.address == address);
+                seen.any(|peer| peer.liveness.state == "down")
+            };
+            match dead.into_iter().all(is_down) {
+                true => noticed.push(killed.elapsed()),
+                false => open.push(node),
+            }
+        }
+        assert!(killed.elapsed() < PATIENCE, "somebody still counts on {dead:?}");
+        asked = open;
+        tokio::time::sleep(ASK_EVERY).await;
+    }
+    noticed
 }
 
 /// What the survivors keep.

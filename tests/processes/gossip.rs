@@ -46,7 +46,8 @@ async fn wait_for(cluster: &Cluster, by: usize, about: usize, state: &str) -> Du
     }
 }
 
-async fn wait_for_all(cluster: &Cluster, state: &str) {
+/// Waits until everybody sees everybody so.
+pub async fn wait_for_all(cluster: &Cluster, state: &str) {
     for by in 0..cluster.nodes.len() {
         for about in 0..cluster.nodes.len() {
             wait_for(cluster, by, about, state).await;

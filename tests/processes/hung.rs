@@ -34,7 +34,7 @@ async fn a_coordinator_that_is_killed_holds_no_request_up_and_is_not_behind_when
         let killed = Instant::now();
         tokio::time::sleep(Duration::from_millis(1500)).await;
         cluster.nodes[victim].start();
-        cluster.wait_ready(victim);
+        cluster.wait_back(victim).await;
         check(&cluster, &load.ledger, Level::Count(2), &[victim]).await;
         let figures = load.ledger.figures(killed, Instant::now());
         println!("node {victim} killed: {figures:?}");

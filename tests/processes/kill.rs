@@ -36,7 +36,7 @@ async fn a_kill_loop_under_load_loses_no_acknowledged_write() {
         load.run_for(100).await;
         tokio::time::sleep(down.saturating_sub(killed.elapsed())).await;
         cluster.nodes[victim].start();
-        cluster.wait_ready(victim);
+        cluster.wait_back(victim).await;
         check(&cluster, &load.ledger, Level::Count(2), &[0, 1, 2]).await;
         println!(
             "round {round}: node {victim} killed for {} ms; {} acknowledged, {} unknown, \
@@ -70,7 +70,7 @@ async fn a_log_cut_short_makes_a_node_say_so_and_no_read_miss_a_write() {
     let length = newest.metadata().unwrap().len();
     OpenOptions::new().write(true).open(&newest).unwrap().set_len(length / 2).unwrap();
     node.start();
-    cluster.wait_ready(1);
+    cluster.wait_back(1).await;
     assert!(cluster.nodes[1].status().await.amnesiac, "{}", cluster.nodes[1].log());
     check(&cluster, &ledger, Level::Count(2), &[0, 1, 2]).await;
 }

@@ -89,7 +89,8 @@ impl Ledger {
         sets.chain(self.registers.lock().unwrap().keys().cloned()).collect()
     }
 
-    fn sample<T>(
+    /// Notes how long a request took, from `began` on; returns whether it succeeded.
+    pub fn sample<T>(
         &self,
         began: Instant,
         is_write: bool,

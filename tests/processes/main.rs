@@ -4,17 +4,22 @@
 //! doing.
 
 mod cluster;
+mod corruption;
+mod counts;
 mod failover;
 mod gossip;
 mod hostile;
 mod hung;
 mod kill;
 mod life;
+mod listing;
 mod load;
 mod members;
+mod moves;
 mod operator;
 mod reap;
 mod rejoin;
+mod sync;
 mod transfer;
 
 use tokio::sync::{Mutex, MutexGuard};

@@ -160,9 +160,9 @@ async fn a_bucket_is_changed_while_it_is_used() {
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     assert_eq!(bucket.get("passing").await.unwrap().values.as_slice().len(), 0);
     assert_eq!(bucket.get("lasting").await.unwrap().values.as_slice().len(), 1);
-    let wider = BucketSettings { n: 2, ..settings };
+    let wider = BucketSettings { n: 4, ..settings };
     let refused = client.set_bucket("carts", wider).await.unwrap_err();
-    assert!(refused.to_string().contains("cannot be changed yet"), "{refused}");
+    assert!(refused.to_string().contains("plan the join of more nodes"), "{refused}");
     let unknown = client.set_bucket("carrots", settings).await.unwrap_err();
     assert_eq!(unknown.kind(), Kind::Invalid);
 

@@ -14,7 +14,7 @@ use crate::load::{Load, check};
 
 const QUICK_CLEANUP: &str = "[transfers]\ncleanup_after_s = 1\n";
 
-async fn stage(client: &Client, name: &str, change: PlannedChange) {
+pub async fn stage(client: &Client, name: &str, change: PlannedChange) {
     let id = client.refresh().await.unwrap().state().find(name).unwrap();
     client.stage_change(id, change, true).await.unwrap();
 }
@@ -26,16 +26,22 @@ async fn transfers(node: &Node) -> TransferStatus {
     }
 }
 
-/// Waits until no node that runs sees a slot that is to change hands.
-async fn wait_until_moved(cluster: &mut Cluster) {
-    let deadline = Instant::now() + PATIENCE * 2;
+/// Waits until no node that runs sees a slot that is to change hands, or a bucket that moves.
+pub async fn wait_until_moved(cluster: &mut Cluster) {
+    wait_until_moved_within(cluster, PATIENCE * 2).await;
+}
+
+/// As [`wait_until_moved`], but not for longer than this.
+pub async fn wait_until_moved_within(cluster: &mut Cluster, patience: Duration) {
+    let deadline = Instant::now() + patience;
     loop {
         let mut open = Vec::new();
         for (index, node) in cluster.nodes.iter_mut().enumerate() {
             if node.has_started() {
                 let changing = node.counter("slots_changing").await;
-                if changing > 0 {
-                    open.push((index, changing, transfers(node).await.incoming));
+                let moving = node.counter("buckets_moving").await;
+                if changing + moving > 0 {
+                    open.push((index, changing, moving, transfers(node).await.incoming));
                 }
             }
         }
@@ -47,8 +53,8 @@ async fn wait_until_moved(cluster: &mut Cluster) {
     }
 }
 
-/// Waits until every key is on exactly three of the nodes that run.
-async fn wait_until_clean(cluster: &mut Cluster, keys: u64) {
+/// Waits until the nodes that run have so many copies of keys, all together.
+pub async fn wait_until_clean(cluster: &mut Cluster, copies: u64) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let mut objects = BTreeMap::new();
@@ -60,11 +66,11 @@ async fn wait_until_clean(cluster: &mut Cluster, keys: u64) {
                 };
             }
         }
-        if objects.values().sum::<u64>() == 3 * keys {
-            println!("{keys} keys, by node: {objects:?}");
+        if objects.values().sum::<u64>() == copies {
+            println!("{copies} copies, by node: {objects:?}");
             return;
         }
-        assert!(Instant::now() < deadline, "{keys} keys, by node: {objects:?}");
+        assert!(Instant::now() < deadline, "{copies} copies, by node: {objects:?}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -126,9 +132,9 @@ async fn a_copy_goes_on_where_it_was_after_sigkill_of_either_side_and_leftovers_
     const KEYS: usize = 240;
     const VALUE_BYTES: usize = 256 * 1024;
     let _alone = alone().await;
-    // Eight slots in turn, a page of a megabyte every half second: each is under way for seconds, so
-    // that its cursor is on the disk when the process dies.
-    let slow = "[transfers]\ncleanup_after_s = 1\nrate_mb_s = 2\nat_once = 8\n";
+    // Eight slots in turn, half a megabyte a second at first and some two when the process dies: each
+    // is under way for seconds, so that its cursor is on the disk by then.
+    let slow = "[transfers]\ncleanup_after_s = 1\nrate_mb_s = 8\nat_once = 8\n";
     let mut cluster = Cluster::start_with(3, slow);
     let newcomer = cluster.start_newcomer_with(slow);
     cluster.wait_log(newcomer, "known as a candidate").await;
@@ -181,7 +187,7 @@ async fn a_copy_goes_on_where_it_was_after_sigkill_of_either_side_and_leftovers_
     // What was taken since a cursor was kept is taken twice: two seconds at 2 MiB a second and what
     // was on its way, in each of two kills.
     assert!(taken < needed + (16 << 20), "{taken} bytes for {needed}");
-    wait_until_clean(&mut cluster, KEYS as u64).await;
+    wait_until_clean(&mut cluster, 3 * KEYS as u64).await;
     for number in 0..KEYS {
         let key = format!("key-{number}");
         let values = bucket.get(&key).await.unwrap().values;

@@ -8,7 +8,7 @@ use ringdove::key::Key;
 use ringdove::limits;
 use ringdove::random::Random;
 use ringdove::wire::messages::{
-    Basis, Condition, Failure, Get, Level, Outcome as Applied, Put, Request, Response,
+    Basis, Condition, Expiry, Failure, Get, Level, Outcome as Applied, Put, Request, Response,
 };
 use ringdove::wire::{codec, frame};
 
@@ -142,15 +142,15 @@ impl World {
         let least = plan.w_least;
         let dice = random.below(100);
         if dice < 36 {
-            let (r, needed) = level(random, plan.n, 1);
+            let (r, needed) = level(random, plan.n_least, 1);
             let strict = !plan.sloppy || random.chance(20);
             let get = Get { key, r, pr: Level::Default, budget_ms, strict, trace: false };
             self.invoke(number, Request::Get(get), None, needed);
             return;
         }
-        let (w, needed) = level(random, plan.n, least);
+        let (w, needed) = level(random, plan.n_least, least);
         let large = if random.chance(10) { random.below(2000) as usize } else { 0 };
-        let is_delete = (78..92).contains(&dice);
+        let is_delete = (78..92).contains(&dice) || plan.calm && (48..66).contains(&dice);
         let (basis, condition) = match dice {
             36..66 | 78..89 => match session.context(&key) {
                 Some((bytes, token)) => {
@@ -175,7 +175,7 @@ impl World {
             basis: basis.0,
             condition,
             value,
-            ttl_ms: None,
+            expiry: Expiry::Bucket,
             w,
             pw: Level::Default,
             strict,
@@ -366,6 +366,11 @@ impl World {
         record.coordinator = coordinator;
         // What fallbacks confirmed overlaps with no other quorum.
         record.needed = record.needed.min(receipt.primaries);
+        if record.kind == Kind::Get {
+            // A read is of one set of slots; a write may be of two, and counts as the smaller says.
+            record.needed = receipt.needed.min(receipt.primaries);
+            record.n = receipt.n;
+        }
         record.values = values;
         let is_read = record.kind == Kind::Get;
         if let Some(number) = session {

@@ -36,6 +36,8 @@ pub struct Disk {
     /// Added to every access.
     pub slow: Time,
     pub backup: Option<MemoryStore>,
+    /// Planted: trees hear of nothing.
+    pub stale_leaves: bool,
 }
 
 impl Disk {
@@ -88,7 +90,13 @@ impl Disk {
         for change in &changes.changes {
             self.corrupt.remove(&change.key);
         }
-        let written = self.synced.commit(std::slice::from_ref(changes));
+        let mut changes = changes.clone();
+        if self.stale_leaves {
+            for change in &mut changes.changes {
+                change.before = Some(change.after);
+            }
+        }
+        let written = self.synced.commit(&[changes]);
         written.expect("memory never fails");
     }
 
@@ -139,6 +147,13 @@ impl World {
             let Some(record) = change.record.clone() else {
                 let what = if change.key.owner().is_some() { "drops a hint of" } else { "reaps" };
                 self.note(format!("n{node} {what} {}", change.key.key()));
+                let held = self.nodes[node].disk.held(&change.key);
+                let agreed = self.reaped.get(&change.key);
+                let covers = |held: Held| agreed.is_some_and(|agreed| agreed.covers(&held.clock));
+                if change.key.owner().is_none() && !held.is_none_or(covers) {
+                    let line = format!("n{node} drops {}, and nobody agreed", change.key.key());
+                    self.history.stuck.push(line);
+                }
                 // The next dot that is made in its place is a new actor's.
                 self.fact(Fact::NewActor { node });
                 continue;

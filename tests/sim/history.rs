@@ -2,7 +2,7 @@
 //! see. The checkers work on this and on nothing else, so that the history of real processes can
 //! be put before them too (without the facts; a checker then works with what clients saw).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use ringdove::causality::{Dot, VersionVector};
@@ -106,6 +106,8 @@ pub enum Fact {
     Stored { time: Time, node: usize, key: String, held: Held },
     /// The disk has lost or forgotten data: of one key or, with `None`, of any.
     Forgot { node: usize, key: Option<String> },
+    /// All have agreed to forget a key: what these writes had deleted, and that they had.
+    Agreed { key: String, writes: Vec<WriteId> },
     /// The disk has dropped a key that all had agreed to forget.
     Reaped { node: usize, key: String },
     /// All processes were down: this stood on the disks. `victims` have lost data of their own.
@@ -130,11 +132,13 @@ pub struct History {
     pub final_disks: Vec<BTreeMap<String, Held>>,
     /// Primaries of each key.
     pub primaries: BTreeMap<String, Vec<usize>>,
-    /// Tombstones that were reaped by agreement: as good as alive where it is asked what has replaced
-    /// a write.
-    pub reaped: BTreeMap<String, BTreeSet<WriteId>>,
+    /// Tombstones that were reaped by agreement, and when that was last agreed: as good as alive where
+    /// it is asked what has replaced a write.
+    pub reaped: BTreeMap<String, BTreeMap<WriteId, Time>>,
     /// Keys of the bucket that keeps the latest only.
     pub last_write_wins: Vec<String>,
+    /// How many owners may lose a disk, or be replaced, and what they have confirmed with it.
+    pub owners_lost: u8,
     /// Siblings at which the cluster refuses a client's write.
     pub siblings_refuse: usize,
     /// Things that must have worked at the end and have not.

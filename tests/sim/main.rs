@@ -20,6 +20,7 @@ mod reap;
 mod report;
 mod run;
 mod suite;
+mod sync;
 mod transfers;
 mod world;
 

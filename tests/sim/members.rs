@@ -3,16 +3,18 @@
 
 use std::sync::Arc;
 
-use ringdove::ids::{NodeId, Partition};
+use ringdove::ids::{NodeId, Partition, Scope};
 use ringdove::limits;
-use ringdove::membership::{ClusterState, Contact, MemberEntry, Register, Standing, Topology};
+use ringdove::membership::{
+    ClusterState, Contact, HandOver, MemberEntry, Register, Standing, Topology,
+};
 use ringdove::replica::{Input, reap};
 use ringdove::store::StoredKey;
 use ringdove::wire::messages::{BucketSettings, Conflicts, Level};
 
 use crate::history::{Fact, Time};
 use crate::node::Node;
-use crate::plan::{MS, Plan, SECOND};
+use crate::plan::{Bug, MS, Plan, SECOND};
 use crate::world::{Event, World};
 
 /// How often a node sends its state to another one.
@@ -29,6 +31,8 @@ pub enum Change {
     /// The first is gone for good, and the second takes its place.
     Replace(usize, usize),
     Weight(usize, u32),
+    /// A bucket gets another N.
+    Count(&'static str, u8),
 }
 
 /// A node that nobody knows yet.
@@ -91,17 +95,29 @@ impl World {
         }
         self.look_at_slots(&before, &topology);
         self.transfer_effects(node, later);
+        let input = ringdove::replica::sync::Input::Topology(topology);
+        self.sync_input(node, input);
     }
 
     /// Notes what the owners of a partition have when one of its slots has changed hands.
     fn look_at_slots(&mut self, before: &Topology, after: &Topology) {
-        let n = self.plan.n;
-        for number in 0..self.plan.partitions {
-            let partition = Partition(number as u16);
-            let slots = after.slots(partition, n).to_vec();
+        // Whoever has just come to know the cluster has seen nothing change hands.
+        if !before.state().is_formed() {
+            return;
+        }
+        let scopes: Vec<Scope> = after.state().slots.keys().copied().collect();
+        let pairs = scopes.into_iter().flat_map(|scope| {
+            (0..self.plan.partitions).map(move |number| (scope, Partition(number as u16)))
+        });
+        for (scope, partition) in pairs.collect::<Vec<_>>() {
+            let slots = after.slots(partition, scope).to_vec();
             for (at, slot) in slots.iter().enumerate() {
-                let was = before.slots(partition, n).get(at).copied().unwrap_or_default();
-                if slot.version <= was.version || !self.handed.insert((number, at, slot.version)) {
+                let was = before.slots(partition, scope).get(at).copied().unwrap_or_default();
+                if slot.version <= was.version
+                    || !self.handed.insert((scope, partition, at, slot.version))
+                    || after.is_arriving(partition, scope)
+                {
+                    // What arrives counts as soon as all of it has.
                     continue;
                 }
                 let name = |id: Option<NodeId>| {
@@ -109,12 +125,14 @@ impl World {
                         .map_or("nobody".to_owned(), |n| format!("n{n}"))
                 };
                 let (from, to) = (name(was.owner), name(slot.owner));
-                let what = format!("slot {at} of {partition:?} went from {from} to {to}");
+                let what =
+                    format!("slot {at} of {partition:?} for {scope:?} went from {from} to {to}");
                 self.note(&what);
                 // Whoever gives one slot away need not have heard who owns the others.
                 let newest = |at: usize| {
                     let views = self.nodes.iter().filter(|node| !node.gone);
-                    let views = views.filter_map(|node| node.topology.slots(partition, n).get(at));
+                    let views =
+                        views.filter_map(|node| node.topology.slots(partition, scope).get(at));
                     views.max_by_key(|slot| slot.version).and_then(|slot| self.number(slot.owner?))
                 };
                 let nodes: Vec<usize> = (0..slots.len()).filter_map(newest).collect();
@@ -123,6 +141,7 @@ impl World {
                 };
                 let keys = self.clients.keys().iter().map(|key| self.stored_key(key));
                 let keys = keys.filter(|key| key.partition() == partition);
+                let keys = keys.filter(|key| after.is_kept_in(key.key().bucket(), scope));
                 let owners = keys.map(|key| (key.key().to_string(), of(&key))).collect();
                 let victims = usize::from(self.has_lost_data());
                 self.fact(Fact::Handed { time: self.now, what, owners, victims });
@@ -195,7 +214,8 @@ impl World {
         });
         let Some(via) = able else { return };
         let mut state = self.nodes[via].state.clone();
-        if !apply(&mut state, change, |number| self.nodes[number].id, self.plan.n) {
+        let is_early = self.plan.bug == Some(Bug::ArrivedTooEarly);
+        if !apply(&mut state, change, |number| self.nodes[number].id, is_early) {
             self.note(format!("n{via} refuses {change:?}"));
             return;
         }
@@ -212,7 +232,17 @@ impl World {
 }
 
 /// Changes a state, as a committed plan would. Returns false where that makes no sense.
-fn apply(state: &mut ClusterState, change: &Change, id: impl Fn(usize) -> NodeId, n: u8) -> bool {
+fn apply(
+    state: &mut ClusterState,
+    change: &Change,
+    id: impl Fn(usize) -> NodeId,
+    is_early: bool,
+) -> bool {
+    let n = state.buckets.values().map(|bucket| {
+        let next = bucket.home.next.map_or(0, |next| next.n);
+        bucket.settings.n.max(next)
+    });
+    let n = n.max().unwrap_or(1);
     let placed = state.placed().count();
     let standing = |state: &ClusterState, number: usize| {
         state.members.get(&id(number)).map(|entry| entry.standing)
@@ -248,6 +278,15 @@ fn apply(state: &mut ClusterState, change: &Change, id: impl Fn(usize) -> NodeId
             entry.placed_as = Register { version: entry.placed_as.version + 1, value: place };
             true
         }
+        Change::Count(bucket, n) => {
+            let settings = BucketSettings { n, ..state.buckets[bucket].settings };
+            let committed =
+                state.set_bucket(bucket, settings).is_ok() && state.commit_plan(None).is_ok();
+            if committed && is_early {
+                take_at_once(state, bucket);
+            }
+            committed
+        }
         Change::Weight(node, weight) => {
             let can = standing(state, node) == Some(Standing::Member);
             if can {
@@ -256,6 +295,19 @@ fn apply(state: &mut ClusterState, change: &Change, id: impl Fn(usize) -> NodeId
                 entry.weight = Register { version, value: weight };
             }
             can
+        }
+    }
+}
+
+/// Planted: whoever is to own the new slots of a bucket owns them at once.
+fn take_at_once(state: &mut ClusterState, bucket: &str) {
+    let topology = Topology::new(state.clone());
+    let Some(scope) = state.buckets[bucket].home.next else { return };
+    for number in 0..topology.partitions() {
+        let partition = Partition(number as u16);
+        for (slot, expected) in topology.slots(partition, scope).iter().enumerate() {
+            let Some(to) = expected.successor else { continue };
+            state.hand_over(&HandOver { scope, partition, slot, expected: *expected, to });
         }
     }
 }

@@ -11,6 +11,7 @@ use ringdove::replica::{Input, Shard};
 use crate::disk::Disk;
 use crate::history::Time;
 use crate::reap::Reaping;
+use crate::sync;
 use crate::transfers::Desk;
 use crate::world::{Event, Sender};
 
@@ -26,6 +27,7 @@ pub struct Node {
     pub kept: Option<Vec<u8>>,
     pub desk: Option<Desk>,
     pub reaping: Option<Reaping>,
+    pub sync: Option<sync::Desk>,
     /// Which of its processes this is; messages for earlier ones are dropped, as their
     /// connections are.
     pub process: u32,
@@ -75,6 +77,7 @@ impl Node {
             kept: None,
             desk: None,
             reaping: None,
+            sync: None,
             process: 0,
             up: false,
             gone: false,

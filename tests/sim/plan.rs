@@ -32,10 +32,16 @@ pub enum Bug {
     ReapedByQuorum,
     /// A member agrees to forget deleted keys although it keeps hints of them.
     ForgetsItsHints,
+    /// Objects that anti-entropy moves are not told to those who agree to forget deleted keys.
+    SyncUnseenByReaping,
     /// What is kept for a member is dropped when it is sent, delivered or not.
     ForgottenHint,
     /// An owner says too early that its successor has everything.
     ReadyTooEarly,
+    /// A write leaves the leaf of its tree as it was.
+    StaleLeaf,
+    /// A bucket that gets another N is read by its new slots before anything was copied there.
+    ArrivedTooEarly,
 }
 
 impl Bug {
@@ -49,8 +55,11 @@ impl Bug {
         (Self::EarlyReaping, &["P2"]),
         (Self::ReapedByQuorum, &["P2"]),
         (Self::ForgetsItsHints, &["P2"]),
+        (Self::SyncUnseenByReaping, &["P2"]),
         (Self::ForgottenHint, &["P1"]),
         (Self::ReadyTooEarly, &["P16"]),
+        (Self::StaleLeaf, &["P6"]),
+        (Self::ArrivedTooEarly, &["P7", "P16"]),
     ];
 }
 
@@ -145,6 +154,8 @@ pub struct Plan {
     pub shards: usize,
     pub partitions: u32,
     pub n: u8,
+    /// The least N that a bucket has in the course of the run.
+    pub n_least: u8,
     pub sessions: u32,
     pub keys: u64,
     pub keys_last_write_wins: u64,
@@ -161,6 +172,11 @@ pub struct Plan {
     pub attempt: Duration,
     /// Mean time a client thinks between operations.
     pub think: Time,
+    /// Clients rest long, over more keys, every second write is a deletion, and now and then no fault is
+    /// at work: so that keys are forgotten in between, and written again.
+    pub calm: bool,
+    /// How long a task that merges objects of an exchange may wait for its turn.
+    pub task_wait: Time,
     pub faults: Vec<Fault>,
     pub victim: usize,
     pub actions: Vec<(Time, Action)>,
@@ -186,29 +202,76 @@ impl Plan {
             nodes,
             spares,
             shards: 1 + random.below(2) as usize,
-            partitions: 32 << random.below(2),
+            // An owner's first page is the last unless a partition has several keys.
+            partitions: match (32 << random.below(2), bug) {
+                (_, Some(Bug::ReadyTooEarly)) => 8,
+                (partitions, _) => partitions,
+            },
             n,
+            n_least: n,
             sessions: 6 + random.below(7) as u32,
             keys: 3 + random.below(6),
             keys_last_write_wins: 1 + random.below(3),
             w_least: if destructive { 2 } else { 1 },
             siblings_refuse: if random.chance(25) { 6 } else { 100 },
             sloppy: random.chance(60) || bug == Some(Bug::ForgottenHint),
-            hint_bytes: if random.chance(15) { 2_000 } else { 1 << 20 },
+            hint_bytes: match bug {
+                // Hints would mend what anti-entropy is to find.
+                Some(Bug::StaleLeaf | Bug::SyncUnseenByReaping) => 0,
+                _ if random.chance(15) => 2_000,
+                _ => 1 << 20,
+            },
             graves: if bug.is_some() || seed.is_multiple_of(2) { 0 } else { 100 },
             max_in_flight: if random.chance(15) { 4 } else { 256 },
             attempt: Duration::from_millis(50 + random.below(150)),
             think: 0,
+            calm: false,
+            task_wait: if bug == Some(Bug::SyncUnseenByReaping) { 4 * SECOND } else { 500 * MS },
             faults,
             victim: random.below(nodes as u64) as usize,
             actions: Vec::new(),
             ends: WORK,
             bug,
         };
+        plan.calm = plan.is_calm();
         // Some 2,000 operations a run; faults make it fewer.
         plan.think = u64::from(plan.sessions) * WORK / 9_000;
         plan.actions = plan.schedule(&mut random);
+        plan.change_counts();
+        if plan.calm {
+            plan.think *= 8;
+            plan.keys *= 3;
+        }
         plan
+    }
+
+    /// Half of the runs are. Drawn apart, as changes of N are.
+    fn is_calm(&self) -> bool {
+        let reaping = [Bug::ReapedByQuorum, Bug::ForgetsItsHints, Bug::SyncUnseenByReaping];
+        match self.bug {
+            None => Random::new(self.seed ^ 0x6361_6c6d_0000_0000).chance(50),
+            Some(bug) => reaping.contains(&bug),
+        }
+    }
+
+    /// Adds changes of N in some of the runs, with whatever faults they have. What is drawn here is
+    /// drawn apart, so that all other runs stay what they were.
+    fn change_counts(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x6e20_746f_206d_0000);
+        let is_planted = self.bug == Some(Bug::ArrivedTooEarly);
+        let is_chosen = random.chance(40) && self.bug.is_none();
+        if !is_chosen && !is_planted {
+            return;
+        }
+        let most = self.nodes.min(5) as u64;
+        for _ in 0..1 + random.below(4) {
+            let bucket = ["sib", "lww"][random.below(2) as usize];
+            let n = (2 + random.below(most - 1)) as u8;
+            let at = SECOND + random.below(WORK - 8 * SECOND);
+            self.n_least = self.n_least.min(n);
+            self.actions.push((at, Action::Change(Change::Count(bucket, n))));
+        }
+        self.actions.sort_by_key(|(at, _)| *at);
     }
 
     fn schedule(&self, random: &mut Random) -> Vec<(Time, Action)> {
@@ -226,9 +289,12 @@ impl Plan {
         let mut at = SECOND / 2;
         while at < last {
             let fault = self.faults[random.below(self.faults.len() as u64) as usize];
-            let span = 100 * MS + random.below(4 * SECOND);
-            self.strike(random, fault, at, (at + span).min(WORK), &mut actions);
+            let end = (at + 100 * MS + random.below(4 * SECOND)).min(WORK);
+            self.strike(random, fault, at, end, &mut actions);
             at += 100 * MS + random.below(2 * SECOND);
+            if self.calm {
+                at = at.max(end) + random.below(4 * SECOND);
+            }
         }
         // Stable: steps of one moment stay in the order in which they were drawn.
         actions.sort_by_key(|(at, _)| *at);
@@ -374,7 +440,9 @@ fn draw_faults(random: &mut Random, bug: Option<Bug>) -> Vec<Fault> {
     // A defect shows only where its occasion arises.
     let needed = match bug {
         Some(Bug::ReusedIncarnation | Bug::ClaimsComplete) => Some(Fault::S15Wipe),
-        Some(Bug::ForgottenHint) => Some(Fault::S1Halves),
+        Some(Bug::ForgottenHint | Bug::StaleLeaf | Bug::SyncUnseenByReaping) => {
+            Some(Fault::S1Halves)
+        }
         Some(Bug::ReadyTooEarly) => Some(Fault::S19Change),
         _ => None,
     };

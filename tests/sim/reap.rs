@@ -1,11 +1,10 @@
 //! Forgetting deleted keys: the production `Reap` of each node, and what it is owed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ringdove::causality::Object;
-use ringdove::ids::{NodeId, Partition};
-use ringdove::membership::Standing;
+use ringdove::ids::{NodeId, Partition, WriteId};
 use ringdove::replica::reap::{Effect, Input, Reap, Scan, Settings, scan};
 use ringdove::replica::{self, Order};
 use ringdove::store::record::Record;
@@ -14,7 +13,7 @@ use ringdove::wire::messages::{ControlReply, Response};
 use ringdove::wire::reap::{ReapReply, ReapRequest};
 use ringdove::wire::transfer::PageEntry;
 
-use crate::history::{Held, Time};
+use crate::history::{Fact, Held, Time};
 use crate::node::Node;
 use crate::plan::{Bug, Fault, MS, SECOND};
 use crate::world::{Event, Sender, World};
@@ -31,8 +30,8 @@ pub struct Reaping {
     last: u64,
     /// Who asked what, by the number the machine knows it under.
     asks: BTreeMap<u64, (usize, u32, u64)>,
-    /// Partitions of the merges of transfers under way.
-    moves: BTreeMap<u64, Vec<Partition>>,
+    /// Partitions of the pages of transfers that are being merged.
+    pages: BTreeMap<u64, BTreeSet<Partition>>,
     /// Planted: how many keys it has asked about.
     asked: usize,
 }
@@ -55,8 +54,8 @@ impl World {
         let settings =
             Settings { node: node.id, shards: self.plan.shards, durable: true, interval: INTERVAL };
         let machine = Reap::new(settings, node.topology.clone(), now, seed);
-        let (asks, moves) = (BTreeMap::new(), BTreeMap::new());
-        node.reaping = Some(Reaping { machine, wake_at: None, last: 0, asks, moves, asked: 0 });
+        let (asks, pages) = (BTreeMap::new(), BTreeMap::new());
+        node.reaping = Some(Reaping { machine, wake_at: None, last: 0, asks, pages, asked: 0 });
         self.reap_deadline(number);
     }
 
@@ -226,27 +225,41 @@ impl World {
 
     // ---- what moves beside the shards' messages --------------------------------------------
 
-    pub fn begin_moves(&mut self, node: usize, id: u64, entries: &[PageEntry]) {
+    /// A page of a transfer is about to be merged.
+    pub fn page_begins(&mut self, node: usize, id: u64, entries: &[PageEntry]) {
         let of = |entry: &PageEntry| self.topology.partition(&entry.key);
-        let partitions: Vec<Partition> = entries.iter().map(of).collect();
+        let partitions: BTreeSet<Partition> = entries.iter().map(of).collect();
         let Some(reaping) = &mut self.nodes[node].reaping else { return };
         for partition in &partitions {
             reaping.machine.begin_move(*partition);
         }
-        reaping.moves.insert(id, partitions);
+        reaping.pages.insert(id, partitions);
     }
 
-    pub fn end_moves(&mut self, node: usize, id: u64) {
+    pub fn page_ends(&mut self, node: usize, id: u64) {
         let Some(reaping) = &mut self.nodes[node].reaping else { return };
-        for partition in reaping.moves.remove(&id).unwrap_or_default() {
+        for partition in reaping.pages.remove(&id).unwrap_or_default() {
             reaping.machine.end_move(partition);
         }
     }
 
+    /// Objects of an exchange are about to move.
+    pub fn begin_moves(&mut self, node: usize, partitions: impl IntoIterator<Item = Partition>) {
+        if self.plan.bug == Some(Bug::SyncUnseenByReaping) {
+            return;
+        }
+        let Some(reaping) = &mut self.nodes[node].reaping else { return };
+        partitions.into_iter().for_each(|partition| reaping.machine.begin_move(partition));
+    }
+
+    pub fn end_moves(&mut self, node: usize, partitions: impl IntoIterator<Item = Partition>) {
+        let Some(reaping) = &mut self.nodes[node].reaping else { return };
+        partitions.into_iter().for_each(|partition| reaping.machine.end_move(partition));
+    }
+
     /// Whether `node` knows that `peer` was removed.
     pub fn has_removed(&self, node: usize, peer: usize) -> bool {
-        let entry = self.nodes[node].topology.member(self.nodes[peer].id);
-        entry.is_some_and(|entry| entry.standing == Standing::Removed)
+        self.nodes[node].topology.is_removed(self.nodes[peer].id)
     }
 
     // ---- what the checkers should know -----------------------------------------------------
@@ -263,8 +276,11 @@ impl World {
                 continue;
             }
             self.reaped.entry(key.clone()).or_default().join(object.clock());
-            let writes = object.siblings().iter().map(|sibling| sibling.write_id);
-            self.history.reaped.entry(key.key().to_string()).or_default().extend(writes);
+            let writes: Vec<WriteId> = object.siblings().iter().map(|s| s.write_id).collect();
+            let (key, now) = (key.key().to_string(), self.now);
+            let agreed = writes.iter().map(|write| (*write, now));
+            self.history.reaped.entry(key.clone()).or_default().extend(agreed);
+            self.fact(Fact::Agreed { key, writes });
         }
     }
 

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use ringdove::ids::Partition;
 use ringdove::membership::Standing;
-use ringdove::store::StoredKey;
+use ringdove::replica::sync;
 
 use crate::history::{Held, History, Outcome, Time};
 use crate::node::Node;
@@ -58,8 +59,9 @@ impl World {
         }
         self.settle_members();
         self.wait(2 * SECOND);
-        self.repair_victims();
+        self.mend_damage();
         self.drain_hints();
+        self.converge();
         self.forget_the_deleted();
         self.read_everything();
         self.wait(4 * SECOND);
@@ -109,17 +111,9 @@ impl World {
         if self.plan.faults.contains(&Fault::S16Restore) {
             return;
         }
-        let limit = self.now + 30 * SECOND;
         let is_left = |world: &Self| world.nodes.iter().any(|node| !world.left_at(node).is_empty());
-        while self.now < limit && is_left(self) {
-            // Where a crash left a tombstone with some owners only, it has to spread again first.
-            for key in self.clients.keys().to_vec() {
-                let via = self.serving();
-                self.final_read(&key, via, self.plan.n, false);
-            }
-            let until = self.now + 3 * SECOND;
-            self.run(until, |world| !is_left(world));
-        }
+        // Where a crash left a tombstone with some owners only, it has to spread again first.
+        self.run(self.now + 60 * SECOND, |world| !is_left(world));
         for number in 0..self.nodes.len() {
             let left = self.left_at(&self.nodes[number]);
             if !left.is_empty() {
@@ -130,25 +124,28 @@ impl World {
         }
     }
 
-    /// Deleted keys that a node should have forgotten by now: all but those of which a former owner
-    /// still has something, because it stands in the same partition for buckets of another N.
+    /// Deleted keys that a node should have forgotten by now.
     fn left_at(&self, node: &Node) -> Vec<String> {
         if !node.is_present() {
             return Vec::new();
         }
-        let is_left_over = |stored: &StoredKey| {
-            let primaries = self.primaries(&stored.key());
-            let nodes = self.nodes.iter().enumerate();
-            let mut former = nodes.filter(|(n, node)| node.is_present() && !primaries.contains(n));
-            former.any(|(_, node)| node.disk.held(stored).is_some())
-        };
         let tombstones = node.disk.tombstones(self.plan.partitions).into_iter();
-        tombstones.filter(|key| !is_left_over(key)).map(|key| key.key().to_string()).collect()
+        tombstones.map(|key| key.key().to_string()).collect()
     }
 
     /// Waits until all know the same members, and every slot is with whom the ring wants.
     fn settle_members(&mut self) {
-        let limit = self.now + 60 * SECOND;
+        let limit = self.now + 20 * SECOND;
+        self.run(limit, |world| world.is_settled());
+        if !self.is_settled() && self.plan.faults.contains(&Fault::S14Corrupt) {
+            // A damaged record holds its slots up until somebody reads it.
+            for key in self.clients.keys().to_vec() {
+                for via in self.primaries(&key) {
+                    self.final_read(&key, via, (self.n_of(&key) - 1).max(1), false);
+                }
+            }
+        }
+        let limit = self.now + 40 * SECOND;
         self.run(limit, |world| world.is_settled());
         let present = (0..self.nodes.len()).filter(|node| self.nodes[*node].up);
         for number in present.collect::<Vec<_>>() {
@@ -157,8 +154,24 @@ impl World {
                 self.history.stuck.push(format!("n{number} knows other members than the others"));
             } else if topology.changing() > 0 {
                 let changing = topology.changing();
+                self.note_transfers();
                 self.history.stuck.push(format!("{changing} slots still change hands"));
                 break;
+            } else if topology.moving() > 0 {
+                self.history.stuck.push("a bucket has not arrived in its new slots".to_owned());
+                break;
+            }
+        }
+    }
+
+    /// Writes down what moves, and who holds it up.
+    fn note_transfers(&mut self) {
+        for number in 0..self.nodes.len() {
+            let Some(desk) = &self.nodes[number].desk else { continue };
+            let lines = desk.machine.status().incoming;
+            for line in lines.iter().filter(|line| line.left > 0) {
+                let from = line.from.and_then(|id| self.number(id));
+                self.note(format!("to n{number} from {from:?}: {line:?}"));
             }
         }
     }
@@ -166,30 +179,72 @@ impl World {
     fn is_settled(&self) -> bool {
         let newest = self.newest();
         let knows = |node: &Node| !node.up || node.topology.version() == newest.version();
-        newest.changing() == 0 && self.nodes.iter().all(knows)
+        newest.changing() == 0 && newest.moving() == 0 && self.nodes.iter().all(knows)
     }
 
-    /// Stands in for anti-entropy, which does not exist yet: every key is read through each of its
-    /// primaries with all the others' votes, so what a victim has lost is given back to it; then
-    /// victims are declared complete, by a clean restart.
-    fn repair_victims(&mut self) {
+    /// Has records read that a disk cannot read, as a scrub does: so they are mended.
+    fn mend_damage(&mut self) {
         for key in self.clients.keys().to_vec() {
-            for via in self.primaries(&key) {
-                let others = (self.plan.n - 1).max(1);
-                self.final_read(&key, via, others, false);
+            let stored = self.stored_key(&key);
+            let damaged = |node: &Node| node.disk.corrupt.contains(&stored);
+            if self.nodes.iter().any(damaged) {
+                for via in self.primaries(&key) {
+                    let others = (self.n_of(&key) - 1).max(1);
+                    self.final_read(&key, via, others, false);
+                }
             }
         }
         self.wait(SECOND);
+    }
+
+    /// Waits until all owners have compared and found nothing to mend. Nobody reads anything for it.
+    fn converge(&mut self) {
         for node in 0..self.nodes.len() {
-            if self.nodes[node].amnesiac {
-                self.act(crate::plan::Action::Drain(node));
-                let limit = self.now + 3 * SECOND;
-                self.run(limit, |world| !world.nodes[node].up);
-                self.nodes[node].amnesiac = false;
-                self.start(node);
+            for partition in 0..self.plan.partitions {
+                self.recount(node, Partition(partition as u16));
             }
         }
-        self.wait(SECOND);
+        let began = self.now;
+        let up: Vec<usize> = (0..self.nodes.len()).filter(|node| self.nodes[*node].up).collect();
+        for node in &up {
+            self.sync_input(*node, sync::Input::Now);
+        }
+        self.run(began + 60 * SECOND, |world| up.iter().all(|node| world.is_in_sync(*node, began)));
+        // Whether nothing is missing any more is looked at once a second.
+        self.wait(2 * SECOND);
+        for node in up {
+            if !self.is_in_sync(node, began) {
+                let now = self.now_at(node).instant;
+                let status = self.nodes[node].sync.as_ref().map(|desk| desk.machine.status(now));
+                self.history.stuck.push(format!("n{node} is not in sync: {status:?}"));
+            }
+            if self.nodes[node].amnesiac {
+                self.history.stuck.push(format!("n{node} is amnesiac for ever"));
+            }
+        }
+        self.compare_owners();
+    }
+
+    /// Owners are equal, and nobody has read anything yet that could have made them so.
+    fn compare_owners(&mut self) {
+        let disks: Vec<BTreeMap<String, Held>> =
+            (0..self.nodes.len()).map(|node| self.contents(node)).collect();
+        for key in self.clients.keys().to_vec() {
+            let name = key.to_string();
+            let held: Vec<Option<u128>> = (self.primaries(&key).into_iter())
+                .map(|node| disks[node].get(&name).map(|held| held.digest))
+                .collect();
+            if held.iter().any(|digest| *digest != held[0]) {
+                self.history.stuck.push(format!("{name} differs between its owners"));
+            }
+        }
+    }
+
+    /// Whether all comparisons of a node that began after `began` found nothing left to do.
+    fn is_in_sync(&self, node: usize, began: Time) -> bool {
+        let Some(desk) = &self.nodes[node].sync else { return true };
+        let oldest_ms = desk.machine.status(self.now_at(node).instant).oldest_ms;
+        oldest_ms.is_some_and(|age| age * MS < self.now - began)
     }
 
     /// Reads every key at R=N, several times, through several nodes.
@@ -197,7 +252,7 @@ impl World {
         for round in 0..3 {
             for key in self.clients.keys().to_vec() {
                 let via = self.serving();
-                let outcome = self.final_read(&key, via, self.plan.n, true);
+                let outcome = self.final_read(&key, via, self.n_of(&key), true);
                 if outcome != Outcome::Ok {
                     let line = format!("round {round}: {key} through n{via} at R=N: {outcome:?}");
                     self.history.stuck.push(line);

@@ -1,17 +1,19 @@
 //! Partitions that change hands: the production `Transfers` of each node, and what it is owed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringdove::ids::{NodeId, Partition};
+use ringdove::ids::{NodeId, Partition, Scope};
 use ringdove::membership::{ClusterState, HandOver, Standing, Topology};
-use ringdove::replica::transfer::{Effect, Input, Settings, Transfers, read_page};
-use ringdove::replica::{self, Origin};
+use ringdove::replica::transfer::{Effect, Input, Settings, Transfers, Unmerged, read_page};
+use ringdove::replica::{self, Origin, Strange};
 use ringdove::store::record::Record;
 use ringdove::store::{Store, StoreError};
 use ringdove::time::Instant;
-use ringdove::wire::messages::{Purpose, Request, Response, TopologyVersion, Write};
+use ringdove::wire::messages::{
+    Failure, FailureCode, Purpose, Request, Response, TopologyVersion, Write,
+};
 use ringdove::wire::transfer::{
     Page, PageEntry, PageRequest, TransferReply, TransferRequest, running_digest,
 };
@@ -33,8 +35,9 @@ pub struct Desk {
     last: u64,
     /// Who asked what, by the number the machine knows it under.
     asks: BTreeMap<u64, (usize, u32, u64)>,
-    /// Merges under way: how many writes are left of each, and whether one has failed.
-    merges: BTreeMap<u64, (usize, bool)>,
+    /// Merges under way: how many writes are left of each, whether one has failed, and whether one
+    /// has met a damaged record.
+    merges: BTreeMap<u64, (usize, bool, bool)>,
 }
 
 /// Something that takes its time on one node.
@@ -45,7 +48,8 @@ pub enum Local {
     ReadPage(u64, Box<PageRequest>),
     Merge(u64, NodeId, Vec<PageEntry>),
     HandOver(u64, TopologyVersion, Vec<HandOver>),
-    Clear(Partition),
+    Clear(Partition, Scope),
+    Advance,
     Lost(u64),
     Leave,
 }
@@ -103,7 +107,7 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Keep { bytes, .. } => self.nodes[node].kept = Some(bytes),
-                Effect::Clear { partition } => self.clear(node, partition),
+                Effect::Clear { partition, scope } => self.clear(node, partition, scope),
                 effect => later.push(effect),
             }
         }
@@ -150,15 +154,18 @@ impl World {
                 local(self, 5 * MS + slow, Local::ReadPage(ask, Box::new(request)));
             }
             Effect::Merge { id, from, entries } => {
-                self.begin_moves(node, id, &entries);
+                self.page_begins(node, id, &entries);
                 local(self, 2 * MS, Local::Merge(id, from, entries));
             }
             Effect::HandOver { order, basis, changes } => {
                 local(self, 5 * MS, Local::HandOver(order, basis, changes));
             }
-            Effect::Clear { partition } => local(self, 2 * MS, Local::Clear(partition)),
+            Effect::Clear { partition, scope } => {
+                local(self, 2 * MS, Local::Clear(partition, scope));
+            }
             Effect::Exchange(peer) => self.exchange(node, peer),
             Effect::Leave => local(self, MS, Local::Leave),
+            Effect::Advance => local(self, MS, Local::Advance),
             Effect::Notice(notice) => self.note(format!("n{node} transfers: {notice:?}")),
         }
     }
@@ -235,7 +242,8 @@ impl World {
                 }
                 self.transfer_input(node, Input::HandedOver { order, given });
             }
-            Local::Clear(partition) => self.clear(node, partition),
+            Local::Clear(partition, scope) => self.clear(node, partition, scope),
+            Local::Advance => self.advance(node),
             Local::Lost(id) => {
                 let process = self.nodes[node].process;
                 let to = node;
@@ -268,7 +276,7 @@ impl World {
             let object = match object {
                 Some(object) => object,
                 None if !self.nodes[source].up || !self.network.is_open(source, node) => {
-                    let result = Err("it does not answer".to_owned());
+                    let result = Err("it does not answer".to_owned().into());
                     return self.merged(node, id, result);
                 }
                 None => {
@@ -276,7 +284,7 @@ impl World {
                     match record.map(|record| record.and_then(|r| Record::decode(r).ok())) {
                         Ok(Some(record)) => record.object,
                         _ => {
-                            let result = Err("it cannot be read".to_owned());
+                            let result = Err("it cannot be read".to_owned().into());
                             return self.merged(node, id, result);
                         }
                     }
@@ -289,34 +297,38 @@ impl World {
             return self.merged(node, id, Ok(()));
         }
         let desk = self.nodes[node].desk.as_mut().expect("a process has one");
-        desk.merges.insert(id, (writes.len(), false));
+        desk.merges.insert(id, (writes.len(), false, false));
         for write in writes {
             let shard = usize::from(self.stored_key(&write.key).partition().0) % self.plan.shards;
-            let from = self.own_request(node, Sender::Merge(id));
+            let (sender, from) = (from, self.own_request(node, Sender::Merge(id)));
             let (received, request) = (self.transfer_now(node), Request::Write(write));
             let forwarded = false;
-            self.input(node, shard, replica::Input::Request { from, received, forwarded, request });
+            let input = replica::Input::Request { from, sender, received, forwarded, request };
+            self.input(node, shard, input);
         }
     }
 
-    fn merged(&mut self, node: usize, id: u64, result: Result<(), String>) {
-        self.end_moves(node, id);
+    fn merged(&mut self, node: usize, id: u64, result: Result<(), Unmerged>) {
+        self.page_ends(node, id);
         self.transfer_input(node, Input::Merged { id, result });
     }
 
     /// A shard has answered what this node's transfers asked of it.
     pub fn answer_desk(&mut self, node: usize, to: Sender, response: &Response) {
         let done = matches!(response, Response::Stored(_));
+        let is_damaged = |failure: &Failure| failure.code == FailureCode::Corrupt;
+        let damaged = matches!(response, Response::Failed(failure) if is_damaged(failure));
         let Some(desk) = &mut self.nodes[node].desk else { return };
         match to {
             Sender::Fence(order) => self.transfer_input(node, Input::Fenced { order, done }),
             Sender::Merge(id) => {
-                let Some((left, failed)) = desk.merges.get_mut(&id) else { return };
-                (*left, *failed) = (*left - 1, *failed | !done);
+                let Some((left, failed, lost)) = desk.merges.get_mut(&id) else { return };
+                (*left, *failed, *lost) = (*left - 1, *failed | !done, *lost | damaged);
                 if *left == 0 {
-                    let failed = *failed;
+                    let (failed, begin_again) = (*failed, *lost);
                     desk.merges.remove(&id);
-                    let result = if failed { Err("refused".to_owned()) } else { Ok(()) };
+                    let why = "refused".to_owned();
+                    let result = if failed { Err(Unmerged { why, begin_again }) } else { Ok(()) };
                     self.merged(node, id, result);
                 }
             }
@@ -325,19 +337,30 @@ impl World {
     }
 
     /// Deletes what is left of a partition, if nothing of it is under way.
-    fn clear(&mut self, node: usize, partition: Partition) {
+    fn clear(&mut self, node: usize, partition: Partition, scope: Scope) {
         let shard = usize::from(partition.0) % self.plan.shards;
-        let place = &self.nodes[node].shards[shard];
+        let strange = self.nodes[node].shards[shard].shard.strange(partition, scope);
         let disk = &self.nodes[node].disk;
-        let of = |batch: &crate::disk::Outstanding| {
-            let changes = &batch.changes.changes;
-            changes.iter().any(|c| c.key.owner().is_none() && c.key.partition() == partition)
+        let is_meant = |bucket: &str| match &strange {
+            None => false,
+            Some(Strange::Everything) => true,
+            Some(Strange::Buckets(buckets)) => buckets.iter().any(|name| name == bucket),
         };
-        let found = if !place.shard.has_no_part_in(partition) || disk.outstanding.iter().any(of) {
+        let of = |batch: &crate::disk::Outstanding| {
+            let own = batch.changes.changes.iter().map(|change| &change.key);
+            let mut own = own.filter(|key| key.owner().is_none() && key.partition() == partition);
+            own.any(|key| is_meant(key.key().bucket()))
+        };
+        let found = if strange.is_none() || disk.outstanding.iter().any(of) {
             None
         } else {
-            let page = disk.synced.page(partition, None, usize::MAX).expect("memory never fails");
-            disk.synced.clear(partition).expect("memory never fails");
+            let mut page =
+                disk.synced.page(partition, None, usize::MAX).expect("memory never fails");
+            page.retain(|entry| is_meant(entry.key.key().bucket()));
+            let buckets = page.iter().map(|entry| entry.key.key().bucket().to_owned());
+            for bucket in buckets.collect::<BTreeSet<String>>() {
+                disk.synced.clear(partition, Some(&bucket)).expect("memory never fails");
+            }
             let keys: Vec<String> = page.iter().map(|e| e.key.key().to_string()).collect();
             for entry in &page {
                 self.nodes[node].disk.corrupt.remove(&entry.key);
@@ -350,7 +373,18 @@ impl World {
             }
             Some(found)
         };
-        self.transfer_input(node, Input::Cleared { partition, found });
+        self.transfer_input(node, Input::Cleared { partition, scope, found });
+    }
+
+    /// Buckets have arrived in other slots.
+    fn advance(&mut self, node: usize) {
+        let mut state = self.nodes[node].state.clone();
+        if state.advance(self.nodes[node].id) {
+            let homes = state.buckets.iter().map(|(name, entry)| (name, &entry.home));
+            let homes: Vec<String> = homes.map(|(name, home)| format!("{name} {home:?}")).collect();
+            self.note(format!("n{node} advances: {homes:?}"));
+            self.install(node, state);
+        }
     }
 
     /// A leaving node owns nothing any more: it is gone once it keeps nothing for others either.

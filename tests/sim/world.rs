@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use ringdove::causality::{Dot, VersionVector};
-use ringdove::ids::{Incarnation, NodeId};
+use ringdove::ids::{Incarnation, NodeId, Partition, Scope};
 use ringdove::key::Key;
 use ringdove::limits;
 use ringdove::membership::{ClusterState, Standing, Topology};
@@ -37,6 +37,7 @@ use crate::network::Network;
 use crate::node::{Node, Place};
 use crate::plan::{Bug, MS, Plan};
 use crate::reap;
+use crate::sync::SyncEvent;
 use crate::transfers::Local;
 
 /// Where the kind stands in a frame.
@@ -51,6 +52,8 @@ pub enum Sender {
     /// This node's own transfers: a fence, a merge.
     Fence(u64),
     Merge(u64),
+    /// This node's own anti-entropy.
+    SyncMerge(u64),
     /// An order of this node's reaping.
     Reap(u64),
 }
@@ -128,6 +131,11 @@ pub enum Event {
         process: u32,
         what: reap::Local,
     },
+    Sync {
+        node: usize,
+        process: u32,
+        what: Box<SyncEvent>,
+    },
     Leased {
         node: usize,
         process: u32,
@@ -170,6 +178,7 @@ impl Event {
             | Self::State { to: node, process, .. }
             | Self::Transfer { node, process, .. }
             | Self::Reap { node, process, .. }
+            | Self::Sync { node, process, .. }
             | Self::TransferAsk { to: node, process, .. }
             | Self::TransferReply { to: node, process, .. }
             | Self::Turn { node, process, .. }
@@ -201,8 +210,8 @@ pub struct World {
     pub history: History,
     /// The dots that were made.
     pub minted: BTreeSet<(StoredKey, Dot)>,
-    /// Slots that have changed hands: partition, slot, version.
-    pub handed: BTreeSet<(u32, usize, u32)>,
+    /// Slots that have changed hands: scope, partition, slot, version.
+    pub handed: BTreeSet<(Scope, Partition, usize, u32)>,
     /// When the last frame from one node to another arrives, at the latest.
     pub arrivals: BTreeMap<(usize, usize), Time>,
     /// What was known of keys when all had agreed to forget them.
@@ -246,6 +255,9 @@ impl World {
             first_states: BTreeMap::new(),
             plan,
         };
+        if world.plan.bug == Some(Bug::StaleLeaf) {
+            world.nodes.iter_mut().for_each(|node| node.disk.stale_leaves = true);
+        }
         world.describe();
         world
     }
@@ -271,6 +283,7 @@ impl World {
         );
         self.history.note(0, line);
         self.history.siblings_refuse = plan.siblings_refuse;
+        self.history.owners_lost = u8::from(plan.w_least > 1);
         for key in self.clients.keys().to_vec() {
             let name = key.to_string();
             let primaries = self.primaries(&key);
@@ -283,8 +296,14 @@ impl World {
 
     pub fn primaries(&self, key: &Key) -> Vec<usize> {
         let partition = self.topology.partition(key);
-        let primaries = self.newest().primaries(partition, self.plan.n);
-        primaries.iter().map(|id| self.numbers[id]).collect()
+        let newest = self.newest();
+        let scope = newest.read_scope(key.bucket(), partition);
+        newest.primaries(partition, scope).iter().map(|id| self.numbers[id]).collect()
+    }
+
+    /// How many replicas a key has now.
+    pub fn n_of(&self, key: &Key) -> u8 {
+        self.newest().read_scope(key.bucket(), self.topology.partition(key)).n
     }
 
     /// The topology that knows most.
@@ -383,6 +402,7 @@ impl World {
                 let reply = reply.map(|reply| *reply);
                 self.transfer_input(to, transfer::Input::Answered { id, reply });
             }
+            Event::Sync { node, what, .. } => self.sync_event(node, *what),
             Event::Leased { node, shard, .. } => {
                 let actors = self.nodes[node].lease();
                 self.input(node, shard, Input::Actors(actors));
@@ -449,6 +469,7 @@ impl World {
         self.note(line);
         self.fact(Fact::NewActor { node: number });
         self.open_desk(number);
+        self.open_sync(number);
         self.open_reap(number);
     }
 
@@ -550,10 +571,15 @@ impl World {
             delays.truncate(1);
         }
         for delay in delays {
-            let arrival = self.arrivals.entry((from, to)).or_default();
-            *arrival = (*arrival).max(self.now + delay);
+            self.is_on_its_way(from, to, delay);
             self.after(delay, Event::Deliver { to, process, from: sender, frame: frame.clone() });
         }
+    }
+
+    /// Something that a barrier must not overtake leaves one node for another.
+    pub fn is_on_its_way(&mut self, from: usize, to: usize, delay: Time) {
+        let arrival = self.arrivals.entry((from, to)).or_default();
+        *arrival = (*arrival).max(self.now + delay);
     }
 
     /// A client's request leaves for a node.
@@ -576,6 +602,7 @@ impl World {
         match to {
             Sender::Fence(_) | Sender::Merge(_) => self.answer_desk(node, to, response),
             Sender::Reap(id) => self.answer_reap(node, id, response),
+            Sender::SyncMerge(merge) => self.answer_sync(node, merge, response),
             Sender::Peer(peer, process) => self.transmit(node, peer, process, frame),
             Sender::Client => {
                 let delay = self.network.to_client(&mut self.random, node);
@@ -642,7 +669,12 @@ impl World {
         let shard = usize::from(key.partition().0) % self.plan.shards;
         let received = self.now_at(to).instant;
         let forwarded = frame.flags & frame::FORWARDED != 0;
-        self.input(to, shard, Input::Request { from: origin, received, forwarded, request });
+        let sender = match from {
+            Sender::Peer(peer, _) => self.nodes[peer].id,
+            _ => self.nodes[to].id,
+        };
+        let input = Input::Request { from: origin, sender, received, forwarded, request };
+        self.input(to, shard, input);
     }
 }
 

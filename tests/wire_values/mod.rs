@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use ringdove::causality::{Actor, Dot, Hlc};
-use ringdove::ids::{Incarnation, NodeId, Partition, WriteId};
+use ringdove::ids::{Incarnation, NodeId, Partition, Scope, WriteId};
 use ringdove::key::Key;
 use ringdove::limits;
 use ringdove::random::Random;
@@ -40,6 +40,10 @@ impl Values {
 
     fn number_u128(&mut self) -> u128 {
         u128::from(self.number()) << 64 | u128::from(self.number())
+    }
+
+    fn scope(&mut self) -> Scope {
+        Scope { n: self.small(), number: self.number() }
     }
 
     fn small(&mut self) -> u8 {
@@ -93,7 +97,8 @@ impl Values {
         let conditions = [Condition::None, Condition::Absent, Condition::Present];
         let condition = match basis {
             Basis::Observed => self.one_of(&conditions),
-            Basis::Context(_) | Basis::Blind => Condition::None,
+            Basis::Context(_) => self.one_of(&[Condition::None, Condition::Unchanged]),
+            Basis::Blind => Condition::None,
         };
         Request::Put(Put {
             key: self.key(),
@@ -102,12 +107,18 @@ impl Values {
             basis,
             condition,
             value: self.flag().then(|| self.bytes(300)),
-            ttl_ms: self.flag().then(|| self.number()),
+            expiry: self.expiry(),
             w: self.level(),
             pw: self.level(),
             strict: self.flag(),
             budget_ms: self.budget_ms(),
         })
+    }
+
+    fn expiry(&mut self) -> Expiry {
+        let (span, at) = (self.number(), self.number() >> 1);
+        let at = Expiry::At(WallMs(at));
+        self.one_of(&[Expiry::Bucket, Expiry::After(span), at, Expiry::Never])
     }
 
     pub fn read(&mut self) -> Request {
@@ -145,6 +156,13 @@ impl Values {
             PlannedChange::Replace { dead: NodeId(partition.into()) },
         ]);
         let reap = self.reap_request();
+        let which = self.one_of(&[Which::Live, Which::Conflicts]);
+        let (bucket, prefix) = (name.clone(), bytes.clone());
+        let (cursor, r) = (self.number(), self.level());
+        let listing = Listing { bucket, which, prefix, cursor, count, r };
+        let (bucket, prefix) = (name.clone(), bytes.clone());
+        let (from, slots) = (self.number(), self.number());
+        let owner_listing = OwnerListing { bucket, which, prefix, partition, from, count, slots };
         let gossip = Control::Gossip { digest: self.number(), view: bytes.clone() };
         Request::Control(self.one_of(&[
             gossip,
@@ -153,7 +171,11 @@ impl Values {
             Control::CreateBucket { name: name.clone(), settings },
             Control::Status,
             Control::Explain { bucket: name.clone(), key: bytes.clone() },
-            Control::Keys { bucket: name.clone(), partition, after: bytes, count },
+            Control::Keys(listing),
+            Control::OwnerKeys(owner_listing),
+            Control::Tallies,
+            Control::Tally(vec![member]),
+            Control::Outliers,
             Control::Digest,
             Control::SetBucket { name: name.clone(), settings },
             Control::StageChange { member, change, force },
@@ -163,6 +185,9 @@ impl Values {
             Control::Transfer(transfer),
             Control::Transfers,
             Control::Survey,
+            Control::SyncStatus,
+            Control::SyncNow,
+            Control::SyncPause(true),
             Control::Reap(reap),
             Control::Reaping,
         ]))
@@ -170,7 +195,7 @@ impl Values {
 
     fn noted(&mut self) -> Noted {
         let (partition, slot) = (Partition(self.number() as u16), self.small());
-        Noted { slot: SlotId { n: self.small(), partition, slot }, note: self.number() }
+        Noted { slot: SlotId { scope: self.scope(), partition, slot }, note: self.number() }
     }
 
     fn reap_request(&mut self) -> ReapRequest {
@@ -210,7 +235,13 @@ impl Values {
         let several: Vec<Noted> = (0..self.0.below(5)).map(|_| self.noted()).collect();
         let (successor, owner) = (self.node(), self.node());
         let owner = self.flag().then_some(owner);
-        let view = SlotView { id: noted.slot, version: self.number() as u32, owner, successor };
+        let view = SlotView {
+            id: noted.slot,
+            version: self.number() as u32,
+            owner,
+            successor,
+            moves: self.number(),
+        };
         let page = PageRequest {
             noted,
             after: Blob(self.bytes(90)),
@@ -358,16 +389,41 @@ impl Values {
         }
     }
 
+    fn listed(&mut self) -> Listed {
+        let siblings = self.number() as u16;
+        Listed { key: self.bytes(30).to_vec(), siblings, bytes: self.number() as u32 }
+    }
+
     pub fn control_reply(&mut self) -> Response {
         let bytes = self.bytes(200).to_vec();
-        let keys = (0..self.0.below(5)).map(|_| self.bytes(30).to_vec()).collect();
+        let keys: Vec<Listed> = (0..self.0.below(5)).map(|_| self.listed()).collect();
+        let outliers =
+            keys.iter().map(|listed| Outlier { bucket: self.text(9), listed: listed.clone() });
+        let siblings: Vec<Outlier> = outliers.collect();
+        let (largest, seen) = (siblings.clone(), self.number());
+        let outliers = Outliers { siblings, largest, seen, complete: self.flag() };
+        let owner_page = OwnerPage {
+            keys: keys.clone(),
+            next: self.flag().then(|| self.number()),
+            complete: self.flag(),
+        };
+        let buckets = vec![BucketTally {
+            bucket: self.text(9),
+            keys: self.number(),
+            ..BucketTally::default()
+        }];
+        let (silent, uncounted) = (vec![self.text(9)], 7);
         let choices = [
             ControlReply::Topology(bytes),
             ControlReply::Ok,
             ControlReply::Gossip(self.bytes(200).to_vec()),
             ControlReply::Status(self.status()),
             ControlReply::Explain(self.explanation()),
-            ControlReply::Keys { keys, done: self.flag() },
+            ControlReply::Keys(ListingPage { cursor: self.number(), keys }),
+            ControlReply::OwnerKeys(owner_page),
+            ControlReply::Tally(NodeTally { buckets: buckets.clone(), uncounted }),
+            ControlReply::Tallies(ClusterTally { buckets, silent, uncounted }),
+            ControlReply::Outliers(outliers),
             ControlReply::Digest { objects: self.number(), digest: self.number_u128() },
             ControlReply::Transfer(self.transfer_reply()),
             ControlReply::Reap(self.reap_reply()),

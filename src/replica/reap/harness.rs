@@ -12,13 +12,13 @@ use crate::ids::{Incarnation, NodeId, WriteId};
 use crate::key::Key;
 use crate::limits;
 use crate::membership::{ClusterState, Contact, MemberEntry, Topology};
-use crate::replica::{self, Counters, Origin, Shard};
+use crate::replica::{self, Counters, Notice, Origin, Shard};
 use crate::store::memory::MemoryStore;
 use crate::store::record::Record;
 use crate::store::{Store, StoredKey};
 use crate::time::{Instant, Now, WallMs};
 use crate::wire::messages::{
-    Basis, Condition, ControlReply, Get, Got, Level, Put, Request, Response,
+    Basis, Condition, ControlReply, Expiry, Get, Got, Level, Put, Request, Response,
 };
 use crate::wire::reap::{ReapReply, ReapRequest};
 
@@ -59,6 +59,7 @@ pub(super) struct Cluster {
     /// Questions that will not be answered, and from when on that is certain.
     timeouts: Vec<(Instant, usize, u64)>,
     answers: Vec<Response>,
+    notices: Vec<(usize, Notice)>,
     topology: Arc<Topology>,
     now: Instant,
     writes: u128,
@@ -82,8 +83,9 @@ impl Cluster {
         let now = Instant(1_000_000);
         let nodes = (0..count).map(|node| Node::new(node, &topology, hint_bytes, now)).collect();
         let (links, held, timeouts) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
-        let answers = Vec::new();
-        let mut this = Self { nodes, links, held, timeouts, answers, topology, now, writes: 0 };
+        let (answers, notices, writes) = (Vec::new(), Vec::new(), 0);
+        let mut this =
+            Self { nodes, links, held, timeouts, answers, notices, topology, now, writes };
         for (node, peer) in this.pairs() {
             this.tell(node, replica::Input::Connected(id(peer)));
         }
@@ -163,7 +165,7 @@ impl Cluster {
     pub(super) fn write_expiring(&mut self, node: usize, value: &'static str, ttl_ms: u64) {
         self.writes += 1;
         let put = self.put_of(WriteId(self.writes), Some(value));
-        let done = self.ask(node, Request::Put(Put { ttl_ms: Some(ttl_ms), ..put }));
+        let done = self.ask(node, Request::Put(Put { expiry: Expiry::After(ttl_ms), ..put }));
         assert!(matches!(done, Response::Done(_)), "{done:?}");
     }
 
@@ -175,7 +177,7 @@ impl Cluster {
             basis: Basis::Observed,
             condition: Condition::None,
             value: value.map(|value| Bytes::from_static(value.as_bytes())),
-            ttl_ms: None,
+            expiry: Expiry::Never,
             w: Level::Count(3),
             pw: Level::Default,
             strict: true,
@@ -196,7 +198,8 @@ impl Cluster {
     fn ask(&mut self, node: usize, request: Request) -> Response {
         let received = self.now;
         let from = self.origin(node, Asker::Test);
-        self.tell(node, replica::Input::Request { from, received, forwarded: false, request });
+        let (sender, forwarded) = (id(node), false);
+        self.tell(node, replica::Input::Request { from, sender, received, forwarded, request });
         for _ in 0..200 {
             if let Some(answer) = self.answers.pop() {
                 return answer;
@@ -228,6 +231,15 @@ impl Cluster {
 
     pub(super) fn status(&self, node: usize) -> crate::wire::reap::ReapStatus {
         self.nodes[node].reap.status()
+    }
+
+    /// Who has brought back what was dead, as `node` tells it.
+    pub(super) fn risen_from(&self, node: usize) -> Vec<usize> {
+        let from = self.notices.iter().filter_map(|(by, notice)| match notice {
+            Notice::Risen { from, .. } if *by == node => Some(from),
+            _ => None,
+        });
+        from.flatten().map(|from| from.0 as usize - 1).collect()
     }
 
     pub(super) fn topology(&self) -> Arc<Topology> {
@@ -298,8 +310,9 @@ impl Cluster {
     fn deliver(&mut self, from: usize, to: usize, message: Message) {
         match message {
             Message::Request(number, forwarded, request) => {
-                let (origin, received) = (self.origin(to, Asker::Peer(from, number)), self.now);
-                let input = replica::Input::Request { from: origin, received, forwarded, request };
+                let (sender, received) = (id(from), self.now);
+                let from = self.origin(to, Asker::Peer(from, number));
+                let input = replica::Input::Request { from, sender, received, forwarded, request };
                 self.tell(to, input);
             }
             Message::Response(number, response) => {
@@ -369,7 +382,7 @@ impl Cluster {
                     self.tell(node, replica::Input::Exchanged(peer));
                 }
                 replica::Effect::LeaseActors => {}
-                replica::Effect::Notice(_) => {}
+                replica::Effect::Notice(notice) => self.notices.push((node, notice)),
             }
         }
     }

@@ -239,9 +239,11 @@ fn by_shard(desk: &Desk, keys: &[(StoredKey, u128)]) -> BTreeMap<usize, Vec<usiz
     by_shard
 }
 
-/// Whether every slot of the key has an owner, and none a successor.
+/// Whether the key's bucket is not on its way to other slots, each of those it has has an owner, and
+/// none a successor.
 fn is_settled(topology: &Topology, key: &StoredKey) -> bool {
-    let Some(bucket) = topology.bucket(key.key().bucket()) else { return false };
-    let slots = topology.slots(key.partition(), bucket.n);
+    let scopes = topology.scopes(key.key().bucket(), key.partition());
+    let Some(scopes) = scopes.filter(|scopes| scopes.also.is_none()) else { return false };
+    let slots = topology.slots(key.partition(), scopes.reads);
     !slots.is_empty() && slots.iter().all(|slot| slot.owner.is_some() && slot.successor.is_none())
 }

@@ -70,8 +70,8 @@ impl Reaper {
     pub(super) fn topology(&mut self, desk: &Desk) {
         let (topology, me) = (&desk.topology, desk.settings.node);
         let leads = |partition: &Partition| {
-            let mut counts = topology.counts();
-            counts.any(|n| topology.primaries(*partition, n).first() == Some(&me))
+            let mut scopes = topology.state().slots.keys();
+            scopes.any(|scope| topology.primaries(*partition, *scope).first() == Some(&me))
         };
         let all = (0..topology.partitions()).map(|number| Partition(number as u16));
         self.led = all.filter(leads).collect();
@@ -186,9 +186,8 @@ impl Reaper {
         let Phase::Asking(asking) = &self.phase else { return };
         let topology = desk.topology.clone();
         let owners = |key: &StoredKey| {
-            let bucket = topology.bucket(key.key().bucket());
-            let n = bucket.map_or(0, |bucket| bucket.n);
-            topology.participants(key.partition(), n)
+            let scope = topology.read_scope(key.key().bucket(), key.partition());
+            topology.participants(key.partition(), scope)
         };
         let mut all: BTreeSet<NodeId> = BTreeSet::new();
         for (key, _) in &asking.keys {

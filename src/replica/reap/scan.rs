@@ -78,8 +78,8 @@ impl Found {
         now: WallMs,
     ) -> Result<(), StoreError> {
         let name = key.key();
-        let Some(n) = topology.bucket(name.bucket()).map(|bucket| bucket.n) else { return Ok(()) };
-        if topology.primaries(key.partition(), n).first() != Some(&node) {
+        let scope = topology.read_scope(name.bucket(), key.partition());
+        if topology.primaries(key.partition(), scope).first() != Some(&node) {
             return Ok(());
         }
         let record = match store.read(&key) {

@@ -168,6 +168,7 @@ fn a_value_from_a_disk_that_has_lost_the_deletion_is_refused_and_mended() {
     cluster.inject(nodes[0], nodes[2], write);
     cluster.wait(seconds(1));
     assert_eq!(cluster.counters(nodes[2]).resurrections_refused, 1);
+    assert_eq!(cluster.risen_from(nodes[2]), [nodes[0]]);
     for node in &nodes {
         assert_eq!(cluster.read(*node, 3), ["v2"]);
     }

@@ -70,10 +70,10 @@ pub fn answer(
     })
 }
 
-/// The sums of the buckets of a partition that have one of these replica counts.
+/// The sums of the buckets of a partition that are read by these slots.
 fn trees(store: &dyn Store, topology: &Topology, shared: &Shared) -> Option<Vec<(String, u128)>> {
     let is_shared =
-        |name: &str| topology.bucket(name).is_some_and(|bucket| shared.counts.contains(&bucket.n));
+        |name: &str| shared.scopes.contains(&topology.read_scope(name, shared.partition));
     let roots = store.roots(shared.partition)?.into_iter();
     Some(roots.filter(|root| is_shared(&root.bucket)).map(|root| (root.bucket, root.sum)).collect())
 }
@@ -151,9 +151,9 @@ fn objects(store: &dyn Store, tree: &TreeId, names: &[Blob]) -> Result<Blob, Sto
     let mut body = PageBuilder::default();
     for name in names.iter().take(ASKED_MOST) {
         let Ok(key) = Key::new(tree.bucket.as_bytes(), &name.0) else { continue };
-        let Some(record) = store.read(&StoredKey::new(tree.partition, &key))? else { continue };
-        let record = Record::decode(record)
-            .map_err(|error| StoreError::Corrupt(format!("the record of {key}: {error}")))?;
+        let Some(record) = readable(store, &StoredKey::new(tree.partition, &key))? else {
+            continue;
+        };
         // A larger one is named only, and read alone.
         let object = (record.object.len() <= OBJECT_IN_PAGE).then_some(&record.object[..]);
         body.push(&key, digest_of(&key, &record.object), object);
@@ -163,6 +163,16 @@ fn objects(store: &dyn Store, tree: &TreeId, names: &[Blob]) -> Result<Blob, Sto
     }
     // The running digest is of no use here: a frame has a checksum of its own.
     Ok(body.finish(&[], true, 0).body)
+}
+
+/// A record, if there is one that is not damaged. One that is must not hold up all others of its tree;
+/// whoever restores it makes it the other owners' equal.
+fn readable(store: &dyn Store, key: &StoredKey) -> Result<Option<Record>, StoreError> {
+    match store.read(key) {
+        Ok(record) => Ok(record.and_then(|record| Record::decode(record).ok())),
+        Err(StoreError::Corrupt(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Of which entries, by their place, this store holds something else after they were merged.
@@ -177,10 +187,8 @@ pub fn with_more(
     let mut more = Vec::new();
     for (at, entry) in (0..).zip(entries) {
         let stored = StoredKey::new(topology.partition(&entry.key), &entry.key);
-        let Some(record) = store.read(&stored)? else { continue };
-        let is_same = Record::decode(record)
-            .is_ok_and(|record| digest_of(&entry.key, &record.object) == entry.digest);
-        if !is_same {
+        let Some(record) = readable(store, &stored)? else { continue };
+        if digest_of(&entry.key, &record.object) != entry.digest {
             more.push(at);
         }
     }

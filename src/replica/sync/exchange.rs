@@ -7,8 +7,10 @@
 //! ```
 //!
 //! Of what differs at the first look most is merely on its way from one owner to another. So marks
-//! that differ are looked at again after a pause: a record that has changed since is nobody's
-//! difference, and what has arrived in between is the same in both.
+//! that differ are looked at again after a pause. What has arrived in between is the same in both. A
+//! mark that nobody has any more was of a record that has changed at both ends: whether those agree
+//! now is seen by comparing its branch again, some times at most. A key that never rests leaves the
+//! exchange *unsettled*: nothing was found to mend, and nothing is proven either.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -27,6 +29,8 @@ const LEAVES_AT_ONCE: usize = 32;
 const BRANCHES_AT_ONCE: usize = 1024;
 /// Marks that are looked at again together. When there are more, the rest comes after these.
 const MARKS_AT_ONCE: usize = 8192;
+/// How often branches of records that keep changing are compared again.
+const LOOKS_MOST: u32 = 6;
 /// Objects that are asked for, or given, together.
 const OBJECTS_AT_ONCE: usize = 256;
 
@@ -39,7 +43,7 @@ pub(super) enum Step {
     Settle,
     /// Ask the peer for objects, merge them, then call [`Exchange::merged`].
     Fetch(SyncRequest),
-    /// Read objects here, give the peer [`Exchange::to_push`], then call [`Exchange::pushed`].
+    /// Read objects here, give the peer [`Exchange::news`], then call [`Exchange::pushed`].
     Push(SyncRequest),
     /// The tree has been compared.
     Done,
@@ -80,6 +84,9 @@ pub(super) struct Exchange {
     pub(super) found: bool,
     /// Keys that had to be moved.
     pub(super) repaired: u64,
+    looks: u32,
+    /// Some keys changed at every look.
+    pub(super) unsettled: bool,
 }
 
 /// How many of the first names in `queue` are done with: up to the last that `entries` has. The rest did
@@ -109,6 +116,8 @@ impl Exchange {
             differed: false,
             found: false,
             repaired: 0,
+            looks: 0,
+            unsettled: false,
         };
         (this, first)
     }
@@ -164,7 +173,7 @@ impl Exchange {
     }
 
     /// Of the objects that were read here, those the peer has not.
-    pub(super) fn to_push(&mut self, entries: Vec<PageEntry>) -> Vec<PageEntry> {
+    pub(super) fn news(&mut self, entries: Vec<PageEntry>) -> Vec<PageEntry> {
         let _ = self.push.drain(..moved(&self.push, &entries));
         let is_news = |entry: &PageEntry| {
             self.fetched.remove(&entry.key.name_bytes()).is_none_or(|theirs| theirs != entry.digest)
@@ -176,6 +185,11 @@ impl Exchange {
     pub(super) fn pushed(&mut self, more: impl Iterator<Item = Bytes>) -> Step {
         self.fetch.extend(more);
         self.next()
+    }
+
+    /// Whether it does nothing now but let what is on its way arrive.
+    pub(super) fn is_settling(&self) -> bool {
+        matches!(self.stage, Stage::Settling)
     }
 
     /// How many keys are known to differ and wait to be moved.
@@ -267,6 +281,16 @@ impl Exchange {
         let mut keys: BTreeMap<&Bytes, (Option<u64>, Option<u64>)> = BTreeMap::new();
         let (at_ours, at_theirs): (BTreeSet<u32>, BTreeSet<u32>) =
             (ours.iter().map(|n| n.at).collect(), theirs.iter().map(|n| n.at).collect());
+        let is_gone = |at: &u32| !at_ours.contains(at) && !at_theirs.contains(at);
+        let gone = (0..asked.len() as u32).filter(is_gone).map(|at| asked[at as usize]);
+        let changed: BTreeSet<(u8, u8)> = gone.map(|mark| (mark.leaf, mark.branch)).collect();
+        if !changed.is_empty() {
+            self.looks += 1;
+            match self.looks <= LOOKS_MOST {
+                true => self.branches.extend(changed),
+                false => self.unsettled = true,
+            }
+        }
         for named in ours.iter().filter(|named| !at_theirs.contains(&named.at)) {
             keys.entry(&named.name.0).or_default().0 = Some(named.latest);
         }

@@ -20,14 +20,17 @@
 //! # What always holds
 //!
 //! - *In sync* means: everything that was acknowledged before the comparison began is on both sides. Equal
-//!   roots say so; so does an exchange in which every difference had vanished or changed when it
-//!   was looked at again, for what was acknowledged before its beginning does neither.
+//!   roots say so; so does an exchange at the end of which every branch that had differed was the same in
+//!   both.
 //! - Objects are merged by their shard, as any write is: an exchange can only add knowledge. Cut
 //!   off anywhere, it has done no harm and is begun again.
-//! - A value is read only to be moved.
+//! - A value is read only to be moved, and only between a [`Effect::BeginMove`] and its
+//!   [`Effect::EndMove`].
 
 mod answer;
 mod exchange;
+mod jobs;
+mod show;
 #[cfg(test)]
 mod tests;
 
@@ -36,20 +39,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use answer::{answer, with_more};
+pub use show::Tally;
 
 use super::pace::Pace;
-use crate::ids::{NodeId, Partition};
+use crate::ids::{NodeId, Partition, Scope};
 use crate::membership::Topology;
 use crate::random::Random;
 use crate::time::Instant;
-use crate::wire::sync::{Shared, SyncPair, SyncReply, SyncRequest, SyncStatus, TreeId};
-use crate::wire::transfer::{Blob, PageBuilder, PageEntry, body_entries};
-use exchange::{Exchange, Step};
+use crate::wire::sync::{Shared, SyncReply, SyncRequest, TreeId};
+use crate::wire::transfer::PageEntry;
+use exchange::Exchange;
+use jobs::Job;
 
 /// Partitions whose roots are compared with one question.
 const ROOTS_AT_ONCE: usize = 64;
-/// Pairs that a status names.
-const SHOWN: usize = 32;
+/// For how long somebody who has asked about a pair is taken to be mending it.
+const VISIT_LASTS: Duration = Duration::from_secs(5);
 /// How long a pair whose comparison failed is left alone.
 const AGAIN: Duration = Duration::from_secs(2);
 /// How long trees that were counted again are taken for right.
@@ -98,6 +103,8 @@ pub enum Input {
         /// Whether all of it is committed; if not, why.
         result: Result<(), String>,
     },
+    /// The peer has asked something about this partition: it is mending the pair.
+    Visited(NodeId, Partition),
     /// There is a connection to the node: pairs with it that failed may be compared at once.
     Connected(NodeId),
     /// A second has gone by: the recent 99th percentile of foreground requests in it.
@@ -130,6 +137,11 @@ pub enum Effect {
         /// The question.
         request: SyncRequest,
     },
+    /// From now on objects of this partition may be on their way, here or to a peer. Before any is
+    /// asked for or read, whoever agrees to forget deleted keys has to know (`super::reap`).
+    BeginMove(Partition),
+    /// What [`Effect::BeginMove`] announced is merged, or will not be.
+    EndMove(Partition),
     /// Merge these into this node's records, through their shards; read the object of an entry
     /// without one from the node it comes from. Then say [`Input::Merged`].
     Merge {
@@ -144,6 +156,8 @@ pub enum Effect {
     Recount(Partition),
     /// Since this node was started, it has been in sync with every other owner of the partition.
     Complete(Partition),
+    /// That is so for all partitions that this node owns.
+    Whole,
     /// Something an operator should know.
     Notice(Notice),
 }
@@ -171,52 +185,25 @@ pub enum Notice {
     },
 }
 
-/// What was done since the node was started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Pairs whose roots were compared.
-    pub compared: u64,
-    /// Those that were equal.
-    pub equal: u64,
-    /// Exchanges of one bucket in one partition.
-    pub exchanges: u64,
-    /// Exchanges in which every difference was gone at the second look.
-    pub in_flight: u64,
-    /// Keys that were mended, at either end.
-    pub repaired: u64,
-    /// Bytes of objects that went either way.
-    pub bytes: u64,
-    /// Exchanges that failed.
-    pub failed: u64,
-    /// Partitions that were counted again, because an exchange doubted their trees.
-    pub doubted: u64,
-}
-
 type PairId = (Partition, NodeId);
 
 #[derive(Debug, Default)]
 struct Pair {
-    shared: Vec<u8>,
+    shared: Vec<Scope>,
+    /// Since when it has to be compared.
+    since: Instant,
     /// When the last comparison began that found nothing left to do.
     in_sync: Option<Instant>,
     /// Not before this.
     due: Instant,
     /// It is being compared.
     busy: bool,
+    /// When the peer last asked about it.
+    visited: Option<Instant>,
+    /// Its roots differed before, and the peer was given time to mend it.
+    yielded: bool,
     repaired: u64,
     bytes: u64,
-}
-
-/// The mending of one pair.
-#[derive(Debug)]
-struct Job {
-    pair: PairId,
-    began: Instant,
-    trees: VecDeque<TreeId>,
-    exchange: Option<Exchange>,
-    repaired: u64,
-    /// Objects that are being merged here, or given to the peer.
-    moving: Vec<PageEntry>,
 }
 
 /// What a question was asked for.
@@ -257,9 +244,12 @@ pub struct Syncs {
     sleeping: BTreeSet<(Instant, u64)>,
     merges: BTreeMap<u64, u64>,
     complete: BTreeSet<Partition>,
+    whole: bool,
     recounted: BTreeMap<Partition, Instant>,
     pace: Pace,
     paused: bool,
+    /// A pair whose comparison began before is compared again at once: somebody waits for it.
+    asked_at: Instant,
     tally: Tally,
     effects: Vec<Effect>,
 }
@@ -285,9 +275,11 @@ impl Syncs {
             sleeping: BTreeSet::new(),
             merges: BTreeMap::new(),
             complete: BTreeSet::new(),
+            whole: false,
             recounted: BTreeMap::new(),
             pace,
             paused: false,
+            asked_at: Instant(0),
             tally: Tally::default(),
             effects: Vec::new(),
         };
@@ -306,13 +298,24 @@ impl Syncs {
             }
             Input::Looked { id, reply } => self.answered(id, Some(reply), None),
             Input::Merged { id, result } => self.merged(id, result),
+            Input::Visited(peer, partition) => {
+                if let Some(pair) = self.pairs.get_mut(&(partition, peer)) {
+                    pair.visited = Some(now);
+                }
+            }
             Input::Connected(peer) => {
                 for ((_, _), pair) in self.pairs.iter_mut().filter(|((_, of), _)| *of == peer) {
                     pair.due = pair.due.min(now);
                 }
             }
-            Input::Second { p99 } => self.pace.observe(p99),
-            Input::Now => self.pairs.values_mut().for_each(|pair| pair.due = Instant(0)),
+            Input::Second { p99 } => {
+                self.pace.observe(p99, !self.jobs.is_empty());
+                self.look_whether_whole();
+            }
+            Input::Now => {
+                self.asked_at = now;
+                self.pairs.values_mut().for_each(|pair| pair.due = Instant(0));
+            }
             Input::Pause(paused) => self.paused = paused,
         }
         self.go_on(effects);
@@ -349,16 +352,16 @@ impl Syncs {
     /// The pairs of this node: every partition it owns, with every other owner of it.
     fn learn(&mut self, topology: Arc<Topology>) {
         let me = self.settings.node;
-        let counts: BTreeSet<u8> = topology.counts().collect();
-        let mut pairs: BTreeMap<PairId, Vec<u8>> = BTreeMap::new();
+        let scopes: Vec<Scope> = topology.state().slots.keys().copied().collect();
+        let mut pairs: BTreeMap<PairId, Vec<Scope>> = BTreeMap::new();
         for partition in (0..topology.partitions()).map(|number| Partition(number as u16)) {
-            for n in &counts {
-                let owners = topology.primaries(partition, *n);
+            for scope in &scopes {
+                let owners = topology.primaries(partition, *scope);
                 if !owners.contains(&me) {
                     continue;
                 }
                 for peer in owners.iter().filter(|peer| **peer != me) {
-                    pairs.entry((partition, *peer)).or_default().push(*n);
+                    pairs.entry((partition, *peer)).or_default().push(*scope);
                 }
             }
         }
@@ -367,7 +370,7 @@ impl Syncs {
             let pair = self.pairs.entry(id).or_default();
             if pair.shared != shared {
                 // What was in sync is another thing now.
-                (pair.in_sync, pair.shared) = (None, shared);
+                (pair.in_sync, pair.shared, pair.since) = (None, shared, self.now);
             }
         }
         self.topology = topology;
@@ -395,8 +398,17 @@ impl Syncs {
     }
 
     fn shared(&self, id: &PairId) -> Shared {
-        let counts = self.pairs.get(id).map(|pair| pair.shared.clone()).unwrap_or_default();
-        Shared { partition: id.0, counts }
+        let scopes = self.pairs.get(id).map(|pair| pair.shared.clone()).unwrap_or_default();
+        Shared { partition: id.0, scopes }
+    }
+
+    /// Once a second: partitions may also come to be complete because pairs go.
+    fn look_whether_whole(&mut self) {
+        let is_whole = self.topology.state().is_formed()
+            && self.pairs.values().all(|pair| pair.in_sync.is_some());
+        if is_whole && !std::mem::replace(&mut self.whole, true) {
+            self.effects.push(Effect::Whole);
+        }
     }
 
     /// A comparison of this pair is over.
@@ -405,12 +417,24 @@ impl Syncs {
         pair.busy = false;
         pair.due = self.now + pause;
         let Some(began) = in_sync else { return };
-        pair.in_sync = Some(began);
+        if began < self.asked_at {
+            pair.due = self.now;
+        }
+        (pair.in_sync, pair.yielded) = (Some(began), false);
         let of_partition = (id.0, NodeId(0))..=(id.0, NodeId(u128::MAX));
         let is_complete = self.pairs.range(of_partition).all(|(_, pair)| pair.in_sync.is_some());
         if is_complete && self.complete.insert(id.0) {
             self.effects.push(Effect::Complete(id.0));
         }
+    }
+
+    /// Whether the peer is left to mend a pair that differs: of two, the one of the lower id comes
+    /// first, and for as long as it asks.
+    fn yields(&mut self, id: PairId) -> bool {
+        let Some(pair) = self.pairs.get_mut(&id) else { return false };
+        let is_visited = pair.visited.is_some_and(|at| self.now - at < VISIT_LASTS);
+        let is_first = id.1 < self.settings.node && !std::mem::replace(&mut pair.yielded, true);
+        is_first || is_visited
     }
 
     fn roots(
@@ -435,6 +459,8 @@ impl Syncs {
                     if ours == theirs {
                         self.tally.equal += 1;
                         self.settle_pair(id, Some(began), self.settings.interval);
+                    } else if self.yields(id) {
+                        self.settle_pair(id, None, AGAIN);
                     } else {
                         self.queue.push_back((id, began));
                     }
@@ -442,136 +468,6 @@ impl Syncs {
                 _ => self.settle_pair(id, None, AGAIN),
             }
         }
-    }
-
-    // ---- mending -------------------------------------------------------------------------
-
-    fn begin_jobs(&mut self) {
-        while self.jobs.len() < self.settings.at_once
-            && let Some((pair, began)) = self.queue.pop_front()
-        {
-            if !self.pairs.contains_key(&pair) {
-                continue;
-            }
-            let number = self.next_id();
-            let (trees, moving) = (VecDeque::new(), Vec::new());
-            self.jobs
-                .insert(number, Job { pair, began, trees, exchange: None, repaired: 0, moving });
-            let request = SyncRequest::Trees(self.shared(&pair));
-            self.compare(pair.1, request, Purpose::Trees(number));
-        }
-    }
-
-    fn trees(&mut self, number: u64, (ours, theirs): (SyncReply, SyncReply)) {
-        let (SyncReply::Trees(ours), SyncReply::Trees(theirs)) = (&ours, &theirs) else {
-            return self.fail(number, &theirs);
-        };
-        let Some(job) = self.jobs.get_mut(&number) else { return };
-        let differing: BTreeSet<&String> = (ours.iter().filter(|tree| !theirs.contains(tree)))
-            .chain(theirs.iter().filter(|tree| !ours.contains(tree)))
-            .map(|(bucket, _)| bucket)
-            .collect();
-        let tree = |bucket: &String| TreeId { partition: job.pair.0, bucket: bucket.clone() };
-        job.trees = differing.into_iter().map(tree).collect();
-        self.next_tree(number);
-    }
-
-    fn next_tree(&mut self, number: u64) {
-        let Some(job) = self.jobs.get_mut(&number) else { return };
-        let Some(tree) = job.trees.pop_front() else { return self.end(number) };
-        self.tally.exchanges += 1;
-        let (exchange, step) = Exchange::begin(job.pair.1, tree, self.random.next_u64());
-        job.exchange = Some(exchange);
-        self.step(number, step);
-    }
-
-    fn step(&mut self, number: u64, step: Step) {
-        let Some(job) = self.jobs.get(&number) else { return };
-        let peer = job.pair.1;
-        match step {
-            Step::Compare(request) => self.compare(peer, request, Purpose::Compare(number)),
-            Step::Settle => {
-                self.sleeping.insert((self.now + self.settings.settle, number));
-            }
-            Step::Fetch(_) | Step::Push(_) if self.pace.free_at() > self.now => {
-                self.sleeping.insert((self.pace.free_at(), number));
-            }
-            Step::Fetch(request) => {
-                let id = self.question(Purpose::Fetch(number), (false, true));
-                self.effects.push(Effect::Ask { to: peer, id, request });
-            }
-            Step::Push(request) => {
-                let id = self.question(Purpose::PushRead(number), (true, false));
-                self.effects.push(Effect::Look { id, request });
-            }
-            Step::Done => self.end_exchange(number),
-            Step::Confused => {
-                self.fail(number, &SyncReply::Failed("answers of other forms".into()))
-            }
-        }
-    }
-
-    /// A pause is over: that before the second look, or one for the pace.
-    fn wake(&mut self, number: u64) {
-        let Some(exchange) = self.jobs.get_mut(&number).and_then(|job| job.exchange.as_mut())
-        else {
-            return;
-        };
-        let step = exchange.awake();
-        self.step(number, step);
-    }
-
-    fn end_exchange(&mut self, number: u64) {
-        let Some(job) = self.jobs.get_mut(&number) else { return };
-        let Some(exchange) = job.exchange.take() else { return };
-        let (pair, repaired) = (job.pair, exchange.repaired);
-        job.repaired += repaired;
-        if repaired > 0 {
-            self.tally.repaired += repaired;
-            let tree = exchange.tree;
-            self.effects.push(Effect::Notice(Notice::Mended {
-                tree,
-                peer: pair.1,
-                keys: repaired,
-            }));
-        } else if exchange.found {
-            self.tally.in_flight += 1;
-        } else if exchange.differed {
-            self.doubt(pair.0);
-        }
-        self.next_tree(number);
-    }
-
-    /// Leaves differed and no record did: one of the two has counted wrongly.
-    fn doubt(&mut self, partition: Partition) {
-        let earlier = self.recounted.get(&partition);
-        if earlier.is_none_or(|earlier| self.now - *earlier > COUNT_AGAIN) {
-            self.recounted.insert(partition, self.now);
-            self.tally.doubted += 1;
-            self.effects.push(Effect::Recount(partition));
-        }
-    }
-
-    fn end(&mut self, number: u64) {
-        let Some(job) = self.jobs.remove(&number) else { return };
-        if let Some(pair) = self.pairs.get_mut(&job.pair) {
-            pair.repaired += job.repaired;
-        }
-        match job.repaired {
-            0 => self.settle_pair(job.pair, Some(job.began), self.settings.interval),
-            _ => self.settle_pair(job.pair, None, Duration::ZERO),
-        }
-    }
-
-    fn fail(&mut self, number: u64, reply: &SyncReply) {
-        let Some(job) = self.jobs.remove(&number) else { return };
-        self.tally.failed += 1;
-        if let SyncReply::Failed(why) = reply {
-            let (partition, peer) = job.pair;
-            let why = why.clone();
-            self.effects.push(Effect::Notice(Notice::Failed { partition, peer, why }));
-        }
-        self.settle_pair(job.pair, None, AGAIN);
     }
 
     // ---- questions and answers -----------------------------------------------------------
@@ -638,130 +534,5 @@ impl Syncs {
 
     fn exchange(&mut self, number: u64) -> Option<&mut Exchange> {
         self.jobs.get_mut(&number)?.exchange.as_mut()
-    }
-
-    /// Objects have arrived: they are merged.
-    fn fetched(&mut self, number: u64, reply: SyncReply) {
-        let SyncReply::Objects(body) = &reply else { return self.fail(number, &reply) };
-        let entries = match body_entries(body) {
-            Ok(entries) => entries,
-            Err(error) => return self.fail(number, &SyncReply::Failed(error.to_string())),
-        };
-        self.moved(number, body.0.len());
-        let id = self.next_id();
-        let Some(job) = self.jobs.get_mut(&number) else { return };
-        job.moving.clone_from(&entries);
-        self.merges.insert(id, number);
-        self.effects.push(Effect::Merge { id, from: job.pair.1, entries });
-    }
-
-    fn merged(&mut self, id: u64, result: Result<(), String>) {
-        let Some(number) = self.merges.remove(&id) else { return };
-        if let Err(why) = result {
-            return self.fail(number, &SyncReply::Failed(why));
-        }
-        let Some(job) = self.jobs.get_mut(&number) else { return };
-        let entries = std::mem::take(&mut job.moving);
-        let Some(exchange) = job.exchange.as_mut() else { return };
-        let step = exchange.merged(&entries);
-        self.step(number, step);
-    }
-
-    /// Objects to give have been read.
-    fn read(&mut self, number: u64, reply: SyncReply) {
-        let SyncReply::Objects(body) = &reply else { return self.fail(number, &reply) };
-        let entries = match body_entries(body) {
-            Ok(entries) => entries,
-            Err(error) => return self.fail(number, &SyncReply::Failed(error.to_string())),
-        };
-        let Some(exchange) = self.exchange(number) else { return };
-        let entries = exchange.to_push(entries);
-        if entries.is_empty() {
-            let step = exchange.pushed(std::iter::empty());
-            return self.step(number, step);
-        }
-        let peer = exchange.peer;
-        let mut body = PageBuilder::default();
-        for PageEntry { key, digest, object } in &entries {
-            body.push(key, *digest, object.as_deref());
-        }
-        let body: Blob = body.finish(&[], true, 0).body;
-        self.moved(number, body.0.len());
-        if let Some(job) = self.jobs.get_mut(&number) {
-            job.moving = entries;
-        }
-        let id = self.question(Purpose::Push(number), (false, true));
-        self.effects.push(Effect::Ask { to: peer, id, request: SyncRequest::Take { body } });
-    }
-
-    fn moved(&mut self, number: u64, bytes: usize) {
-        self.pace.take(self.now, bytes);
-        self.tally.bytes += bytes as u64;
-        let pair = self.jobs.get(&number).map(|job| job.pair);
-        if let Some(pair) = pair.and_then(|id| self.pairs.get_mut(&id)) {
-            pair.bytes += bytes as u64;
-        }
-    }
-
-    // ---- what is shown -------------------------------------------------------------------
-
-    /// How things stand, for people.
-    #[must_use]
-    pub fn status(&self) -> SyncStatus {
-        let age = |at: &Instant| (self.now - *at).as_millis() as u64;
-        let alarm_ms = self.settings.alarm.as_millis() as u64;
-        let is_in_sync = |pair: &Pair| pair.in_sync.as_ref().is_some_and(|at| age(at) <= alarm_ms);
-        let ages = self.pairs.values().map(|pair| pair.in_sync.as_ref().map(age));
-        let oldest_ms = ages.collect::<Option<Vec<u64>>>();
-        let mut overdue: Vec<SyncPair> = (self.pairs.iter())
-            .filter(|(id, pair)| !is_in_sync(pair) || self.jobs.values().any(|j| j.pair == **id))
-            .map(|((partition, peer), pair)| SyncPair {
-                partition: *partition,
-                peer: *peer,
-                in_sync_ms: pair.in_sync.as_ref().map(age),
-                repaired: pair.repaired,
-                bytes: pair.bytes,
-            })
-            .collect();
-        overdue.sort_by_key(|pair| std::cmp::Reverse(pair.in_sync_ms.unwrap_or(u64::MAX)));
-        overdue.truncate(SHOWN);
-        let exchanging = self.jobs.values().filter_map(|job| {
-            let exchange = job.exchange.as_ref()?;
-            Some((exchange.tree.clone(), exchange.peer, exchange.repaired))
-        });
-        SyncStatus {
-            pairs: self.pairs.len() as u32,
-            in_sync: self.pairs.values().filter(|pair| is_in_sync(pair)).count() as u32,
-            oldest_ms: oldest_ms.map(|ages| ages.into_iter().max().unwrap_or(0)),
-            overdue,
-            alarm_ms,
-            exchanging: exchanging.collect(),
-            paused: self.paused,
-            counters: self.tally.rows(),
-        }
-    }
-
-    /// What was done since the start.
-    #[must_use]
-    pub fn tally(&self) -> Tally {
-        self.tally
-    }
-}
-
-impl Tally {
-    /// Names and counts, in the order to show them.
-    #[must_use]
-    pub fn rows(&self) -> Vec<(String, u64)> {
-        let rows = [
-            ("compared", self.compared),
-            ("equal", self.equal),
-            ("exchanges", self.exchanges),
-            ("in_flight", self.in_flight),
-            ("repaired", self.repaired),
-            ("bytes", self.bytes),
-            ("failed", self.failed),
-            ("doubted", self.doubted),
-        ];
-        rows.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
     }
 }

@@ -15,8 +15,11 @@ use crate::store::record::Record;
 use crate::store::{Batch, Change, Imprint, Store, StoredKey};
 use crate::wire::control;
 use crate::wire::messages::BucketSettings;
+use crate::wire::transfer::body_entries;
 
 const P: Partition = Partition(0);
+
+type Meanwhile = Box<dyn FnOnce(&[MemoryStore; 2])>;
 
 struct Pairing {
     ids: [NodeId; 2],
@@ -28,9 +31,11 @@ struct Pairing {
     wire: usize,
     notices: Vec<Notice>,
     complete: [BTreeSet<Partition>; 2],
+    /// Movements that were announced and are not over.
+    moving: [u32; 2],
     recounts: usize,
     /// What happens between the first look and the second.
-    while_settling: Option<Box<dyn FnOnce(&[MemoryStore; 2])>>,
+    while_settling: Option<Meanwhile>,
 }
 
 fn object(n: u64, data: &str) -> Object {
@@ -79,7 +84,7 @@ fn merge(store: &MemoryStore, key: &Key, brought: &Object) {
     object.merge(brought);
     let record = Record { mint: None, object: object.encode() }.encode();
     let after = imprint(&key, &object);
-    let change = Change { key, record: Some(record), before, after };
+    let change = Change { key, record: Some(record), before: Some(before), after };
     store.commit(&[Batch::of(vec![change])]).unwrap();
 }
 
@@ -113,13 +118,21 @@ impl Pairing {
             wire: 0,
             notices: Vec::new(),
             complete: Default::default(),
+            moving: [0; 2],
             recounts: 0,
             while_settling: None,
         }
     }
 
-    /// Lets one side compare and mend until it has nothing left to do.
+    /// Lets one side compare and mend until it has nothing left to do. It may leave the other one
+    /// some time at first.
     fn exchange(&mut self, side: usize) {
+        self.compare(side);
+        self.now = self.now + AGAIN;
+        self.compare(side);
+    }
+
+    fn compare(&mut self, side: usize) {
         let mut effects = Vec::new();
         self.syncs[side].handle(self.now, Input::Now, &mut effects);
         let mut queue: VecDeque<Effect> = effects.into();
@@ -152,7 +165,23 @@ impl Pairing {
                 merge(store, &entry.key, &object);
             }
         };
+        let carries = match &effect {
+            Effect::Look { request, .. } | Effect::Ask { request, .. } => {
+                matches!(request, SyncRequest::Objects { .. } | SyncRequest::Take { .. })
+            }
+            effect => matches!(effect, Effect::Merge { .. }),
+        };
+        assert!(!carries || self.moving[side] > 0, "it was not announced: {effect:?}");
         match effect {
+            Effect::BeginMove(partition) => {
+                assert_eq!(partition, P);
+                self.moving[side] += 1;
+                None
+            }
+            Effect::EndMove(_) => {
+                self.moving[side] -= 1;
+                None
+            }
             Effect::Look { id, request } => {
                 let reply = answer(&self.stores[side], &self.topology, &request).unwrap();
                 Some(Input::Looked { id, reply })
@@ -185,6 +214,7 @@ impl Pairing {
                 self.complete[side].insert(partition);
                 None
             }
+            Effect::Whole => None,
             Effect::Notice(notice) => {
                 self.notices.push(notice);
                 None
@@ -195,6 +225,7 @@ impl Pairing {
     fn assert_equal(&self) {
         let page = |store: &MemoryStore| store.page(P, None, usize::MAX).unwrap();
         assert_eq!(page(&self.stores[0]), page(&self.stores[1]));
+        assert_eq!(self.moving, [0, 0], "what has moved is over");
         assert_eq!(self.stores[0].roots(P), self.stores[1].roots(P));
     }
 }
@@ -236,10 +267,10 @@ fn any_two_stores_are_equal_after_one_of_them_has_compared() {
         pairing.assert_equal();
         assert_eq!(pairing.recounts, 0);
         let before = pairing.wire;
-        pairing.exchange(0);
+        pairing.compare(0);
         assert!(pairing.wire - before < 150, "equal stores said {} bytes", pairing.wire - before);
         assert_eq!(pairing.complete[0], BTreeSet::from([P]));
-        assert_eq!(pairing.syncs[0].status().in_sync, 1);
+        assert_eq!(pairing.syncs[0].status(pairing.now).in_sync, 1);
     }
 }
 
@@ -268,18 +299,38 @@ fn what_arrives_or_changes_during_the_pause_is_no_difference() {
     // One is on its way to the other side, and one is written all the time.
     let (arriving, hot) = (object(5000, "arriving"), object(5001, "hot"));
     merge(&pairing.stores[0], &key(1), &arriving);
-    merge(&pairing.stores[1], &key(2), &hot);
+    merge(&pairing.stores[1], &key(2), &hot.clone());
     pairing.while_settling = Some(Box::new(move |stores| {
         merge(&stores[1], &key(1), &arriving);
-        merge(&stores[0], &key(2), &object(5002, "hotter"));
-        merge(&stores[1], &key(2), &object(5003, "hottest"));
+        for store in stores {
+            merge(store, &key(2), &hot);
+            merge(store, &key(2), &object(5002, "hotter"));
+        }
     }));
-    pairing.exchange(0);
+    pairing.compare(0);
     let tally = pairing.syncs[0].tally();
     assert_eq!((tally.repaired, tally.in_flight, tally.bytes), (0, 1, 0));
-    assert_eq!(pairing.syncs[0].status().in_sync, 1, "all that is older is on both sides");
-    pairing.exchange(1);
+    assert_eq!(
+        pairing.syncs[0].status(pairing.now).in_sync,
+        1,
+        "all that is older is on both sides"
+    );
     pairing.assert_equal();
+}
+
+#[test]
+fn what_changes_at_both_ends_during_the_pause_and_still_differs_is_mended() {
+    let mut pairing = Pairing::new(3);
+    // A blind write through a coordinator that lacks an older value: it reaches both, the older
+    // value does not.
+    merge(&pairing.stores[1], &key(2), &object(1, "older, on one side"));
+    pairing.while_settling = Some(Box::new(|stores| {
+        let blind = object(2, "newer, on both");
+        stores.iter().for_each(|store| merge(store, &key(2), &blind));
+    }));
+    pairing.compare(0);
+    pairing.assert_equal();
+    assert_eq!(pairing.syncs[0].tally().repaired, 1);
 }
 
 #[test]
@@ -299,8 +350,12 @@ fn trees_that_are_wrong_are_counted_again() {
     // A tree is wrong, and the records are not.
     let stray = StoredKey::new(P, &key(500));
     let after = Imprint { digest: 77, ..Imprint::NONE };
-    let change =
-        Change { key: stray.clone(), record: Some(Bytes::new()), before: Imprint::NONE, after };
+    let change = Change {
+        key: stray.clone(),
+        record: Some(Bytes::new()),
+        before: Some(Imprint::NONE),
+        after,
+    };
     pairing.stores[0].commit(&[Batch::of(vec![change])]).unwrap();
     pairing.stores[0].lose(&stray);
     pairing.exchange(0);
@@ -343,4 +398,45 @@ fn an_exchange_that_is_cut_off_anywhere_is_begun_again() {
         pairing.assert_equal();
         assert!(pairing.syncs[0].jobs.is_empty() && pairing.syncs[0].questions.is_empty());
     }
+}
+
+#[test]
+fn a_pair_is_overdue_only_when_it_has_had_the_time() {
+    let mut pairing = Pairing::new(5);
+    let at = |seconds: u64| Instant(seconds * 1_000_000);
+    let fresh = pairing.syncs[0].status(at(50));
+    assert_eq!((fresh.pairs, fresh.in_sync, fresh.overdue, fresh.oldest_ms), (1, 0, 0, None));
+    let late = pairing.syncs[0].status(at(61));
+    assert_eq!((late.overdue, late.waits_ms, late.shown.len()), (1, 61_000, 1));
+    pairing.now = at(61);
+    pairing.compare(0);
+    let mended = pairing.syncs[0].status(at(62));
+    assert_eq!((mended.in_sync, mended.overdue, mended.oldest_ms), (1, 0, Some(1000)));
+    assert!(mended.shown.is_empty());
+    assert_eq!(pairing.syncs[0].status(at(300)).shown[0].in_sync_ms, Some(239_000));
+}
+
+#[test]
+fn what_was_compared_when_somebody_asked_is_compared_again_at_once() {
+    let mut pairing = Pairing::new(6);
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    pairing.syncs[0].handle(Instant(1000), Input::Now, &mut first);
+    assert_eq!(first.len(), 2, "one question to either side: {first:?}");
+    // While it is under way, somebody asks: what was acknowledged just before may be missed by it.
+    pairing.syncs[0].handle(Instant(2000), Input::Now, &mut second);
+    assert!(second.is_empty(), "{second:?}");
+    pairing.now = Instant(3000);
+    for effect in first {
+        let input = pairing.perform(0, effect).unwrap();
+        pairing.syncs[0].handle(pairing.now, input, &mut second);
+    }
+    second.retain(|effect| !matches!(effect, Effect::Complete(_)));
+    assert_eq!(second.len(), 2, "the same questions again: {second:?}");
+    assert_eq!(pairing.syncs[0].status(Instant(5000)).oldest_ms, Some(4));
+    for effect in std::mem::take(&mut second) {
+        let input = pairing.perform(0, effect).unwrap();
+        pairing.syncs[0].handle(pairing.now, input, &mut second);
+    }
+    assert!(second.is_empty(), "{second:?}");
+    assert_eq!(pairing.syncs[0].status(Instant(5000)).oldest_ms, Some(2));
 }

@@ -59,7 +59,10 @@ impl Pull {
             Some(owner) => vec![owner],
             None => other_owners(desk, view.id),
         };
-        let sources = nodes.into_iter().map(|node| Source::new(node, false)).collect();
+        // One of those whom the data comes from has most of it.
+        let sources = desk.topology.sources(view.id.partition, view.id.scope);
+        let digests = view.owner.is_none() && sources.contains(&desk.me());
+        let sources = nodes.into_iter().map(|node| Source::new(node, digests)).collect();
         Self::from_sources(view, sources)
     }
 
@@ -83,6 +86,18 @@ impl Pull {
         self.retry_at = desk.now + desk.pause(self.failures);
     }
 
+    /// Something that was copied is lost: all sources again, but most of it is here.
+    pub(super) fn begin_again(&mut self) {
+        self.sources.iter_mut().for_each(Source::begin_again);
+        self.ready_since = None;
+    }
+
+    /// The slots have changed: whoever is to be copied now is a source.
+    pub(super) fn keep_sources(&mut self, desk: &Desk) {
+        let all = self.sources.iter().any(|source| Some(source.node) != self.view.owner);
+        self.settle_sources(desk, all || self.view.owner.is_none());
+    }
+
     /// Everybody who owned the partition when the copy began has to be copied, or who does now.
     pub(super) fn settle_sources(&mut self, desk: &Desk, all: bool) {
         if !all {
@@ -91,7 +106,9 @@ impl Pull {
         let owners = other_owners(desk, self.view.id);
         let owner = self.view.owner;
         self.sources.retain(|source| {
-            source.done || Some(source.node) == owner || owners.contains(&source.node)
+            // Whoever was removed confirms nothing any more, and counts in no quorum either.
+            let is_done = source.done && desk.topology.is_present(source.node);
+            is_done || Some(source.node) == owner || owners.contains(&source.node)
         });
         for node in owners {
             if !self.sources.iter().any(|source| source.node == node) {
@@ -99,9 +116,11 @@ impl Pull {
                 self.sources.push(Source::new(node, digests));
             }
         }
-        if !self.is_copied() {
-            self.ready_since = None;
-        }
+        self.ready_since = match self.is_copied() {
+            // The last that was open may be a source no more.
+            true => self.ready_since.or(Some(desk.now)),
+            false => None,
+        };
     }
 
     /// As it was kept.
@@ -143,9 +162,10 @@ impl Pull {
     }
 }
 
-/// Those who own another slot of the partition.
+/// Those whom a slot without an owner is copied from, or one whose owner may have forgotten things.
 fn other_owners(desk: &Desk, id: SlotId) -> Vec<NodeId> {
-    let slots = desk.topology.slots(id.partition, id.n).iter().enumerate();
-    let others = slots.filter(|(at, _)| *at != usize::from(id.slot));
-    others.filter_map(|(_, slot)| slot.owner).filter(|node| *node != desk.me()).collect()
+    let slots = desk.topology.slots(id.partition, id.scope);
+    let owner = slots.get(usize::from(id.slot)).and_then(|slot| slot.owner);
+    let sources = desk.topology.sources(id.partition, id.scope).iter().copied();
+    sources.filter(|node| Some(*node) != owner && *node != desk.me()).collect()
 }

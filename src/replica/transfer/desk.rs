@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Effect, Settings};
-use crate::ids::{NodeId, Partition};
+use crate::ids::{NodeId, Partition, Scope};
 use crate::membership::{Slot, Topology};
 use crate::random::Random;
 use crate::replica::pace::Pace;
@@ -88,8 +88,8 @@ impl Desk {
         self.wake_at = Some(self.wake_at.map_or(at, |before| before.min(at)));
     }
 
-    /// The replica counts that have slots.
-    pub(super) fn counts(topology: &Topology) -> impl Iterator<Item = u8> {
+    /// The scopes that have slots.
+    pub(super) fn scopes(topology: &Topology) -> impl Iterator<Item = Scope> {
         topology.state().slots.keys().copied()
     }
 
@@ -98,25 +98,26 @@ impl Desk {
         let partitions = 0..topology.partitions();
         let each = partitions.flat_map(move |number| {
             let partition = Partition(number as u16);
-            Self::counts(topology).map(move |n| (n, partition))
+            Self::scopes(topology).map(move |scope| (scope, partition))
         });
-        each.flat_map(move |(n, partition)| {
-            let slots = topology.slots(partition, n).iter().enumerate();
-            slots.map(move |(at, slot)| (SlotId { n, partition, slot: at as u8 }, *slot))
+        each.flat_map(move |(scope, partition)| {
+            let slots = topology.slots(partition, scope).iter().enumerate();
+            slots.map(move |(at, slot)| (SlotId { scope, partition, slot: at as u8 }, *slot))
         })
     }
 
     /// The slot as this node sees it, if it has a successor.
     pub(super) fn view(&self, id: SlotId) -> Option<SlotView> {
-        let slot = self.topology.slots(id.partition, id.n).get(usize::from(id.slot))?;
-        view(id, slot)
+        let slot = self.topology.slots(id.partition, id.scope).get(usize::from(id.slot))?;
+        view(&self.topology, id, slot)
     }
 }
 
 /// A slot that has a successor.
-pub(super) fn view(id: SlotId, slot: &Slot) -> Option<SlotView> {
+pub(super) fn view(topology: &Topology, id: SlotId, slot: &Slot) -> Option<SlotView> {
     let Slot { owner, successor, version } = *slot;
-    Some(SlotView { id, version, owner, successor: successor? })
+    let (successor, moves) = (successor?, topology.moves_mark(id.partition, id.scope));
+    Some(SlotView { id, version, owner, successor, moves })
 }
 
 /// What the transfers of a node have counted since it started.

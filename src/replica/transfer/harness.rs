@@ -90,7 +90,7 @@ enum Local {
     ReadPage(u64, PageRequest),
     Merge(u64, NodeId, Vec<PageEntry>),
     HandOver(u64, TopologyVersion, Vec<HandOver>),
-    Clear(Partition),
+    Clear(Partition, Scope),
     Lost(u64),
     Installed(Vec<Effect>),
 }
@@ -362,9 +362,11 @@ impl World {
                 Effect::HandOver { order, basis, changes } => {
                     self.local(id, 5_000, Local::HandOver(order, basis, changes));
                 }
-                Effect::Clear { partition } => self.local(id, 2_000, Local::Clear(partition)),
+                Effect::Clear { partition, scope } => {
+                    self.local(id, 2_000, Local::Clear(partition, scope));
+                }
                 Effect::Exchange(with) => self.exchange(id, with),
-                Effect::Leave | Effect::Notice(_) => {}
+                Effect::Leave | Effect::Advance | Effect::Notice(_) => {}
             }
         }
         if let Some(at) = self.nodes[&id].transfers.next_deadline() {
@@ -404,7 +406,7 @@ impl World {
             .partition(|effect| matches!(effect, Effect::Keep { .. } | Effect::Clear { .. }));
         for effect in first {
             match effect {
-                Effect::Clear { partition } => self.clear(id, partition),
+                Effect::Clear { partition, scope } => self.clear(id, partition, scope),
                 keep => self.perform(id, vec![keep]),
             }
         }
@@ -437,7 +439,7 @@ impl World {
         self.send_writes_again(id);
     }
 
-    fn clear(&mut self, id: NodeId, partition: Partition) {
+    fn clear(&mut self, id: NodeId, partition: Partition, scope: Scope) {
         let node = self.nodes.get_mut(&id).unwrap();
         let stands = node.shard.participants(partition, N).contains(&id);
         let is_staged =
@@ -446,10 +448,10 @@ impl World {
             None
         } else {
             let found = !node.store.page(partition, None, 1).unwrap().is_empty();
-            node.store.clear(partition).unwrap();
+            node.store.clear(partition, None).unwrap();
             Some(found)
         };
-        self.input(id, Input::Cleared { partition, found });
+        self.input(id, Input::Cleared { partition, scope, found });
     }
 
     fn held(&self, id: NodeId, key: &Key) -> BTreeSet<u32> {
@@ -540,7 +542,7 @@ impl World {
             Local::Commit(number) => self.commit(id, number),
             Local::Fence(order, view) => {
                 let node = self.nodes.get_mut(&id).unwrap();
-                let slots = node.shard.slots(view.id.partition, view.id.n);
+                let slots = node.shard.slots(view.id.partition, view.id.scope);
                 let shown = slots.get(usize::from(view.id.slot));
                 let is_same = shown.is_some_and(|slot| {
                     (slot.owner, slot.version) == (view.owner, view.version)
@@ -554,7 +556,7 @@ impl World {
                     _ => self.input(id, Input::Fenced { order, done: is_same }),
                 }
                 if self.planted == Planted::CleanupBeforeReady {
-                    self.nodes[&id].store.clear(view.id.partition).unwrap();
+                    self.nodes[&id].store.clear(view.id.partition, None).unwrap();
                 }
             }
             Local::ReadPage(ask, mut request) => {
@@ -587,7 +589,7 @@ impl World {
                     false => self.input(id, Input::HandedOver { order, given: false }),
                 }
             }
-            Local::Clear(partition) => self.clear(id, partition),
+            Local::Clear(partition, scope) => self.clear(id, partition, scope),
             Local::Installed(later) => self.installed(id, later),
             Local::Lost(ask) => self.input(id, Input::Answered { id: ask, reply: None }),
         }
@@ -599,7 +601,7 @@ impl World {
             let ids = match entry.object {
                 Some(object) => ids_of(&object),
                 None if !self.nodes[&from].up => {
-                    let result = Err("it does not answer".to_owned());
+                    let result = Err("it does not answer".to_owned().into());
                     return self.input(id, Input::Merged { id: merge, result });
                 }
                 None => self.held(from, &entry.key),

@@ -1,6 +1,8 @@
-//! Data of partitions that this node has no part in any more.
+//! Data of partitions that this node has no part in any more, scope by scope.
 //!
-//! It is deleted once nothing has changed about the partition for a while, or at once when this
+//! Where it stands in no slot of a partition at all, everything of the partition is deleted; where it
+//! stands in slots of other scopes, what belongs to buckets at home in this one and not moving to
+//! slots in which it stands. It is deleted once nothing has changed about the partition for a while, or at once when this
 //! node becomes a successor in it: what is left from an earlier time may hold keys whose deletion
 //! has since been forgotten by everybody else, and must not come back.
 //!
@@ -14,19 +16,22 @@ use std::time::Duration;
 use super::desk::Desk;
 use super::notes::Notes;
 use super::{Effect, Notice};
-use crate::ids::Partition;
+use crate::ids::{Partition, Scope};
 use crate::membership::{Standing, Topology};
 use crate::time::Instant;
 
 /// How long to wait after a partition could not be cleared.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// What is deleted at once: of a partition, the buckets of a scope.
+type Left = (Partition, Scope);
+
 pub(super) struct Leftovers {
-    /// Partitions to be cleared, and when.
-    due: BTreeMap<Partition, Instant>,
-    by_time: BTreeSet<(Instant, Partition)>,
+    /// What is to be cleared, and when.
+    due: BTreeMap<Left, Instant>,
+    by_time: BTreeSet<(Instant, Left)>,
     set_aside: BTreeSet<Partition>,
-    clearing: BTreeSet<Partition>,
+    clearing: BTreeSet<Left>,
 }
 
 impl Leftovers {
@@ -41,11 +46,11 @@ impl Leftovers {
             clearing: BTreeSet::new(),
         };
         let stood = stands_in(desk, &desk.topology);
-        for partition in all(&desk.topology).filter(|partition| !stood.contains(partition)) {
+        for left in all(&desk.topology).filter(|left| !stood.contains(left)) {
             if set_aside.is_none() {
-                leftovers.set_aside.insert(partition);
+                leftovers.set_aside.insert(left.0);
             }
-            leftovers.delay(desk, partition);
+            leftovers.delay(desk, left);
         }
         leftovers
     }
@@ -55,25 +60,26 @@ impl Leftovers {
     }
 
     pub(super) fn waiting(&self) -> u32 {
-        self.due.len() as u32
+        let partitions: BTreeSet<Partition> = self.due.keys().map(|(of, _)| *of).collect();
+        partitions.len() as u32
     }
 
-    fn delay(&mut self, desk: &Desk, partition: Partition) {
-        if !self.set_aside.contains(&partition) {
-            self.schedule(partition, Some(desk.now + desk.settings.cleanup_after));
+    fn delay(&mut self, desk: &Desk, left: Left) {
+        if !self.set_aside.contains(&left.0) {
+            self.schedule(left, Some(desk.now + desk.settings.cleanup_after));
         }
     }
 
-    fn schedule(&mut self, partition: Partition, at: Option<Instant>) {
+    fn schedule(&mut self, left: Left, at: Option<Instant>) {
         let before = match at {
-            Some(at) => self.due.insert(partition, at),
-            None => self.due.remove(&partition),
+            Some(at) => self.due.insert(left, at),
+            None => self.due.remove(&left),
         };
         if let Some(before) = before {
-            self.by_time.remove(&(before, partition));
+            self.by_time.remove(&(before, left));
         }
         if let Some(at) = at {
-            self.by_time.insert((at, partition));
+            self.by_time.insert((at, left));
         }
     }
 
@@ -82,24 +88,52 @@ impl Leftovers {
         let now = desk.topology.clone();
         self.notice_losses(desk, before, notes);
         let (stood, stands) = (stands_in(desk, before), stands_in(desk, &now));
-        for partition in stands.difference(&stood) {
-            let is_left = self.due.contains_key(partition) || self.clearing.contains(partition);
-            self.schedule(*partition, None);
-            if is_left && self.may_clear(desk) && !self.set_aside.contains(partition) {
-                self.clearing.insert(*partition);
-                desk.effects.push(Effect::Clear { partition: *partition });
+        for left in stands.difference(&stood) {
+            self.clear_first(desk, *left);
+        }
+        // A bucket has come home to these, and what others have of it is left.
+        let come: BTreeSet<Scope> = Desk::scopes(&now)
+            .filter(|scope| now.is_home(*scope) && !before.is_home(*scope))
+            .collect();
+        let is_gone = |(_, scope): &&Left| !now.state().slots.contains_key(scope);
+        let gone: BTreeSet<Partition> = stood.iter().filter(is_gone).map(|(of, _)| *of).collect();
+        for left in all(&now).filter(|left| !stands.contains(left)) {
+            let (partition, scope) = left;
+            let changed =
+                || before.fingerprint(partition, scope) != now.fingerprint(partition, scope);
+            let is_left =
+                stood.contains(&left) || come.contains(&scope) || gone.contains(&partition);
+            if is_left || self.due.contains_key(&left) && changed() {
+                self.delay(desk, left);
             }
         }
-        let fingerprint = |topology: &Topology, partition| -> Vec<u64> {
-            Desk::counts(topology).map(|n| topology.fingerprint(partition, n)).collect()
-        };
-        for partition in all(&now).filter(|partition| !stands.contains(partition)) {
-            let has_left = stood.contains(&partition);
-            let is_due = self.due.contains_key(&partition);
-            if has_left || is_due && fingerprint(before, partition) != fingerprint(&now, partition)
-            {
-                self.delay(desk, partition);
-            }
+        let exists = |(_, scope): &Left| now.state().slots.contains_key(scope);
+        let ended: Vec<Left> = self.due.keys().filter(|left| !exists(left)).copied().collect();
+        for left in ended {
+            self.schedule(left, None);
+        }
+    }
+
+    /// This node is in a slot now in which it was not before: what is left of an earlier time goes
+    /// first. A bucket that arrives may have been left where it comes from.
+    fn clear_first(&mut self, desk: &mut Desk, (partition, scope): Left) {
+        self.take_out(desk, (partition, scope));
+        if let Some(from) = desk.topology.comes_from(scope) {
+            let left = (partition, from);
+            let was_due = self.due.get(&left).copied();
+            self.take_out(desk, left);
+            // Of the other buckets there, something may be left all the same.
+            self.schedule(left, was_due);
+        }
+    }
+
+    fn take_out(&mut self, desk: &mut Desk, left: Left) {
+        let is_left = self.due.contains_key(&left) || self.clearing.contains(&left);
+        self.schedule(left, None);
+        let (partition, scope) = left;
+        if is_left && self.may_clear(desk) && !self.set_aside.contains(&partition) {
+            self.clearing.insert(left);
+            desk.effects.push(Effect::Clear { partition, scope });
         }
     }
 
@@ -113,14 +147,21 @@ impl Leftovers {
             if !is_mine && !is_alone {
                 continue;
             }
-            let slots = desk.topology.slots(id.partition, id.n);
+            // Slots that a bucket has left, or never got to, and those of which all is elsewhere.
+            let is_abandoned = !desk.topology.state().slots.contains_key(&id.scope);
+            if is_abandoned || is_alone && before.is_arriving(id.partition, id.scope) {
+                continue;
+            }
+            let slots = desk.topology.slots(id.partition, id.scope);
             let after = slots.get(usize::from(id.slot)).copied().unwrap_or_default();
             let is_kept = after.owner == Some(me) || after.successor == Some(me) && is_alone;
             let is_given = is_mine && after.owner.is_some_and(|owner| notes.is_giving(id, owner));
             if !is_kept && !is_given && self.set_aside.insert(id.partition) {
-                self.schedule(id.partition, None);
-                desk.keep = true;
                 let partition = id.partition;
+                for scope in Desk::scopes(&desk.topology.clone()) {
+                    self.schedule((partition, scope), None);
+                }
+                desk.keep = true;
                 desk.effects.push(Effect::Notice(Notice::SetAside { partition }));
             }
         }
@@ -135,7 +176,7 @@ impl Leftovers {
     }
 
     pub(super) fn go_on(&mut self, desk: &mut Desk) {
-        let Some((at, partition)) = self.by_time.first().copied() else { return };
+        let Some((at, left)) = self.by_time.first().copied() else { return };
         if !self.clearing.is_empty() || !self.may_clear(desk) {
             return;
         }
@@ -143,22 +184,23 @@ impl Leftovers {
             desk.wake(at);
             return;
         }
-        self.clearing.insert(partition);
-        desk.effects.push(Effect::Clear { partition });
+        self.clearing.insert(left);
+        let (partition, scope) = left;
+        desk.effects.push(Effect::Clear { partition, scope });
     }
 
     /// A partition is empty now, or could not be cleared.
-    pub(super) fn cleared(&mut self, desk: &mut Desk, partition: Partition, found: Option<bool>) {
-        if !self.clearing.remove(&partition) {
+    pub(super) fn cleared(&mut self, desk: &mut Desk, left: Left, found: Option<bool>) {
+        if !self.clearing.remove(&left) {
             return;
         }
         match found {
             Some(found) => {
                 desk.tally.cleared += u64::from(found);
-                self.schedule(partition, None);
+                self.schedule(left, None);
             }
-            None if self.due.contains_key(&partition) => {
-                self.schedule(partition, Some(desk.now + AGAIN));
+            None if self.due.contains_key(&left) => {
+                self.schedule(left, Some(desk.now + AGAIN));
             }
             None => {}
         }
@@ -174,14 +216,16 @@ impl Leftovers {
     }
 }
 
-fn all(topology: &Topology) -> impl Iterator<Item = Partition> {
-    (0..topology.partitions()).map(|number| Partition(number as u16))
+fn all(topology: &Topology) -> impl Iterator<Item = Left> {
+    let partitions = (0..topology.partitions()).map(|number| Partition(number as u16));
+    partitions
+        .flat_map(move |partition| Desk::scopes(topology).map(move |scope| (partition, scope)))
 }
 
-/// The partitions in which this node stands in some slot.
-fn stands_in(desk: &Desk, topology: &Topology) -> BTreeSet<Partition> {
+/// The slots in which this node stands: partitions, by scope.
+fn stands_in(desk: &Desk, topology: &Topology) -> BTreeSet<Left> {
     let me = Some(desk.me());
     let mine =
         Desk::all_slots(topology).filter(|(_, slot)| slot.owner == me || slot.successor == me);
-    mine.map(|(id, _)| id.partition).collect()
+    mine.map(|(id, _)| (id.partition, id.scope)).collect()
 }

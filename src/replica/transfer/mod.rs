@@ -34,7 +34,7 @@
 //!   only in the very cluster state the decision was made in. A slot without an owner is taken by its
 //!   successor once every other owner's note stands.
 //! - A cursor is kept only after what lies before it was committed here.
-//! - Data is deleted here only where this node stands in no slot of the partition and has lost none
+//! - Data is deleted here only where this node stands in no slot of its bucket and has lost none
 //!   without handing it over; and before a node becomes successor of a partition, old data of it
 //!   is deleted.
 
@@ -59,7 +59,7 @@ use std::time::Duration;
 pub use desk::Tally;
 pub use page::{PAGE_BYTES, read_page};
 
-use crate::ids::{NodeId, Partition};
+use crate::ids::{NodeId, Partition, Scope};
 use crate::membership::{HandOver, Topology};
 use crate::store::StoreError;
 use crate::time::Instant;
@@ -133,7 +133,7 @@ pub enum Input {
         /// Its number.
         id: u64,
         /// Whether all of it is committed; if not, why.
-        result: Result<(), String>,
+        result: Result<(), Unmerged>,
     },
     /// To [`Effect::HandOver`].
     HandedOver {
@@ -146,6 +146,8 @@ pub enum Input {
     Cleared {
         /// The partition.
         partition: Partition,
+        /// The scope.
+        scope: Scope,
         /// Whether there was something to delete; `None` where it could not be done.
         found: Option<bool>,
     },
@@ -156,6 +158,21 @@ pub enum Input {
         /// Zero if there were none.
         p99: Duration,
     },
+}
+
+/// Why a page was not merged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unmerged {
+    /// What went wrong, for people.
+    pub why: String,
+    /// A record here was damaged, and what it held is lost: everything is to be copied again.
+    pub begin_again: bool,
+}
+
+impl From<String> for Unmerged {
+    fn from(why: String) -> Self {
+        Self { why, begin_again: false }
+    }
 }
 
 /// What the transfers of a node want done. The effects of one call are begun in their order, and
@@ -221,17 +238,24 @@ pub enum Effect {
         /// The slots.
         changes: Vec<HandOver>,
     },
-    /// Delete all records of a partition, through its shard, provided its topology shows this node
-    /// in no slot of it; then say [`Input::Cleared`].
+    /// Delete what is left in a partition of buckets at home in a scope, through the partition's
+    /// shard, which knows what that is ([`Shard::strange`](super::Shard::strange)); then say
+    /// [`Input::Cleared`].
     Clear {
         /// The partition.
         partition: Partition,
+        /// The scope.
+        scope: Scope,
     },
     /// Exchange cluster states with this node: the two do not go by the same.
     Exchange(NodeId),
     /// This node is leaving and owns nothing any more: mark it removed, if it holds no hints.
     /// Repeated every second.
     Leave,
+    /// Buckets have arrived in other slots: note it, or end the move
+    /// ([`ClusterState::advance`](crate::membership::ClusterState::advance), on a state that all
+    /// shards go by). Repeated every second.
+    Advance,
     /// Something an operator should know.
     Notice(Notice),
 }
@@ -319,13 +343,19 @@ impl Transfers {
                 self.notes.handed_over(desk, order, given);
                 self.pulls.handed_over(desk, order, given);
             }
-            Input::Cleared { partition, found } => self.leftovers.cleared(desk, partition, found),
+            Input::Cleared { partition, scope, found } => {
+                self.leftovers.cleared(desk, (partition, scope), found);
+            }
             Input::Connected(node) => self.pulls.connected(desk, node),
             Input::Second { p99 } => {
-                desk.taking.observe(p99);
-                desk.giving.observe(p99);
+                desk.taking.observe(p99, !self.pulls.is_empty());
+                desk.giving.observe(p99, !self.notes.is_empty());
                 self.pulls.second();
                 self.leftovers.second(desk, self.pulls.is_empty());
+                let topology = &desk.topology;
+                if topology.moving() > 0 && topology.state().clone().advance(desk.me()) {
+                    desk.effects.push(Effect::Advance);
+                }
             }
         }
         self.go_on(effects);

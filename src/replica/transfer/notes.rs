@@ -124,10 +124,10 @@ impl Notes {
 
     fn begin(&mut self, desk: &mut Desk, from: NodeId, ask: u64, view: SlotView) {
         let me = desk.me();
-        let slots = desk.topology.slots(view.id.partition, view.id.n);
-        let is_owner = slots.iter().any(|slot| slot.owner == Some(me));
-        // One who owns another slot of the partition is asked where this one's owner is gone, or
-        // has forgotten things.
+        // One whom slots without an owner are copied from is also asked where this one's owner has
+        // forgotten things.
+        let is_source = desk.topology.sources(view.id.partition, view.id.scope).contains(&me);
+        let is_owner = is_source || view.owner == Some(me);
         if desk.view(view.id) != Some(view) || view.successor != from || !is_owner {
             answer(desk, ask, TransferReply::Stale);
             return;
@@ -240,13 +240,13 @@ fn answer(desk: &mut Desk, ask: u64, reply: TransferReply) {
 }
 
 fn slot_id(change: &HandOver) -> SlotId {
-    SlotId { n: change.n, partition: change.partition, slot: change.slot as u8 }
+    SlotId { scope: change.scope, partition: change.partition, slot: change.slot as u8 }
 }
 
 /// The change that makes the successor the owner.
 pub(super) fn change(desk: &Desk, view: SlotView) -> HandOver {
-    let SlotId { n, partition, slot } = view.id;
+    let SlotId { scope, partition, slot } = view.id;
     let slot = usize::from(slot);
-    let expected = desk.topology.slots(partition, n)[slot];
-    HandOver { n, partition, slot, expected, to: view.successor }
+    let expected = desk.topology.slots(partition, scope)[slot];
+    HandOver { scope, partition, slot, expected, to: view.successor }
 }

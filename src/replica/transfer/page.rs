@@ -6,8 +6,9 @@ use crate::store::record::Record;
 use crate::store::{Store, StoreError, StoredKey};
 use crate::wire::transfer::{Page, PageBuilder, PageRequest};
 
-/// Most bytes of a page, whatever is asked for.
-pub const PAGE_BYTES: u32 = 1 << 20;
+/// Most bytes of a page, whatever is asked for. Reading and merging one takes milliseconds of a
+/// processor: larger ones are felt by clients, smaller ones are mostly round trips.
+pub const PAGE_BYTES: u32 = 256 << 10;
 /// Rows looked at for one page: pages of digests, and of keys that are passed over, must end too.
 const PAGE_ROWS: usize = 4096;
 /// A larger object is named in the page and fetched alone: a page must fit a control message.
@@ -17,8 +18,7 @@ const FIRST_ROWS: usize = 16;
 
 /// Reads what `request` asks for. Blocks on the disk.
 ///
-/// Of keys whose bucket is known to have another replica count nothing is said: other slots are
-/// theirs. What was committed before the call is in the page.
+/// Of keys whose bucket is known to go by other slots nothing is said. What was committed before the call is in the page.
 ///
 /// # Errors
 /// When a record cannot be read; a page never passes one over.
@@ -43,7 +43,7 @@ pub fn read_page(
             read_bytes += entry.record.len();
             let key = entry.key.key();
             after = Some(entry.key);
-            if topology.bucket(key.bucket()).is_some_and(|bucket| bucket.n != slot.n) {
+            if !topology.is_kept_in(key.bucket(), slot.scope) {
                 continue;
             }
             let record = Record::decode(entry.record)
@@ -107,7 +107,7 @@ mod tests {
         let few = BucketSettings { n: 2, ..BucketSettings::default() };
         assert!(state.add_bucket("few", few));
         let topology = Topology::new(state);
-        let slot = SlotId { n, partition: PARTITION, slot: 0 };
+        let slot = SlotId { scope: n.into(), partition: PARTITION, slot: 0 };
         let noted = Noted { slot, note: 1 };
         let (mut after, mut running, mut names, mut pages) = (Blob::default(), 0, Vec::new(), 0);
         loop {
@@ -164,7 +164,7 @@ mod tests {
         let change = Change::fresh(key, record, Imprint::NONE);
         store.commit(&[Batch::of(vec![change])]).unwrap();
         let topology = Topology::new(ClusterState::new("test", 64));
-        let slot = SlotId { n: 3, partition: PARTITION, slot: 0 };
+        let slot = SlotId { scope: 3.into(), partition: PARTITION, slot: 0 };
         let request = PageRequest {
             noted: Noted { slot, note: 1 },
             after: Blob::default(),

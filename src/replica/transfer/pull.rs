@@ -7,21 +7,23 @@
 //! ```
 //!
 //! The source of a slot is its owner. Where it has none, or the owner says that it may have
-//! forgotten things, all other owners of the partition are: the first is copied in full, of the
-//! others only what differs. A member that does not answer is left alone for a while, with
+//! forgotten things, all other owners of the partition are; where a bucket arrives in new slots, all
+//! owners of those that it comes from ([`Topology::sources`](crate::membership::Topology::sources)).
+//! The first is copied in full, of the others only what differs. A member that does not answer is left alone for a while, with
 //! everything that needs it, and holds up nothing else.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Effect;
+use super::Unmerged;
 use super::copy::Pull;
 use super::desk::{Desk, view};
 use super::kept::KeptPull;
 use super::notes::BATCH_MOST;
 use super::page::PAGE_BYTES;
 use super::show::Progress;
-use crate::ids::{NodeId, Partition};
+use crate::ids::{NodeId, Partition, Scope};
 use crate::time::Instant;
 use crate::wire::transfer::{
     Noted, Page, PageRequest, SlotView, TransferReply, TransferRequest, entries,
@@ -29,8 +31,8 @@ use crate::wire::transfer::{
 
 /// How often cursors are kept. What is lost between is copied twice.
 const KEEP_EVERY: Duration = Duration::from_secs(2);
-/// Slots of one replica count in a partition: a node stands in one of them at most.
-pub(super) type Place = (u8, Partition);
+/// Slots of one scope in a partition: a node stands in one of them at most.
+pub(super) type Place = (Scope, Partition);
 
 #[derive(Default)]
 pub(super) struct Pulls {
@@ -89,7 +91,7 @@ pub(super) fn can_be_asked(peers: &BTreeMap<NodeId, Peer>, node: NodeId, now: In
 }
 
 fn place(view: &SlotView) -> Place {
-    (view.id.n, view.id.partition)
+    (view.id.scope, view.id.partition)
 }
 
 impl Pulls {
@@ -101,7 +103,9 @@ impl Pulls {
                 continue;
             }
             desk.tally.resumed += u64::from(sources.iter().any(|source| source.note.is_some()));
-            let pull = Pull::from_kept(KeptPull { view, sources }, desk.now);
+            let mut pull = Pull::from_kept(KeptPull { view, sources }, desk.now);
+            // It was kept before the last change of the state, perhaps.
+            pull.keep_sources(desk);
             pulls.pulls.insert(place(&view), pull);
         }
         pulls
@@ -121,12 +125,12 @@ impl Pulls {
         let before = std::mem::take(&mut self.wanted);
         let topology = desk.topology.clone();
         for (id, slot) in Desk::all_slots(&topology) {
-            if let Some(view) = view(id, &slot).filter(|view| view.successor == me) {
+            if let Some(view) = view(&topology, id, &slot).filter(|view| view.successor == me) {
                 self.wanted.insert(place(&view), view);
             }
         }
         for view in before.values().filter(|view| self.wanted.get(&place(view)) != Some(view)) {
-            let slots = topology.slots(view.id.partition, view.id.n);
+            let slots = topology.slots(view.id.partition, view.id.scope);
             let is_mine =
                 slots.get(usize::from(view.id.slot)).is_some_and(|slot| slot.owner == Some(me));
             if is_mine {
@@ -141,8 +145,7 @@ impl Pulls {
         self.pulls.retain(|place, pull| self.wanted.get(place) == Some(&pull.view));
         self.dirty |= self.pulls.len() < begun;
         for pull in self.pulls.values_mut() {
-            let all = pull.sources.iter().any(|source| Some(source.node) != pull.view.owner);
-            pull.settle_sources(desk, all || pull.view.owner.is_none());
+            pull.keep_sources(desk);
         }
     }
 
@@ -267,15 +270,20 @@ impl Pulls {
     }
 
     /// A page is committed here, or is not.
-    pub(super) fn merged(&mut self, desk: &mut Desk, id: u64, result: Result<(), String>) {
+    pub(super) fn merged(&mut self, desk: &mut Desk, id: u64, result: Result<(), Unmerged>) {
         let Some(Matter::Merge { place, node, page, keys }) = self.under_way.remove(&id) else {
             return;
         };
         let is_current = |pull: &&mut Pull| pull.busy == Some(id);
         let Some(pull) = self.pulls.get_mut(&place).filter(is_current) else { return };
         pull.busy = None;
-        if let Err(why) = result {
+        if let Err(Unmerged { why, begin_again }) = result {
             pull.failed(desk, &why);
+            if begin_again {
+                pull.begin_again();
+                desk.tally.restarted += 1;
+                self.dirty = true;
+            }
             return;
         }
         (pull.failures, pull.why) = (0, String::new());

@@ -1,6 +1,6 @@
 //! The end of a copy: notes are confirmed, slots are given or taken, many at once.
 //!
-//! Every change of owners is a new cluster state for everybody, so finished slots wait a moment for
+//! Every change of owners is a new cluster state for everybody, so finished slots wait a while for
 //! others.
 
 use std::collections::BTreeMap;
@@ -14,8 +14,12 @@ use crate::ids::NodeId;
 use crate::time::Instant;
 use crate::wire::transfer::{Noted, TransferReply, TransferRequest};
 
-/// How long finished slots wait for others, so that one change of the cluster state takes many.
-const GATHER: Duration = Duration::from_millis(300);
+/// How long finished slots wait for others, so that one change of the cluster state takes many. To
+/// wait costs nothing, they get every write already; each change is work for every node, and for
+/// every client, which their requests wait for. The last ones of a move do not wait.
+const GATHER: Duration = Duration::from_secs(5);
+/// How long to wait for a node that is settling other slots.
+const AGAIN: Duration = Duration::from_millis(300);
 /// How old a confirmation may be when it is used.
 const CONFIRMED_FOR: Duration = Duration::from_secs(2);
 /// How long a slot that was given waits to be seen so, before it is asked for again.
@@ -85,7 +89,7 @@ impl Pulls {
     ) {
         let peer = self.peers.entry(node).or_default();
         if peer.settling || peer.retry_at > desk.now {
-            desk.wake(peer.retry_at.max(desk.now + GATHER));
+            desk.wake(peer.retry_at.max(desk.now + AGAIN));
             return;
         }
         if !self.is_batch(desk, &places) {

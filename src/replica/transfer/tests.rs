@@ -190,7 +190,7 @@ impl Alone {
     /// Slots this node owns and that one is to have.
     fn views(&self, owner: u128, successor: u128) -> Vec<SlotView> {
         let slots = Desk::all_slots(&self.topology);
-        let views = slots.filter_map(|(id, slot)| desk::view(id, &slot));
+        let views = slots.filter_map(|(id, slot)| desk::view(&self.topology, id, &slot));
         let views = views.filter(|view| view.owner == Some(NodeId(owner)));
         views.filter(|view| view.successor == NodeId(successor)).collect()
     }
@@ -380,7 +380,7 @@ fn slot_ids_of_other_counts_and_places_are_answered_and_not_followed() {
     let mut owner = Alone::new(1, joined(&[4]), None);
     let view = owner.views(1, 4)[0];
     for id in [
-        SlotId { n: 9, ..view.id },
+        SlotId { scope: 9.into(), ..view.id },
         SlotId { partition: Partition(40_000), ..view.id },
         SlotId { slot: 200, ..view.id },
     ] {

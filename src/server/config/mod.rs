@@ -53,6 +53,10 @@ pub struct Config {
     pub hints: Hints,
     /// How partitions change hands.
     pub transfers: Transfers,
+    /// `[sync]`.
+    pub sync: Sync,
+    /// `[scrub]`.
+    pub scrub: Scrub,
     /// What it writes about itself.
     pub log: Log,
 }
@@ -231,6 +235,32 @@ pub struct Transfers {
     /// Seconds for which a partition's slots must not have changed before what is left of it on this
     /// node is deleted.
     pub cleanup_after_s: u32,
+}
+
+/// `[sync]`: how owners of a partition find out where they differ.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sync {
+    /// Seconds after which two owners that were in sync compare again.
+    pub interval_s: u32,
+    /// Milliseconds for which a difference may be a write on its way.
+    pub settle_ms: u32,
+    /// Partitions that are mended at once.
+    pub at_once: usize,
+    /// MiB of objects a second, at most; less while clients wait longer.
+    pub rate_mb_s: u64,
+    /// Seconds without being seen in sync after which a pair of owners is overdue.
+    pub alarm_s: u32,
+}
+
+/// `[scrub]`: how often this node reads what is on its disk, and looks for damage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Scrub {
+    /// Days over which one pass is spread; 0 for none.
+    pub days: u32,
+    /// MiB a second, at most; less while clients wait longer.
+    pub rate_mb_s: u64,
 }
 
 /// `[log]`: what this node writes about itself.
@@ -451,6 +481,18 @@ impl Default for Hints {
 impl Default for Transfers {
     fn default() -> Self {
         Transfers { rate_mb_s: 64, at_once: 4, cleanup_after_s: 900 }
+    }
+}
+
+impl Default for Sync {
+    fn default() -> Self {
+        Sync { interval_s: 30, settle_ms: 1000, at_once: 2, rate_mb_s: 32, alarm_s: 600 }
+    }
+}
+
+impl Default for Scrub {
+    fn default() -> Self {
+        Scrub { days: 7, rate_mb_s: 4 }
     }
 }
 

@@ -106,6 +106,13 @@ pub const SETTINGS: &[Setting] = &[
     setting("transfers.rate_mb_s", Kind::Whole(1, 10_000)),
     setting("transfers.at_once", Kind::Whole(1, 64)),
     setting("transfers.cleanup_after_s", Kind::Whole(1, 30 * 24 * 3600)),
+    setting("sync.interval_s", Kind::Whole(1, 24 * 3600)),
+    setting("sync.settle_ms", Kind::Whole(10, 60_000)),
+    setting("sync.at_once", Kind::Whole(1, 64)),
+    setting("sync.rate_mb_s", Kind::Whole(1, 10_000)),
+    setting("sync.alarm_s", Kind::Whole(1, 30 * 24 * 3600)),
+    setting("scrub.days", Kind::Whole(0, 365)),
+    setting("scrub.rate_mb_s", Kind::Whole(1, 10_000)),
     setting("log.level", Kind::Filter),
 ];
 

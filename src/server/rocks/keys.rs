@@ -1,6 +1,6 @@
 //! Where things stand in the families that are not ordered by stored key.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use crate::ids::{NodeId, Partition};
 use crate::key::Key;
@@ -20,19 +20,24 @@ pub(super) fn hint_key(owner: NodeId, key: &[u8]) -> Vec<u8> {
 
 /// Where an imprint stands: its bucket's, in the order of places.
 pub(super) fn digest_key(key: &StoredKey) -> Vec<u8> {
+    with_word(key, place(&key.key()))
+}
+
+/// A stored key with eight bytes between its bucket and its name.
+fn with_word(key: &StoredKey, word: u64) -> Vec<u8> {
     let bytes = key.as_bytes();
     let name_at = PARTITION_BYTES + bucket_bytes(&bytes[PARTITION_BYTES..]).len() + 1;
-    [&bytes[..name_at], &place(&key.key()).to_be_bytes(), &bytes[name_at..]].concat()
+    [&bytes[..name_at], &word.to_be_bytes(), &bytes[name_at..]].concat()
 }
 
 /// Reads back what [`digest_key`] gave.
 pub(super) fn read_digest_key(bytes: &[u8]) -> Option<(u64, Key)> {
     let joined = bytes.get(PARTITION_BYTES..)?;
-    let place_at = bucket_bytes(joined).len() + 1;
-    let place = u64::from_be_bytes(*joined.get(place_at..)?.first_chunk()?);
-    let mut key = BytesMut::from(joined.get(..place_at)?);
-    key.extend_from_slice(joined.get(place_at + WORD_BYTES..)?);
-    Some((place, Key::from_joined(key.freeze()).ok()?))
+    let word_at = bucket_bytes(joined).len() + 1;
+    let word = u64::from_be_bytes(*joined.get(word_at..)?.first_chunk()?);
+    let mut key = BytesMut::from(joined.get(..word_at)?);
+    key.extend_from_slice(joined.get(word_at + WORD_BYTES..)?);
+    Some((word, Key::from_joined(key.freeze()).ok()?))
 }
 
 /// The first key of a range of places, and one behind the last.
@@ -47,18 +52,21 @@ pub(super) fn digest_range(places: &Places) -> (Vec<u8>, Vec<u8>) {
     (first, end)
 }
 
+/// The first stored key of a bucket in a partition, and one behind the last.
+pub(super) fn bucket_range(partition: Partition, bucket: &str) -> (Vec<u8>, Vec<u8>) {
+    let range = |ending: u8| [&partition.0.to_be_bytes(), bucket.as_bytes(), &[ending]].concat();
+    (range(0), range(1))
+}
+
 /// Where a time stands that a key fades at.
 pub(super) fn fading_key(at: WallMs, key: &StoredKey) -> Vec<u8> {
-    let (partition, joined) = key.as_bytes().split_at(PARTITION_BYTES);
-    [partition, &at.0.to_be_bytes(), joined].concat()
+    with_word(key, at.0)
 }
 
 /// Reads back what [`fading_key`] gave.
 pub(super) fn read_fading_key(bytes: &[u8]) -> Option<(WallMs, StoredKey)> {
     let partition = Partition(u16::from_be_bytes(*bytes.first_chunk()?));
-    let at = u64::from_be_bytes(*bytes.get(PARTITION_BYTES..)?.first_chunk()?);
-    let joined = bytes.get(PARTITION_BYTES + WORD_BYTES..)?;
-    let key = Key::from_joined(Bytes::copy_from_slice(joined)).ok()?;
+    let (at, key) = read_digest_key(bytes)?;
     Some((WallMs(at), StoredKey::new(partition, &key)))
 }
 
@@ -81,6 +89,8 @@ mod tests {
                 let (first, end) = digest_range(&places);
                 (first..end).contains(&digest_key(&stored))
             };
+            let (first, end) = bucket_range(Partition(513), bucket);
+            assert!((first..end).contains(&stored.as_bytes().to_vec()));
             assert!(within(0, u64::MAX) && within(place, place) && within(place, u64::MAX));
             assert!(!within(0, place - 1) && !within(place + 1, u64::MAX));
         }

@@ -24,20 +24,23 @@
 //! - After a failed sync nothing more is written or acknowledged.
 //! - "Not there" is only said by a read that met no error.
 
+mod check;
+mod commit;
+mod damage;
 mod keys;
 mod open;
 mod options;
+mod rebuild;
+mod rows;
 mod space;
 mod trees;
 
 use std::collections::BTreeMap;
-use std::mem;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
 
 use bytes::Bytes;
 use rocksdb::{
@@ -45,19 +48,21 @@ use rocksdb::{
     WriteBatch, WriteOptions,
 };
 
+pub use check::Checked;
+use commit::{Committing, Gathering, LeafChange, sync_in_intervals};
+pub(super) use damage::{Damage, demanded_rebuild, forget_demand};
 use keys::{digest_key, fading_key, hint_key, read_digest_key, read_fading_key};
 pub(super) use open::{Refusal, number_of, open_strictly, salvage, set_number};
 use options::{CONFLICTS, DIGESTS, FADING, GRAVES, HINTS, META, OBJECTS};
 pub use options::{Durability, RocksOptions};
+pub(super) use rebuild::rebuild;
 use space::Space;
 
 use super::journal::Journal;
 use crate::ids::{NodeId, Partition};
 use crate::key::Key;
 use crate::store::forest::{Forest, Leaves, Root, Tally};
-use crate::store::{
-    Batch, Cached, Change, Digest, Entry, Imprint, Places, Store, StoreError, StoredKey,
-};
+use crate::store::{Batch, Cached, Digest, Entry, Imprint, Places, Store, StoreError, StoredKey};
 use crate::time::WallMs;
 
 /// All families.
@@ -76,6 +81,7 @@ pub struct RocksStore {
     committing: Mutex<Committing>,
     /// Changed with each group, by the thread that writes it.
     forest: Mutex<Forest>,
+    damage: Damage,
     /// The number of the last group that was written.
     number: AtomicU64,
     /// A commit was refused since this store was opened.
@@ -85,42 +91,6 @@ pub struct RocksStore {
     writes: WriteOptions,
     /// Dropped with the store, which ends the thread that syncs in intervals.
     _ticker: Sender<()>,
-}
-
-/// The group that has not been written yet.
-struct Gathering {
-    batch: WriteBatch,
-    bytes: usize,
-    /// What the trees are to hear of once the group is written.
-    leaves: Vec<LeafChange>,
-    group: Arc<Group>,
-}
-
-/// What a group does to the trees.
-enum LeafChange {
-    Replaced(StoredKey, Imprint, Imprint),
-    Cleared(Partition),
-}
-
-/// What became of a group, once that is known.
-#[derive(Default)]
-struct Group {
-    outcome: OnceLock<Result<(), StoreError>>,
-}
-
-/// What only the thread at the front of the line touches.
-struct Committing {
-    /// The batch of the group before, empty: kept for its memory.
-    spare: WriteBatch,
-    space: Space,
-    journal: Journal,
-    /// The number of the last group that is synced.
-    synced: u64,
-    /// Whether the last write was refused by a full disk. The log can't be synced then, and need
-    /// not be: RocksDB recovers by writing everything to tables and beginning another.
-    full: bool,
-    /// Why nothing can be committed any more.
-    ended: Option<StoreError>,
 }
 
 impl RocksStore {
@@ -150,6 +120,7 @@ impl RocksStore {
             gathering: Mutex::new(Gathering { batch, bytes: 0, leaves: Vec::new(), group }),
             committing: Mutex::new(committing),
             forest: Mutex::new(Forest::uncounted()),
+            damage: Damage::none(path),
             number: AtomicU64::new(number),
             refused: AtomicBool::new(false),
             reads: ReadOptions::default(),
@@ -201,228 +172,46 @@ impl RocksStore {
         Ok(self.number())
     }
 
+    /// What is known to be damaged.
+    pub(super) fn damage(&self) -> &Damage {
+        &self.damage
+    }
+
     fn family(&self, name: &str) -> &ColumnFamily {
-        self.db.cf_handle(name).expect("every family was opened")
+        family(&self.db, name)
     }
 
-    fn gathering(&self) -> MutexGuard<'_, Gathering> {
-        self.gathering.lock().expect("no method panics while it gathers")
-    }
-
-    fn committing(&self) -> MutexGuard<'_, Committing> {
-        self.committing.lock().expect("no method panics while it commits")
-    }
-
-    /// Adds changes to the group that is being gathered.
-    fn gather(&self, batches: &[Batch]) -> Arc<Group> {
-        let mut gathering = self.gathering();
-        for change in batches.iter().flat_map(|batch| &batch.changes) {
-            self.gather_change(&mut gathering, change);
+    /// A record could not be read.
+    fn record_failed(&self, key: &StoredKey, error: &Error) -> StoreError {
+        if key.owner().is_none() {
+            self.damage.is_unreadable(key);
         }
-        for (key, grave) in batches.iter().flat_map(|batch| &batch.graves) {
-            gathering.bytes += key.as_bytes().len() + grave.as_ref().map_or(0, Bytes::len);
-            match grave {
-                Some(grave) => gathering.batch.put_cf(self.family(GRAVES), key.as_bytes(), grave),
-                None => gathering.batch.delete_cf(self.family(GRAVES), key.as_bytes()),
-            }
-        }
-        gathering.group.clone()
+        read_failed(error)
     }
 
-    fn gather_change(&self, gathering: &mut Gathering, change: &Change) {
-        let key = change.key.as_bytes();
-        let record = change.record.as_deref();
-        gathering.bytes += 2 * key.len() + record.map_or(0, <[u8]>::len) + Imprint::BYTES;
-        let batch = &mut gathering.batch;
-        if let Some(owner) = change.key.owner() {
-            let hints = self.family(HINTS);
-            match record {
-                Some(record) => batch.put_cf(hints, hint_key(owner, key), record),
-                None => batch.delete_cf(hints, hint_key(owner, key)),
-            }
-            return;
-        }
-        let (objects, digests) = (self.family(OBJECTS), self.family(DIGESTS));
-        match record {
-            Some(record) => {
-                batch.put_cf(objects, key, record);
-                batch.put_cf(digests, digest_key(&change.key), change.after.encode());
-            }
-            None => {
-                batch.delete_cf(objects, key);
-                batch.delete_cf(digests, digest_key(&change.key));
-            }
-        }
-        let (before, after) = (&change.before, &change.after);
-        if before.fades_at != after.fades_at {
-            let fading = self.family(FADING);
-            if let Some(at) = before.fades_at {
-                batch.delete_cf(fading, fading_key(at, &change.key));
-            }
-            if let Some(at) = after.fades_at {
-                batch.put_cf(fading, fading_key(at, &change.key), []);
-            }
-        }
-        match (before.siblings > 1, after.siblings > 1) {
-            (false, true) => batch.put_cf(self.family(CONFLICTS), key, []),
-            (true, false) => batch.delete_cf(self.family(CONFLICTS), key),
-            _ => {}
-        }
-        gathering.leaves.push(LeafChange::Replaced(change.key.clone(), *before, *after));
-    }
-
-    /// Commits a group, unless somebody has; returns what came of it.
-    fn see_committed(&self, group: &Group) -> Result<(), StoreError> {
-        let mut committing = self.committing();
-        if group.outcome.get().is_none() {
-            self.commit_group(&mut committing);
-        }
-        drop(committing);
-        group.outcome.get().expect("the group has been committed").clone()
-    }
-
-    /// Writes the group that has been gathered, and makes it as durable as is asked for.
-    fn commit_group(&self, committing: &mut Committing) {
-        let next = Arc::default();
-        let mut gathering = self.gathering();
-        let mut batch = mem::replace(&mut gathering.batch, mem::take(&mut committing.spare));
-        let bytes = mem::take(&mut gathering.bytes);
-        let leaves = mem::take(&mut gathering.leaves);
-        let group = mem::replace(&mut gathering.group, next);
-        drop(gathering);
-        let written = self.write(committing, &mut batch, bytes);
-        if written.is_ok() {
-            self.update_forest(leaves);
-        }
-        let outcome = written.and_then(|()| match self.durability {
-            Durability::Fsync => self.sync(committing),
-            Durability::Interval(_) | Durability::None => self.enter(committing, false),
-        });
-        batch.clear();
-        committing.spare = batch;
-        if outcome.is_err() {
-            self.refused.store(true, Ordering::Release);
-        }
-        group.outcome.set(outcome).expect("a group is committed once");
-    }
-
-    fn write(
-        &self,
-        committing: &mut Committing,
-        batch: &mut WriteBatch,
-        bytes: usize,
-    ) -> Result<(), StoreError> {
-        if let Some(ended) = &committing.ended {
-            return Err(ended.clone());
-        }
-        committing.space.admit(bytes).map_err(StoreError::Full)?;
-        let number = self.number() + 1;
-        batch.put_cf(self.family(META), NUMBER_KEY, number.to_le_bytes());
-        let written = self.db.write_opt(batch, &self.writes);
-        committing.full = written.as_ref().is_err_and(is_no_space);
-        written.map_err(|error| match error.kind() {
-            _ if committing.full => StoreError::Full(error.to_string()),
-            // A compaction met damage and RocksDB has closed itself to writes. Nothing was written.
-            ErrorKind::Corruption => StoreError::Corrupt(error.to_string()),
-            _ => committing.end(error.to_string()),
-        })?;
-        self.number.store(number, Ordering::Release);
-        Ok(())
-    }
-
-    /// Makes everything that was written outlive the machine's power.
-    fn sync(&self, committing: &mut Committing) -> Result<(), StoreError> {
-        let number = self.number();
-        if committing.synced == number {
-            return Ok(());
-        }
-        let synced = self.db.flush_wal(true);
-        synced.map_err(|error| committing.end(format!("sync of the log: {error}")))?;
-        self.enter(committing, true)?;
-        committing.synced = number;
-        Ok(())
-    }
-
-    fn enter(&self, committing: &mut Committing, sync: bool) -> Result<(), StoreError> {
-        let journal = &mut committing.journal;
-        let entered = journal.enter(self.number());
-        let entered = entered.and_then(|()| if sync { journal.sync() } else { Ok(()) });
-        entered.map_err(|error| committing.end(format!("journal: {error}")))
-    }
-}
-
-impl Committing {
-    /// Nobody knows what is on the disk: nothing may be written from here on.
-    fn end(&mut self, why: String) -> StoreError {
-        let ended = StoreError::Fatal(why);
-        self.ended = Some(ended.clone());
-        ended
-    }
-}
-
-impl Store for RocksStore {
-    fn read(&self, key: &StoredKey) -> Result<Option<Bytes>, StoreError> {
-        let found = match key.owner() {
-            None => self.db.get_pinned_cf_opt(self.family(OBJECTS), key.as_bytes(), &self.reads),
-            Some(owner) => {
-                let key = hint_key(owner, key.as_bytes());
-                self.db.get_pinned_cf_opt(self.family(HINTS), key, &self.reads)
-            }
-        };
-        let found = found.map_err(|error| read_failed(&error))?;
-        Ok(found.map(|record| Bytes::copy_from_slice(&record)))
-    }
-
-    fn read_cached(&self, key: &StoredKey) -> Result<Cached, StoreError> {
-        let reads = &self.cached_reads;
-        let found = match key.owner() {
-            None => self.db.get_pinned_cf_opt(self.family(OBJECTS), key.as_bytes(), reads),
-            Some(owner) => {
-                let key = hint_key(owner, key.as_bytes());
-                self.db.get_pinned_cf_opt(self.family(HINTS), key, reads)
-            }
-        };
-        match found {
-            Ok(found) => Ok(Cached::Known(found.map(|record| Bytes::copy_from_slice(&record)))),
-            Err(error) if error.kind() == ErrorKind::Incomplete => Ok(Cached::WouldBlock),
-            Err(error) => Err(read_failed(&error)),
+    /// What is kept for others cannot be read on: only a new database goes past it.
+    fn hints_failed(&self, error: &StoreError) {
+        if let StoreError::Corrupt(why) = error {
+            self.damage.demand_rebuild(&format!("what is kept for other members: {why}"));
         }
     }
 
-    fn commit(&self, batches: &[Batch]) -> Result<(), StoreError> {
-        // A group of nothing would cost a sync all the same.
-        if batches.iter().all(|batch| batch.changes.is_empty() && batch.graves.is_empty()) {
-            return Ok(());
+    fn refuse_wrong(&self, key: &StoredKey) -> Result<(), StoreError> {
+        match self.damage.has_wrong(key) {
+            true => Err(damaged("the record is not what was written")),
+            false => Ok(()),
         }
-        let group = self.gather(batches);
-        self.see_committed(&group)
     }
 
-    fn clear(&self, partition: Partition) -> Result<(), StoreError> {
-        let first = partition.0.to_be_bytes().to_vec();
-        // Behind the number of the last partition stands the first letter of a bucket's name.
-        let end = match partition.0.checked_add(1) {
-            Some(next) => next.to_be_bytes().to_vec(),
-            None => vec![0xff; 3],
-        };
-        let mut gathering = self.gathering();
-        for name in [OBJECTS, DIGESTS, FADING, CONFLICTS] {
-            gathering.batch.delete_range_cf(self.family(name), &first, &end);
-        }
-        gathering.bytes += 4 * (first.len() + end.len());
-        gathering.leaves.push(LeafChange::Cleared(partition));
-        let group = gathering.group.clone();
-        drop(gathering);
-        self.see_committed(&group)
-    }
-
-    fn page(
+    fn page_in_order(
         &self,
         partition: Partition,
         after: Option<&StoredKey>,
         count: usize,
     ) -> Result<Vec<Entry>, StoreError> {
         let mut options = ReadOptions::default();
+        // A copy of everything must not push out what requests are read from.
+        options.fill_cache(false);
         // The last partition has no key behind it.
         if let Some(next) = partition.0.checked_add(1) {
             options.set_iterate_upper_bound(next.to_be_bytes());
@@ -442,10 +231,92 @@ impl Store for RocksStore {
             }
             let key = StoredKey::from_bytes(Bytes::copy_from_slice(key));
             let key = key.map_err(|error| StoreError::Corrupt(format!("a stored key: {error}")))?;
+            self.refuse_wrong(&key)?;
             page.push(Entry { key, record: Bytes::copy_from_slice(record) });
             Ok(true)
         })?;
         Ok(page)
+    }
+}
+
+impl Store for RocksStore {
+    fn read(&self, key: &StoredKey) -> Result<Option<Bytes>, StoreError> {
+        let found = match key.owner() {
+            None => self.db.get_pinned_cf_opt(self.family(OBJECTS), key.as_bytes(), &self.reads),
+            Some(owner) => {
+                let key = hint_key(owner, key.as_bytes());
+                self.db.get_pinned_cf_opt(self.family(HINTS), key, &self.reads)
+            }
+        };
+        let found = found.map_err(|error| self.record_failed(key, &error))?;
+        self.refuse_wrong(key)?;
+        Ok(found.map(|record| Bytes::copy_from_slice(&record)))
+    }
+
+    fn read_cached(&self, key: &StoredKey) -> Result<Cached, StoreError> {
+        let reads = &self.cached_reads;
+        let found = match key.owner() {
+            None => self.db.get_pinned_cf_opt(self.family(OBJECTS), key.as_bytes(), reads),
+            Some(owner) => {
+                let key = hint_key(owner, key.as_bytes());
+                self.db.get_pinned_cf_opt(self.family(HINTS), key, reads)
+            }
+        };
+        match found {
+            Ok(found) => {
+                self.refuse_wrong(key)?;
+                Ok(Cached::Known(found.map(|record| Bytes::copy_from_slice(&record))))
+            }
+            Err(error) if error.kind() == ErrorKind::Incomplete => Ok(Cached::WouldBlock),
+            Err(error) => Err(self.record_failed(key, &error)),
+        }
+    }
+
+    fn commit(&self, batches: &[Batch]) -> Result<(), StoreError> {
+        // A group of nothing would cost a sync all the same.
+        if batches.iter().all(|batch| batch.changes.is_empty() && batch.graves.is_empty()) {
+            return Ok(());
+        }
+        let group = self.gather(batches);
+        self.see_committed(&group)
+    }
+
+    fn clear(&self, partition: Partition, bucket: Option<&str>) -> Result<(), StoreError> {
+        let mut first = partition.0.to_be_bytes().to_vec();
+        let mut end = match partition.0.checked_add(1) {
+            Some(next) => next.to_be_bytes().to_vec(),
+            // Behind the number of the last partition stands the first letter of a bucket's name.
+            None => vec![0xff; 3],
+        };
+        if let Some(bucket) = bucket {
+            // Between the name and the key stands a zero, which no name contains.
+            first.extend_from_slice(bucket.as_bytes());
+            end.clone_from(&first);
+            first.push(0);
+            end.push(1);
+        }
+        let mut gathering = self.gathering();
+        for name in [OBJECTS, DIGESTS, FADING, CONFLICTS] {
+            gathering.batch.delete_range_cf(self.family(name), &first, &end);
+        }
+        gathering.bytes += 4 * (first.len() + end.len());
+        gathering.leaves.push(LeafChange::Cleared(partition, bucket.map(str::to_owned)));
+        let group = gathering.group.clone();
+        drop(gathering);
+        self.see_committed(&group)
+    }
+
+    fn page(
+        &self,
+        partition: Partition,
+        after: Option<&StoredKey>,
+        count: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        match self.page_in_order(partition, after, count) {
+            // A damaged block is in the way. What was in it has been written anew, or is an error.
+            Err(StoreError::Corrupt(_)) => self.page_by_digests(partition, after, count),
+            page => page,
+        }
     }
 
     fn hints(
@@ -479,7 +350,8 @@ impl Store for RocksStore {
             let key = key.map_err(|error| StoreError::Corrupt(format!("a hint's key: {error}")))?;
             page.push(Entry { key: key.kept_for(owner), record: Bytes::copy_from_slice(record) });
             Ok(read < bytes)
-        })?;
+        })
+        .inspect_err(|error| self.hints_failed(error))?;
         Ok(page)
     }
 
@@ -494,7 +366,8 @@ impl Store for RocksStore {
             let Some(next) = owner.checked_add(1) else { break };
             rows.seek(next.to_be_bytes());
         }
-        rows.status().map_err(|error| read_failed(&error))?;
+        let read = rows.status().map_err(|error| read_failed(&error));
+        read.inspect_err(|error| self.hints_failed(error))?;
         Ok(owners)
     }
 
@@ -502,13 +375,16 @@ impl Store for RocksStore {
         let mut rows = self.db.raw_iterator_cf_opt(self.family(GRAVES), scan());
         rows.seek_to_first();
         let mut graves = Vec::new();
-        each(&mut rows, |key, grave| {
+        let read = each(&mut rows, |key, grave| {
             let key = StoredKey::from_bytes(Bytes::copy_from_slice(key));
             let key = key.map_err(|_| damaged("the key of a grave"))?;
             graves.push(Entry { key, record: Bytes::copy_from_slice(grave) });
             Ok(true)
-        })?;
-        Ok(graves)
+        });
+        if let Err(StoreError::Corrupt(why)) = &read {
+            self.damage.demand_rebuild(&format!("what is remembered of forgotten keys: {why}"));
+        }
+        read.map(|()| graves)
     }
 
     fn digest(&self) -> Result<(u64, u128), StoreError> {
@@ -588,28 +464,35 @@ impl Store for RocksStore {
             rows.next();
         }
         let mut faded = Vec::new();
-        each(&mut rows, |key, _| {
-            let (at, key) = read_fading_key(key).ok_or_else(|| damaged("the time of a key"))?;
-            if faded.len() == count || at > until {
-                return Ok(false);
+        while let Some(row) = rows.key().filter(|_| faded.len() < count) {
+            let (at, key) = read_fading_key(row).ok_or_else(|| damaged("the time of a key"))?;
+            if at > until {
+                // Nothing more of this bucket: a one is behind the zero that ends its name.
+                let bucket = key.key().bucket().as_bytes().to_vec();
+                rows.seek([&partition.0.to_be_bytes()[..], &bucket, &[1]].concat());
+                continue;
             }
             faded.push((at, key));
-            Ok(true)
-        })?;
+            rows.next();
+        }
+        rows.status().map_err(|error| read_failed(&error))?;
         Ok(faded)
     }
 
     fn conflicts(
         &self,
-        after: Option<&StoredKey>,
+        partition: Partition,
+        bucket: &str,
+        after: Option<&Key>,
         count: usize,
-    ) -> Result<Vec<StoredKey>, StoreError> {
-        let mut rows = self.db.raw_iterator_cf(self.family(CONFLICTS));
-        match after {
-            Some(after) => rows.seek(after.as_bytes()),
-            None => rows.seek_to_first(),
-        }
-        if let (Some(after), Some(key)) = (after, rows.key())
+    ) -> Result<Vec<Key>, StoreError> {
+        let (first, end) = keys::bucket_range(partition, bucket);
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(end);
+        let mut rows = self.db.raw_iterator_cf_opt(self.family(CONFLICTS), options);
+        let after = after.map(|after| StoredKey::new(partition, after));
+        rows.seek(after.as_ref().map_or(&first[..], |after| after.as_bytes()));
+        if let (Some(after), Some(key)) = (&after, rows.key())
             && key == after.as_bytes()
         {
             rows.next();
@@ -620,7 +503,7 @@ impl Store for RocksStore {
                 return Ok(false);
             }
             let key = StoredKey::from_bytes(Bytes::copy_from_slice(key));
-            found.push(key.map_err(|_| damaged("a stored key"))?);
+            found.push(key.map_err(|_| damaged("a stored key"))?.key());
             Ok(true)
         })?;
         Ok(found)
@@ -638,6 +521,10 @@ impl Store for RocksStore {
         let estimate = self.db.property_int_value_cf(self.family(DIGESTS), name);
         estimate.ok().flatten().unwrap_or(0)
     }
+}
+
+fn family<'a>(db: &'a DB, name: &str) -> &'a ColumnFamily {
+    db.cf_handle(name).expect("every family was opened")
 }
 
 /// How everything is read that should not push out what requests are read from.
@@ -680,22 +567,4 @@ fn read_failed(error: &Error) -> StoreError {
 /// words for the same.
 fn is_no_space(error: &Error) -> bool {
     error.kind() == ErrorKind::IOError && error.as_ref().contains("No space left on device")
-}
-
-fn sync_in_intervals(store: &Weak<RocksStore>, interval: Duration, stopped: &Receiver<()>) {
-    while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-        let Some(store) = store.upgrade() else { return };
-        let mut committing = store.committing();
-        if committing.ended.is_some() {
-            return;
-        }
-        if committing.full {
-            continue;
-        }
-        // Whoever commits next is told; here is nobody to tell.
-        if let Err(error) = store.sync(&mut committing) {
-            tracing::error!(%error, "the sync of the interval failed");
-            return;
-        }
-    }
 }

@@ -32,6 +32,14 @@ pub(in crate::server) fn open_strictly(
     open(path, options, Recovery::Strict, create)
 }
 
+/// Opens the database in `path` for reading, and changes nothing in it.
+pub(super) fn open_read_only(path: &Path, options: &RocksOptions) -> Result<DB, Refusal> {
+    let database = options::database(options, Recovery::Strict, false);
+    let families = options::families(options);
+    let opened = DB::open_cf_descriptors_read_only(&database, path, families, false);
+    opened.map_err(|error| refusal(&error))
+}
+
 /// Copies the database in `from` to `to` and brings the copy to the last point that it can be
 /// read up to. What was in `to` before is removed.
 pub(in crate::server) fn salvage(
@@ -89,7 +97,7 @@ fn open(
 }
 
 /// The binding hands on the text of a status only.
-fn refusal(error: &Error) -> Refusal {
+pub(super) fn refusal(error: &Error) -> Refusal {
     let text = error.as_ref();
     let has = |part: &str| text.contains(part);
     match error.kind() {

@@ -20,6 +20,10 @@ const PROGRESS_KEYS: u64 = 5_000_000;
 /// Brings back the trees of a store that was stopped in order; those of another one are counted, by a thread of
 /// its own. Nothing has been committed yet.
 pub(super) fn restore(store: &Arc<RocksStore>) {
+    if store.number() == 0 {
+        *store.forest() = Forest::default();
+        return;
+    }
     if let Some(forest) = store.kept_forest() {
         *store.forest() = forest;
         return;
@@ -29,11 +33,14 @@ pub(super) fn restore(store: &Arc<RocksStore>) {
     let (ready, started) = std::sync::mpsc::channel();
     let count = move || {
         if let Err(error) = count_all(&counting, &ready) {
+            if let (StoreError::Corrupt(why), Some(store)) = (&error, counting.upgrade()) {
+                store.damage().demand_rebuild(&format!("digests: {why}"));
+            }
             tracing::error!(%error, "the trees could not be counted; this node takes no part in anti-entropy");
         }
     };
     builder.spawn(count).expect("a thread can be started at start");
-    // The snapshot must be taken before anything is committed.
+    // It reads as of a moment before anything is committed.
     let _ = started.recv();
 }
 
@@ -47,7 +54,9 @@ impl RocksStore {
         for change in changes {
             match change {
                 LeafChange::Replaced(key, before, after) => forest.replace(&key, &before, &after),
-                LeafChange::Cleared(partition) => forest.clear(partition),
+                LeafChange::Cleared(partition, bucket) => {
+                    forest.clear(partition, bucket.as_deref());
+                }
             }
         }
     }
@@ -72,9 +81,9 @@ impl RocksStore {
     }
 
     pub(super) fn recount_partition(&self, partition: Partition) -> Result<bool, StoreError> {
-        // Between two commits: what the snapshot has and what the trees then hear of is all there is.
+        // Between two commits: what is read as of now and what the trees then hear of is all there is.
         let committing = self.committing();
-        let snapshot = self.db.snapshot();
+        let mut rows = self.rows(DIGESTS, partition);
         let mut forest = self.forest();
         let before = forest.roots(partition);
         if !forest.recount(partition) {
@@ -82,12 +91,6 @@ impl RocksStore {
         }
         drop(forest);
         drop(committing);
-        let mut options = scan();
-        if let Some(next) = partition.0.checked_add(1) {
-            options.set_iterate_upper_bound(next.to_be_bytes());
-        }
-        let mut rows = snapshot.raw_iterator_cf_opt(self.family(DIGESTS), options);
-        rows.seek(partition.0.to_be_bytes());
         let mut count = Count::default();
         let mut found = Count::default();
         let counted = each(&mut rows, |key, imprint| {
@@ -97,6 +100,10 @@ impl RocksStore {
             found.add(key.bucket(), place, &imprint);
             Ok(true)
         });
+        if let Err(StoreError::Corrupt(why)) = &counted {
+            // The partition stays uncounted: nobody is told something wrong about it.
+            self.damage().demand_rebuild(&format!("digests of partition {partition}: {why}"));
+        }
         counted?;
         self.forest().counted(partition, count);
         // What the trees said before, against what there was in the same moment.
@@ -111,9 +118,8 @@ fn count_all(
     ready: &std::sync::mpsc::Sender<()>,
 ) -> Result<(), StoreError> {
     let Some(held) = store.upgrade() else { return Ok(()) };
-    let snapshot = held.db.snapshot();
+    let mut rows = held.db.raw_iterator_cf_opt(held.family(DIGESTS), scan());
     let _ = ready.send(());
-    let mut rows = snapshot.raw_iterator_cf_opt(held.family(DIGESTS), scan());
     rows.seek_to_first();
     let (mut current, mut count, mut keys) = (None, Count::default(), 0_u64);
     each(&mut rows, |key, imprint| {

@@ -18,7 +18,7 @@ const REDIS_VERSION: &str = "7.4.0";
 type Section = fn(&Server, &mut String);
 
 /// The sections of `INFO`, in order.
-const SECTIONS: [(&str, Section); 11] = [
+const SECTIONS: [(&str, Section); 12] = [
     ("Server", server),
     ("Clients", clients),
     ("Memory", memory),
@@ -28,6 +28,7 @@ const SECTIONS: [(&str, Section); 11] = [
     ("Members", members),
     ("Hints", hints),
     ("Tombstones", tombstones),
+    ("Sync", sync),
     ("Counters", counters),
     ("Keyspace", keyspace),
 ];
@@ -67,7 +68,7 @@ fn server(server: &Server, out: &mut String) {
     line(out, "node_name", &node.config.node.name);
     line(out, "node_state", node.state());
     line(out, "node_incarnation", node.incarnation);
-    line(out, "node_amnesiac", u8::from(node.amnesiac));
+    line(out, "node_amnesiac", u8::from(node.amnesiac.load(Ordering::Relaxed)));
 }
 
 fn clients(server: &Server, out: &mut String) {
@@ -143,6 +144,13 @@ fn hints(server: &Server, out: &mut String) {
     }
 }
 
+/// How the comparisons with other owners stand; `RD.SYNC STATUS` asks all nodes.
+fn sync(server: &Server, out: &mut String) {
+    for (name, count) in server.node.sync.counters() {
+        line(out, &name, count);
+    }
+}
+
 fn counters(server: &Server, out: &mut String) {
     let node = &server.node;
     for (name, count) in node.counters().rows() {
@@ -204,9 +212,4 @@ pub(super) fn config(server: &Server, patterns: &[Bytes]) -> Reply {
             .filter(|(name, _)| asked(name))
             .map(|(name, value)| (name, Reply::text(value))),
     )
-}
-
-/// The answer to `DBSIZE`.
-pub(super) fn database_size(server: &Server) -> Reply {
-    Reply::Integer(server.node.store.estimated_keys() as i64)
 }

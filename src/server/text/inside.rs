@@ -1,4 +1,4 @@
-//! Commands that look inside: where keys are, who the members are, which keys there are.
+//! Commands that look inside: where keys are and who the members are.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,23 +7,17 @@ use tokio::time::Instant;
 
 use super::Server;
 use super::answers;
-use super::cursors::Place;
 use super::settings::Settings;
-use crate::ids::Partition;
-use crate::limits;
+use super::sync;
 use crate::membership::{MemberEntry, Topology};
-use crate::resp::command::Scan;
-use crate::resp::{Command, Reply, glob};
+use crate::resp::{Command, Reply};
 use crate::time::WallMs;
 use crate::wire::messages::{
     Control, ControlReply, Explanation, Failure, Goals, MemberReport, MemberState, NodeStatus,
-    Open, ReplicaView, Request, Response,
+    Open, ReplicaView, Request, Response, Waiting,
 };
 use crate::wire::transfer::{Incoming, TransferStatus};
 
-/// Partitions that one page of a `SCAN` looks at. In a bucket of few keys most are empty, and each
-/// costs a search on disk, or a round trip where this node holds no replica.
-const PARTITIONS_AT_ONCE: usize = 128;
 /// How often somebody who waits has all members asked.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Longest wait: a day.
@@ -37,7 +31,7 @@ pub(super) struct Inside {
 
 impl Inside {
     /// Answers `RD.EXPLAIN`, `RD.RING`, `RD.NODES`, `RD.TRANSFERS`, `RD.DIGEST`, `RD.HINTS`,
-    /// `RD.TOMBSTONES`, `RD.WAIT` or `SCAN`.
+    /// `RD.TOMBSTONES`, `RD.SYNC` or `RD.WAIT`.
     pub(super) async fn run(self, command: Command) -> Reply {
         let answered = match command {
             Command::Explain { key } => self.explain(&key).await,
@@ -62,8 +56,8 @@ impl Inside {
                 let now = self.server.node.clock.now().wall;
                 Ok(tombstones(&self.server.node.survey().await, now))
             }
+            Command::Sync(command) => Ok(sync::run(&self.server.node, command).await),
             Command::Wait { goals, timeout_ms } => Ok(self.wait(goals, timeout_ms).await),
-            Command::Scan(scan) => self.scan(&scan).await,
             _ => Ok(answers::unexpected()),
         };
         answered.unwrap_or_else(|failure| answers::failed(&failure))
@@ -79,14 +73,22 @@ impl Inside {
 
     /// Looks until nothing is open, or the time is up.
     async fn wait(&self, goals: Goals, timeout_ms: u64) -> Reply {
-        let deadline = Instant::now() + Duration::from_millis(timeout_ms.min(WAIT_MS_MAX));
+        let began = Instant::now();
+        let deadline = began + Duration::from_millis(timeout_ms.min(WAIT_MS_MAX));
+        let waited_ms = || began.elapsed().as_millis() as u64;
+        let (node, mut waiting) = (&self.server.node, Waiting::new(goals));
         loop {
-            let open = goals.open(&self.server.node.survey().await);
+            let asked_ms = waited_ms();
+            let reports = node.survey().await;
+            let open = waiting.open(asked_ms, waited_ms(), &reports);
             if open.is_empty() || Instant::now() >= deadline {
                 let row = |open: Open| {
                     Reply::map([("node", Reply::text(open.node)), ("what", Reply::text(open.what))])
                 };
                 return Reply::Array(open.into_iter().map(row).collect());
+            }
+            if waiting.tells_to_compare(waited_ms()) {
+                node.ask_all(Control::SyncNow).await;
             }
             tokio::time::sleep_until(deadline.min(Instant::now() + LOOK_EVERY)).await;
         }
@@ -106,10 +108,7 @@ impl Inside {
     /// The ring of the connection's bucket.
     fn ring(&self) -> Reply {
         let topology = self.server.node.topology();
-        let n = topology
-            .bucket(&self.settings.bucket)
-            .map_or(limits::REPLICAS_DEFAULT, |bucket| bucket.n);
-        let shares = topology.shares(n);
+        let shares = topology.shares(topology.home(&self.settings.bucket));
         let all: u64 = shares.iter().map(|share| u64::from(share.owned)).sum();
         let members = shares.into_iter().map(|share| {
             let entry = topology.member(share.id);
@@ -130,54 +129,6 @@ impl Inside {
             ("members", Reply::Array(members.collect())),
         ])
     }
-
-    /// One page: partition by partition, within each in the order of the keys.
-    async fn scan(&self, scan: &Scan) -> Result<Reply, Failure> {
-        let cursors = &self.server.cursors;
-        let (bucket, after) = (self.settings.bucket.clone(), Vec::new());
-        let begin = Place { bucket, partition: Partition(0), after, before: 0 };
-        let mut place = match scan.cursor {
-            0 => begin,
-            cursor => match cursors.find(cursor) {
-                Some(place) if place.bucket == self.settings.bucket => place,
-                _ => {
-                    let message = "invalid cursor: this node does not know it (any more); \
-                                   begin again with SCAN 0";
-                    return Ok(Reply::error("ERR", message));
-                }
-            },
-        };
-        place.before = scan.cursor;
-        let partitions = self.server.node.topology().partitions();
-        let (mut found, mut looked_at) = (Vec::new(), 0);
-        for _ in 0..PARTITIONS_AT_ONCE {
-            let count = scan.count - looked_at;
-            let (bucket, after) = (&place.bucket, &place.after);
-            let page =
-                self.server.node.keys_anywhere(bucket, place.partition, after, count).await?;
-            let (keys, is_last) = page;
-            looked_at += keys.len();
-            place.after = keys.last().cloned().unwrap_or_default();
-            found.extend(keys.into_iter().filter(|key| {
-                scan.pattern.as_ref().is_none_or(|pattern| glob::matches(pattern, key))
-            }));
-            if is_last || place.after.is_empty() {
-                if u32::from(place.partition.0) + 1 >= partitions {
-                    return Ok(page_of(0, found));
-                }
-                (place.partition.0, place.after) = (place.partition.0 + 1, Vec::new());
-            }
-            if looked_at >= scan.count {
-                break;
-            }
-        }
-        Ok(page_of(cursors.keep(place), found))
-    }
-}
-
-fn page_of(cursor: u64, keys: Vec<Vec<u8>>) -> Reply {
-    let keys = keys.into_iter().map(|key| Reply::Bulk(key.into())).collect();
-    Reply::Array(vec![Reply::text(cursor.to_string()), Reply::Array(keys)])
 }
 
 fn explain(explanation: &Explanation) -> Reply {

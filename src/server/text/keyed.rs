@@ -33,8 +33,8 @@ enum Form {
     Length,
     /// `string` or `none`.
     Type,
-    /// Time until it expires, by the clock when the answer comes.
-    TimeToLive { milliseconds: bool, clock: Clock },
+    /// When it expires, or the time until then by the clock when the answer comes.
+    TimeToLive { milliseconds: bool, absolute: bool, clock: Clock },
     /// 1 or 0.
     Exists,
     /// Context, values, receipt.
@@ -58,9 +58,9 @@ pub(super) fn request(node: &Node, settings: &Settings, command: &Command) -> Op
         Command::Get { key } => read(settings, "GET", key, Form::Value),
         Command::StringLength { key } => read(settings, "STRLEN", key, Form::Length),
         Command::Type { key } => read(settings, "TYPE", key, Form::Type),
-        Command::TimeToLive { key, milliseconds } => {
-            let (milliseconds, clock) = (*milliseconds, node.clock);
-            read(settings, "TTL", key, Form::TimeToLive { milliseconds, clock })
+        Command::TimeToLive { key, milliseconds, absolute } => {
+            let (milliseconds, absolute, clock) = (*milliseconds, *absolute, node.clock);
+            read(settings, "TTL", key, Form::TimeToLive { milliseconds, absolute, clock })
         }
         Command::Siblings { key } => read(settings, "RD.SIBLINGS", key, Form::Siblings),
         Command::RdGet { key, r, pr } => read_at(settings, key, *r, *pr),
@@ -72,6 +72,7 @@ pub(super) fn request(node: &Node, settings: &Settings, command: &Command) -> Op
             [key] => delete(node, settings, key),
             _ => return None,
         },
+        Command::Set(set) if set.keeps_expiry => return None,
         Command::Set(set) => self::set(node, settings, set),
         Command::RdPut(put) => rd_put(node, settings, put),
         Command::RdDelete(delete) => rd_delete(node, settings, delete),
@@ -101,7 +102,7 @@ fn read_at(settings: &Settings, key: &Bytes, r: Option<Level>, pr: Option<Level>
 fn set(node: &Node, settings: &Settings, set: &Set) -> Asked {
     let key = settings.key(&set.key)?;
     let mut put = settings.put(key, node.new_write_id(), Some(set.value.clone()));
-    (put.ttl_ms, put.condition) = (set.ttl_ms, set.condition);
+    (put.expiry, put.condition) = (set.expiry, set.condition);
     Ok(write("SET", put, Form::Written))
 }
 
@@ -120,7 +121,7 @@ fn rd_put(node: &Node, settings: &Settings, rd_put: &RdPut) -> Asked {
         PutBasis::Blind => (Basis::Blind, Condition::None),
     };
     (put.w, put.pw) = (rd_put.w.unwrap_or(put.w), rd_put.pw.unwrap_or(put.pw));
-    put.ttl_ms = rd_put.ttl_ms;
+    put.expiry = rd_put.expiry;
     Ok(write("RD.PUT", put, Form::Achieved))
 }
 
@@ -189,8 +190,9 @@ impl Question {
             Form::Value => values.into_iter().next().map_or(Reply::Null, |v| Reply::Bulk(v.data)),
             Form::Length => Reply::Integer(newest.map_or(0, |value| value.data.len() as i64)),
             Form::Type => Reply::status(if newest.is_some() { "string" } else { "none" }),
-            Form::TimeToLive { milliseconds, clock } => {
-                Reply::Integer(time_to_live(newest, milliseconds, clock))
+            Form::TimeToLive { milliseconds, absolute, clock } => {
+                let since = if absolute { 0 } else { clock.now().wall.0 };
+                Reply::Integer(time_to_live(newest, milliseconds, since))
             }
             Form::Exists => Reply::Integer(i64::from(newest.is_some())),
             Form::Siblings => Reply::Array(values.into_iter().map(answers::sibling).collect()),
@@ -238,10 +240,10 @@ fn hop(done: &Done) -> Hop {
 }
 
 /// -2 for no value, -1 for one that does not expire. Redis rounds seconds to the nearest.
-fn time_to_live(newest: Option<&Value>, milliseconds: bool, clock: Clock) -> i64 {
+fn time_to_live(newest: Option<&Value>, milliseconds: bool, since: u64) -> i64 {
     let Some(value) = newest else { return -2 };
     let Some(expires_at) = value.expires_at else { return -1 };
-    let left = expires_at.0.saturating_sub(clock.now().wall.0);
+    let left = expires_at.0.saturating_sub(since);
     let left = if milliseconds { left } else { left.saturating_add(500) / 1000 };
     i64::try_from(left).unwrap_or(i64::MAX)
 }

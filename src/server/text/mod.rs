@@ -25,15 +25,17 @@
 mod answers;
 mod asks;
 mod clients;
-mod cursors;
+mod expiring;
 mod information;
 mod inside;
 mod keyed;
+mod lists;
 mod many;
 mod output;
 mod queue;
 mod session;
 mod settings;
+mod sync;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -44,7 +46,6 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use self::clients::{Client, Clients};
-use self::cursors::Cursors;
 use self::output::Waiting;
 use self::session::Session;
 use super::node::Node;
@@ -56,20 +57,13 @@ const TOO_MANY: &[u8] = b"-ERR max number of clients reached\r\n";
 struct Server {
     node: Arc<Node>,
     clients: Clients,
-    cursors: Cursors,
     waiting: Waiting,
 }
 
 /// Serves the text protocol until the process ends.
 pub async fn serve(node: Arc<Node>, listener: TcpListener) {
-    let first_cursor = node.random.lock().expect("no holder of the lock panics").next_u64();
-    let cursors = Cursors::new(first_cursor);
-    let server = Arc::new(Server {
-        node,
-        clients: Clients::default(),
-        cursors,
-        waiting: Waiting::default(),
-    });
+    let server =
+        Arc::new(Server { node, clients: Clients::default(), waiting: Waiting::default() });
     loop {
         match listener.accept().await {
             Ok((stream, address)) => accept(&server, stream, address),

@@ -52,7 +52,10 @@ impl Uses {
             | Command::RdGet { key, .. }
             | Command::Siblings { key }
             | Command::Explain { key } => one(key, Access::Read),
-            Command::GetDelete { key } => one(key, Access::Write),
+            Command::GetDelete { key }
+            | Command::GetExpire { key, .. }
+            | Command::Persist { key } => one(key, Access::Write),
+            Command::Expire(expire) => one(&expire.key, Access::Write),
             Command::Set(set) => one(&set.key, Access::Write),
             Command::RdPut(put) => one(&put.key, Access::Write),
             Command::RdDelete(delete) => one(&delete.key, Access::Write),

@@ -14,8 +14,10 @@ use tokio::time::Instant;
 use super::Server;
 use super::answers::{self, Answered, Last};
 use super::asks::Asks;
+use super::expiring::Expiring;
 use super::inside::Inside;
 use super::keyed;
+use super::lists::Lists;
 use super::many::Several;
 use super::output::Output;
 use super::queue::{Queue, Uses, Work};
@@ -244,14 +246,30 @@ impl Session {
                 let several = Several { node: node.clone(), settings: self.settings.clone() };
                 self.queue.push(uses, Work::running(several.run(command)));
             }
+            Command::Set(_)
+            | Command::Expire(_)
+            | Command::Persist { .. }
+            | Command::GetExpire { .. } => {
+                let expiring = Expiring { node: node.clone(), settings: self.settings.clone() };
+                self.queue.push(uses, Work::running(expiring.run(command)));
+            }
             Command::Scan(_)
-            | Command::Explain { .. }
+            | Command::DatabaseSize
+            | Command::Tallies
+            | Command::Conflicts { .. }
+            | Command::Outliers => {
+                let lists = Lists { node: node.clone(), settings: self.settings.clone() };
+                let work = async move { lists.run(command).await.into() };
+                self.queue.push(uses, Work::running(work));
+            }
+            Command::Explain { .. }
             | Command::Ring
             | Command::Nodes
             | Command::Transfers
             | Command::Digest
             | Command::Hints
             | Command::Tombstones
+            | Command::Sync(_)
             | Command::Wait { .. } => {
                 let (server, settings) = (self.server.clone(), self.settings.clone());
                 let inside = Inside { server, settings };

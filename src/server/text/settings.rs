@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::key::{Key, KeyError};
 use crate::resp::Reply;
 use crate::resp::command::{QuorumMode, QuorumSettings};
-use crate::wire::messages::{Basis, Condition, Get, Level, Put};
+use crate::wire::messages::{Basis, Condition, Expiry, Get, Level, Put};
 
 /// The bucket a connection begins in.
 const FIRST_BUCKET: &str = "default";
@@ -58,6 +58,11 @@ impl Settings {
         ])
     }
 
+    /// Replicas that must answer a read.
+    pub(super) fn r(&self) -> Level {
+        self.r
+    }
+
     fn is_strict(&self) -> bool {
         self.mode == QuorumMode::Strict
     }
@@ -82,7 +87,7 @@ impl Settings {
             basis: Basis::Observed,
             condition: Condition::None,
             value,
-            ttl_ms: None,
+            expiry: Expiry::Bucket,
             w: self.w,
             pw: self.pw,
             strict: self.is_strict(),

@@ -5,8 +5,6 @@
 //! of effects are waited for before anything else goes on, because the machine's promises hang on
 //! them: what is to be kept, and, before the cluster state changes, partitions that are cleared.
 
-mod merge;
-
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -21,13 +19,14 @@ use super::clock::Clock;
 use super::cluster::ClusterError;
 use super::committer;
 use super::mailbox::Mail;
+use super::merge::merge;
 use super::node::Node;
 use super::reply::ReplyTo;
-use crate::ids::{NodeId, Partition};
+use crate::ids::{NodeId, Partition, Scope};
 use crate::membership::{HandOver, Standing, Topology};
 use crate::replica::transfer::{Effect, Input, Notice, Settings, Transfers, read_page};
 use crate::store::StoreError;
-use crate::wire::messages::{Control, ControlReply, Response, TopologyVersion};
+use crate::wire::messages::{Control, ControlReply, Purpose, Response, TopologyVersion};
 use crate::wire::transfer::{
     PageEntry, PageRequest, SlotView, TransferReply, TransferRequest, TransferStatus,
 };
@@ -162,7 +161,7 @@ impl TransferDesk {
         machine.transfers.handle(now, input, effects);
         // Before the machine hears of another cluster state: what waits to be merged is moving.
         if let Some(node) = self.node() {
-            effects.iter().for_each(|effect| node.reaping.begin_moves(&moved_by(&node, effect)));
+            effects.iter().for_each(|effect| node.reaping.begin_moves(moved_by(&node, effect)));
         }
         drop(machine);
         self.wake.notify_one();
@@ -219,7 +218,9 @@ impl TransferDesk {
                         ClusterError::Io { path, source }
                     })?;
                 }
-                Effect::Clear { partition } => self.clear(partition, CLEAR_TRIES).await,
+                Effect::Clear { partition, scope } => {
+                    self.clear((partition, scope), CLEAR_TRIES).await;
+                }
                 effect => later.push(effect),
             }
         }
@@ -293,16 +294,16 @@ impl TransferDesk {
                 let Some(node) = self.node() else { return };
                 let partitions = partitions_of(&node, &entries);
                 tokio::spawn(async move {
-                    let result = merge::merge(&node, from, entries).await;
-                    node.reaping.end_moves(&partitions);
+                    let result = merge(&node, from, entries, Purpose::Handoff).await;
+                    node.reaping.end_moves(partitions);
                     this.take(Input::Merged { id, result }).await;
                 });
             }
             Effect::HandOver { order, basis, changes } => {
                 tokio::spawn(async move { this.hand_over(order, basis, changes).await });
             }
-            Effect::Clear { partition } => {
-                tokio::spawn(async move { this.clear(partition, 1).await });
+            Effect::Clear { partition, scope } => {
+                tokio::spawn(async move { this.clear((partition, scope), 1).await });
             }
             Effect::Exchange(node) => {
                 tokio::spawn(async move { this.exchange(node).await });
@@ -310,7 +311,22 @@ impl TransferDesk {
             Effect::Leave => {
                 tokio::spawn(async move { this.leave().await });
             }
+            Effect::Advance => {
+                tokio::spawn(async move { this.advance().await });
+            }
             Effect::Notice(notice) => report(&notice),
+        }
+    }
+
+    /// Buckets have arrived in other slots.
+    async fn advance(&self) {
+        let Some(node) = self.node() else { return };
+        // A change begins from the state that all shards go by.
+        let advanced = node.install_topology(|state| Ok(state.advance(node.id)));
+        match advanced.await {
+            Ok(true) => node.exchange_with_all().await,
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "how far buckets are is not noted"),
         }
     }
 
@@ -413,13 +429,13 @@ impl TransferDesk {
     }
 
     /// Deletes what is left of a partition; where that has to wait, tries again.
-    async fn clear(self: &Arc<Self>, partition: Partition, tries: u32) {
+    async fn clear(self: &Arc<Self>, (partition, scope): (Partition, Scope), tries: u32) {
         let Some(node) = self.node() else { return };
         let mut found = None;
         for _ in 0..tries {
             let (sender, receiver) = oneshot::channel();
             let mailbox = &node.mailboxes[shard_of(&node, partition)];
-            mailbox.post([Mail::Clear(partition, sender)]);
+            mailbox.post([Mail::Clear(partition, scope, sender)]);
             found = receiver.await.ok().flatten();
             if found.is_some() {
                 break;
@@ -429,19 +445,20 @@ impl TransferDesk {
         if found.is_none() && tries > 1 {
             tracing::warn!(%partition, "old data could not be deleted; it is merged with what comes");
         }
-        self.take(Input::Cleared { partition, found }).await;
+        self.take(Input::Cleared { partition, scope, found }).await;
     }
 }
 
 /// The partitions of objects that an effect is to merge.
-fn moved_by(node: &Node, effect: &Effect) -> Vec<Partition> {
+fn moved_by(node: &Node, effect: &Effect) -> BTreeSet<Partition> {
     match effect {
         Effect::Merge { entries, .. } => partitions_of(node, entries),
-        _ => Vec::new(),
+        _ => BTreeSet::new(),
     }
 }
 
-fn partitions_of(node: &Node, entries: &[PageEntry]) -> Vec<Partition> {
+/// The partitions of some objects.
+pub(super) fn partitions_of(node: &Node, entries: &[PageEntry]) -> BTreeSet<Partition> {
     let topology = node.topology();
     entries.iter().map(|entry| topology.partition(&entry.key)).collect()
 }

@@ -7,9 +7,12 @@ use super::{read_context, read_key, read_object, read_options};
 use crate::codec::{CodecError, Reader, Write as _};
 use crate::ids::{NodeId, WriteId};
 use crate::limits;
+use crate::time::WallMs;
 use crate::wire::control;
 use crate::wire::frame::{Frame, Kind};
-use crate::wire::messages::{Basis, Condition, Get, Level, Purpose, Put, Read, Request, Write};
+use crate::wire::messages::{
+    Basis, Condition, Expiry, Get, Level, Purpose, Put, Read, Request, Write,
+};
 
 /// GET: fill the trace.
 const TRACE: u8 = 1;
@@ -27,6 +30,9 @@ const CONDITION_SHIFT: u32 = 2;
 const HAS_VALUE: u8 = 0b0001_0000;
 const HAS_TTL: u8 = 0b0010_0000;
 const PUT_STRICT: u8 = 0b0100_0000;
+/// With [`HAS_TTL`]: a time, not a span; [`NEVER`] for none.
+const TTL_IS_TIME: u8 = 0b1000_0000;
+const NEVER: u64 = u64::MAX;
 
 /// WRITE: the purpose of a hint, which its owner follows.
 const HINT: u8 = 3;
@@ -138,9 +144,15 @@ fn put_put(out: &mut BytesMut, put: &Put) {
         Condition::None => 0,
         Condition::Absent => 1,
         Condition::Present => 2,
+        Condition::Unchanged => 3,
     };
     let value = if put.value.is_some() { HAS_VALUE } else { 0 };
-    let ttl = if put.ttl_ms.is_some() { HAS_TTL } else { 0 };
+    let (ttl, millis) = match put.expiry {
+        Expiry::Bucket => (0, None),
+        Expiry::After(ttl_ms) => (HAS_TTL, Some(ttl_ms)),
+        Expiry::At(WallMs(at)) => (HAS_TTL | TTL_IS_TIME, Some(at)),
+        Expiry::Never => (HAS_TTL | TTL_IS_TIME, Some(NEVER)),
+    };
     out.put_u128_le(put.write_id.0);
     out.put_u8(put.attempt);
     let strict = if put.strict { PUT_STRICT } else { 0 };
@@ -148,8 +160,8 @@ fn put_put(out: &mut BytesMut, put: &Put) {
     put_level(out, put.w);
     put_level(out, put.pw);
     out.put_u32_le(put.budget_ms);
-    if let Some(ttl_ms) = put.ttl_ms {
-        out.put_u64_le(ttl_ms);
+    if let Some(millis) = millis {
+        out.put_u64_le(millis);
     }
     put_key(out, &put.key);
     if let Basis::Context(context) = &put.basis {
@@ -163,13 +175,21 @@ fn put_put(out: &mut BytesMut, put: &Put) {
 fn read_put(input: &mut Reader) -> Result<Put, WireError> {
     let write_id = WriteId(input.u128("write id")?);
     let attempt = input.u8("attempt")?;
-    let known = BASIS | CONDITION | HAS_VALUE | HAS_TTL | PUT_STRICT;
+    let known = BASIS | CONDITION | HAS_VALUE | HAS_TTL | PUT_STRICT | TTL_IS_TIME;
     let options = read_options(input, known, "options of a put")?;
     let strict = options & PUT_STRICT != 0;
     let w = read_level(input)?;
     let pw = read_level(input)?;
     let budget_ms = read_budget(input)?;
-    let ttl_ms = (options & HAS_TTL != 0).then(|| input.u64("time to live")).transpose()?;
+    let expiry = match (options & HAS_TTL != 0, options & TTL_IS_TIME != 0) {
+        (false, false) => Expiry::Bucket,
+        (false, true) => return Err(CodecError::Invalid("expiry, which is missing").into()),
+        (true, false) => Expiry::After(input.u64("time to live")?),
+        (true, true) => match input.u64("expiry")? {
+            NEVER => Expiry::Never,
+            at => Expiry::At(WallMs(at)),
+        },
+    };
     let key = read_key(input)?;
     let basis = match options & BASIS {
         0 => Basis::Context(read_context(input)?),
@@ -181,15 +201,20 @@ fn read_put(input: &mut Reader) -> Result<Put, WireError> {
         0 => Condition::None,
         1 => Condition::Absent,
         2 => Condition::Present,
-        _ => return Err(CodecError::Invalid("condition").into()),
+        _ => Condition::Unchanged,
     };
-    if condition != Condition::None && basis != Basis::Observed {
-        return Err(CodecError::Invalid("condition, which only goes with an observed basis").into());
+    let fits = match condition {
+        Condition::None => true,
+        Condition::Absent | Condition::Present => basis == Basis::Observed,
+        Condition::Unchanged => matches!(basis, Basis::Context(_)),
+    };
+    if !fits {
+        return Err(CodecError::Invalid("condition, which does not go with the basis").into());
     }
     let value = (options & HAS_VALUE != 0)
         .then(|| input.bytes(limits::VALUE_BYTES_HARD, "value"))
         .transpose()?;
-    Ok(Put { key, write_id, attempt, basis, condition, value, ttl_ms, w, pw, strict, budget_ms })
+    Ok(Put { key, write_id, attempt, basis, condition, value, expiry, w, pw, strict, budget_ms })
 }
 
 fn put_read(out: &mut BytesMut, read: &Read) {

@@ -29,7 +29,6 @@ impl Session {
             Command::Info(sections) => information::info(&self.server, &sections),
             Command::Table(command) => table::describe(&command),
             Command::ConfigGet(patterns) => information::config(&self.server, &patterns),
-            Command::DatabaseSize => information::database_size(&self.server),
             Command::Last => self.last.as_ref().map_or(Reply::Null, Last::reply),
             Command::Quorum(None) => self.settings.quorum(),
             Command::Quorum(Some(quorum)) => {

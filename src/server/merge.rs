@@ -1,7 +1,7 @@
-//! Merging a page into this node's records.
+//! Merging what another node has sent into this node's records: pages of a transfer, objects that an
+//! exchange found missing.
 //!
-//! Through the shard, as a write from anybody else: so nothing on the disk that is newer than the page
-//! is lost, and what is merged is committed before the cursor moves on.
+//! Through the shard, as a write from anybody else: so nothing on the disk that is newer is lost.
 
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::causality::digest_of;
 use crate::ids::NodeId;
+use crate::replica::transfer::Unmerged;
 use crate::server::mailbox::Ask;
 use crate::server::node::Node;
 use crate::server::reply::ReplyTo;
@@ -19,37 +20,41 @@ use crate::wire::transfer::PageEntry;
 
 /// How long one object of a page may take to be merged, or read from where it comes from.
 const MERGE_WITHIN: Duration = Duration::from_secs(10);
-/// Objects of one page that are merged at once: they share a commit, and do not fill a mailbox.
-const MERGED_AT_ONCE: usize = 128;
+/// Objects of one page that are merged at once: they share a commit, and requests of clients wait
+/// for one turn of the shard with so many in it.
+const MERGED_AT_ONCE: usize = 64;
 /// How long to wait where the shard's mailbox is full.
 const AGAIN: Duration = Duration::from_millis(10);
 
 /// Merges what came from `from`. When this returns all of it is committed, or an error says why
 /// not.
-pub(super) async fn merge(
+pub async fn merge(
     node: &Node,
     from: NodeId,
     entries: Vec<PageEntry>,
-) -> Result<(), String> {
+    purpose: Purpose,
+) -> Result<(), Unmerged> {
     let (whole, named): (Vec<_>, Vec<_>) =
         entries.into_iter().partition(|entry| entry.object.is_some());
-    let mut writes: Vec<Write> = whole.into_iter().filter_map(write).collect();
+    let mut writes: Vec<Write> =
+        whole.into_iter().filter_map(|entry| write(entry, purpose)).collect();
     for entry in differing(node, named).await? {
-        if let Some(write) = fetch(node, from, entry).await? {
+        if let Some(write) = fetch(node, from, entry, purpose).await? {
             writes.push(write);
         }
     }
     let mut writes = writes.into_iter().peekable();
+    let mut damaged = None;
     while writes.peek().is_some() {
         let chunk: Vec<Write> = writes.by_ref().take(MERGED_AT_ONCE).collect();
-        merge_chunk(node, chunk).await?;
+        damaged = merge_chunk(node, from, chunk).await?.or(damaged);
     }
-    Ok(())
+    damaged.map_or(Ok(()), |why| Err(Unmerged { why, begin_again: true }))
 }
 
-fn write(entry: PageEntry) -> Option<Write> {
+fn write(entry: PageEntry, purpose: Purpose) -> Option<Write> {
     let PageEntry { key, object, .. } = entry;
-    let (purpose, budget_ms) = (Purpose::Handoff, MERGE_WITHIN.as_millis() as u32);
+    let budget_ms = MERGE_WITHIN.as_millis() as u32;
     Some(Write { key, object: object?, purpose, slots: 0, budget_ms })
 }
 
@@ -72,13 +77,18 @@ async fn differing(node: &Node, entries: Vec<PageEntry>) -> Result<Vec<PageEntry
 }
 
 /// Reads an object that a page only named.
-async fn fetch(node: &Node, from: NodeId, entry: PageEntry) -> Result<Option<Write>, String> {
+async fn fetch(
+    node: &Node,
+    from: NodeId,
+    entry: PageEntry,
+    purpose: Purpose,
+) -> Result<Option<Write>, String> {
     let key = entry.key.clone();
     let budget_ms = MERGE_WITHIN.as_millis() as u32;
     let read = Read { key, digest: false, fallback: false, slots: 0, budget_ms };
     match node.links.request(from, &Request::Read(read), MERGE_WITHIN).await {
         Some(Response::Held(held)) => Ok(match held.object {
-            HeldObject::Full(object) => write(PageEntry { object: Some(object), ..entry }),
+            HeldObject::Full(object) => write(PageEntry { object: Some(object), ..entry }, purpose),
             HeldObject::Missing | HeldObject::Digest(_) => None,
         }),
         Some(Response::Failed(failure)) => Err(failure.message),
@@ -86,8 +96,14 @@ async fn fetch(node: &Node, from: NodeId, entry: PageEntry) -> Result<Option<Wri
     }
 }
 
-/// Gives objects to their shards, and waits until all are committed.
-async fn merge_chunk(node: &Node, mut left: Vec<Write>) -> Result<(), String> {
+/// Gives objects to their shards, and waits until all are committed, but for those whose record here is
+/// damaged: of one of these it returns why.
+async fn merge_chunk(
+    node: &Node,
+    from: NodeId,
+    mut left: Vec<Write>,
+) -> Result<Option<String>, Unmerged> {
+    let mut damaged = None;
     let until = tokio::time::Instant::now() + MERGE_WITHIN;
     while !left.is_empty() {
         let mut waiting = Vec::with_capacity(left.len());
@@ -97,15 +113,19 @@ async fn merge_chunk(node: &Node, mut left: Vec<Write>) -> Result<(), String> {
             let shard = node.shard_of(&topology, &write.key);
             let request = Request::Write(write.clone());
             let (reply, received) = (ReplyTo::Task(sender), node.clock.instant());
-            let ask = Ask { reply, received, forwarded: false, request };
+            let ask = Ask { reply, sender: from, received, forwarded: false, request };
             node.mailboxes[shard].offer(&mut vec![ask]);
             waiting.push((write, receiver));
         }
         for (write, receiver) in waiting {
             match receiver.await {
                 Ok(Response::Stored(_)) => {}
+                // It is being restored; the others need not wait for it.
+                Ok(Response::Failed(failure)) if failure.code == FailureCode::Corrupt => {
+                    damaged = Some(failure.message);
+                }
                 Ok(Response::Failed(failure)) if failure.code != FailureCode::Busy => {
-                    return Err(failure.message);
+                    return Err(Unmerged { why: failure.message, begin_again: false });
                 }
                 // The mailbox was full.
                 _ => left.push(write),
@@ -115,9 +135,9 @@ async fn merge_chunk(node: &Node, mut left: Vec<Write>) -> Result<(), String> {
             break;
         }
         if tokio::time::Instant::now() > until {
-            return Err("this node is too busy".to_owned());
+            return Err("this node is too busy".to_owned().into());
         }
         tokio::time::sleep(AGAIN).await;
     }
-    Ok(())
+    Ok(damaged)
 }
