@@ -3,6 +3,9 @@
 //! `cargo bench --bench store`. The paired table comes first: the same commits through Ringdove's
 //! store and through RocksDB alone, in turn, so that a busy machine is busy for both. Set
 //! `TMPDIR` to a directory on the disk that is meant: a file system in memory syncs for nothing.
+//!
+//! `cargo bench --bench store -- trees` prints, paired in the same way, what the digests and trees of
+//! anti-entropy cost a write.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -105,6 +108,75 @@ fn journal_cost() {
     }
 }
 
+/// Prints what digests and trees cost a write: commits of two stores that differ in nothing else, in
+/// turn, over keys that exist, flushes and compactions included.
+fn trees_cost() {
+    const KEYS: u64 = 100_000;
+    const BLOCKS: usize = 41;
+    let value = Bytes::from(vec![7; 1024]);
+    println!(
+        "| changes of 1 KiB | durability | writes/s without | with trees | cost | half of all |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- |");
+    for (name, durability) in [("fsync", Durability::Fsync), ("none", Durability::None)] {
+        for (changes, commits) in [(1, 200), (16, 50), (64, 25)] {
+            let directory = tempfile::tempdir().unwrap();
+            let open = |name: &str, trees| {
+                let options =
+                    RocksOptions { durability, reserve_bytes: 0, trees, ..RocksOptions::default() };
+                Disk::open(&directory.path().join(name), &options).unwrap()
+            };
+            let (without, with) = (open("without", false), open("with", true));
+            let mut random = Random::new(7);
+            let mut change = |n: u64| {
+                let after = Imprint { digest: random.next_u128(), bytes: 1024, ..Imprint::NONE };
+                Change::fresh(key(n), Some(value.clone()), after)
+            };
+            for first in (0..KEYS).step_by(1000) {
+                let batch = Batch::of((first..first + 1000).map(&mut change).collect());
+                for disk in [&without, &with] {
+                    disk.store.commit(std::slice::from_ref(&batch)).unwrap();
+                }
+            }
+            let mut keys = Random::new(8);
+            let (mut slow, mut fast, mut ratios) = (0.0, 0.0, Vec::new());
+            for block in 0..BLOCKS {
+                let batches: Vec<_> = (0..commits)
+                    .map(|_| Batch::of((0..changes).map(|_| change(keys.below(KEYS))).collect()))
+                    .collect();
+                let run = |disk: &Disk| {
+                    timed(|| {
+                        for batch in &batches {
+                            disk.store.commit(std::slice::from_ref(batch)).unwrap();
+                        }
+                    })
+                    .as_secs_f64()
+                };
+                // Who comes first takes turns, too.
+                let (off, on) = if block % 2 == 0 {
+                    let off = run(&without);
+                    (off, run(&with))
+                } else {
+                    let on = run(&with);
+                    (run(&without), on)
+                };
+                (fast, slow) = (fast + off, slow + on);
+                ratios.push(on / off - 1.0);
+            }
+            ratios.sort_by(f64::total_cmp);
+            let writes = (BLOCKS * commits * changes) as f64;
+            println!(
+                "| {changes} | {name} | {:.0} | {:.0} | {:+.1} % | {:+.1} to {:+.1} % |",
+                writes / fast,
+                writes / slow,
+                100.0 * (slow / fast - 1.0),
+                100.0 * ratios[BLOCKS / 4],
+                100.0 * ratios[3 * BLOCKS / 4],
+            );
+        }
+    }
+}
+
 fn commits(criterion: &mut Criterion) {
     for (name, durability) in [("fsync", Durability::Fsync), ("none", Durability::None)] {
         let directory = tempfile::tempdir().unwrap();
@@ -150,7 +222,12 @@ fn reads(criterion: &mut Criterion) {
 criterion_group!(store, commits, reads);
 
 fn main() {
-    if !std::env::args().any(|argument| argument == "--test") {
+    let has = |word: &str| std::env::args().any(|argument| argument == word);
+    if has("trees") {
+        trees_cost();
+        return;
+    }
+    if !has("--test") {
         journal_cost();
     }
     store();

@@ -347,6 +347,7 @@ fn rocks_options(config: &Config) -> RocksOptions {
         memtable_bytes: storage.memtable_mb << 20,
         background_jobs: storage.max_background_jobs as u16,
         reserve_bytes: (storage.reserve_mb as u64) << 20,
+        trees: !cfg!(feature = "without-trees"),
     }
 }
 

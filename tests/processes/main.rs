@@ -3,7 +3,9 @@
 //! One cluster at a time: two cores do not carry more, and what is slow here should be the fault's
 //! doing.
 
+mod book;
 mod cluster;
+mod converge;
 mod corruption;
 mod counts;
 mod failover;

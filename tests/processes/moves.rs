@@ -1,203 +1,28 @@
 //! A join, a leave and a replacement, one after the other, while clients ask at a steady rate, of
 //! every node and strictly: how fast data moves, and what clients notice of it.
-//!
-//! Requests are sent when they are due, whatever became of those before, so that a stall is seen by
-//! all that come while it lasts. Each key has one writer at a time, which numbers its values. So for
-//! each read it is known which number it must find at least, and for each number what the value is.
 
-use std::fs;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use std::{env, fs};
 
-use ringdove::client::{Bucket, Client, Error};
+use ringdove::client::Client;
 use ringdove::membership::PlannedChange;
-use ringdove::random::Random;
-use tokio::task::{JoinHandle, JoinSet};
 
 use crate::alone;
+use crate::book::{Book, Steady, VALUE_BYTES};
 use crate::cluster::{Cluster, Node};
 use crate::kill::from_environment;
-use crate::load::{Figures, Ledger};
+use crate::load::Figures;
 use crate::transfer::{stage, wait_until_clean, wait_until_moved_within};
 
-const VALUE_BYTES: usize = 1024;
-/// Requests under way at once where there is no rate: when keys are laid down, and checked.
-const AT_ONCE: usize = 64;
-/// Failures that are printed.
-const SHOWN: usize = 5;
 /// What one move may take.
 const PATIENCE: Duration = Duration::from_secs(1800);
 /// How much longer clients may wait, at the 99th percentile, than before. A build for debugging
 /// is busy with itself: there it says nothing.
-const SLOWER: f64 = if cfg!(debug_assertions) { f64::INFINITY } else { 2.0 };
+pub const SLOWER: f64 = if cfg!(debug_assertions) { f64::INFINITY } else { 2.0 };
 const CLEANUP: &str = "[transfers]\ncleanup_after_s = 2\n";
 /// What the other tests set, and what a node has by itself.
-const SMALL: &str = "partitions = 64\n";
-const SMALL_STORAGE: &str = "cache_mb = 16\nmemtable_mb = 16\n";
-
-/// What became of each key.
-struct Book {
-    keys: Vec<Entry>,
-    /// What was read that should not have been.
-    wrong: Mutex<Vec<String>>,
-    /// How long requests took.
-    ledger: Ledger,
-    failures: AtomicUsize,
-}
-
-#[derive(Default)]
-struct Entry {
-    /// The highest number that was acknowledged, and that was sent.
-    acknowledged: AtomicU64,
-    sent: AtomicU64,
-    is_written: AtomicBool,
-}
-
-/// The value of this number: not to be compressed, and like no other.
-fn value(key: usize, number: u64) -> Vec<u8> {
-    let mut random = Random::new((key as u64) << 24 ^ number);
-    let mut value = number.to_le_bytes().to_vec();
-    while value.len() < VALUE_BYTES {
-        value.extend(random.next_u64().to_le_bytes());
-    }
-    value
-}
-
-fn number_of(value: &[u8]) -> u64 {
-    value.first_chunk().map_or(0, |number| u64::from_le_bytes(*number))
-}
-
-impl Book {
-    fn new(keys: u64) -> Arc<Self> {
-        let keys = (0..keys).map(|_| Entry::default()).collect();
-        Arc::new(Self {
-            keys,
-            wrong: Mutex::default(),
-            ledger: Ledger::default(),
-            failures: AtomicUsize::new(0),
-        })
-    }
-
-    /// Prints the first few failures; all are counted.
-    fn failed(&self, key: usize, error: &Error) {
-        if self.failures.fetch_add(1, Ordering::Relaxed) < SHOWN {
-            println!("key-{key}: {error}");
-        }
-    }
-
-    /// Writes the key's next value, unless somebody else does.
-    async fn write(&self, bucket: &Bucket, key: usize, is_first: bool) {
-        let entry = &self.keys[key];
-        if entry.is_written.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let number = entry.sent.fetch_add(1, Ordering::AcqRel) + 1;
-        let put = bucket.put(format!("key-{key}"), value(key, number));
-        let put = if is_first && number == 1 { put.blind() } else { put.observed() };
-        let began = Instant::now();
-        let answer = put.strict().await;
-        if self.ledger.sample(began, true, &answer) {
-            entry.acknowledged.store(number, Ordering::Release);
-        } else if let Err(error) = answer {
-            self.failed(key, &error);
-        }
-        entry.is_written.store(false, Ordering::Release);
-    }
-
-    async fn read(&self, bucket: &Bucket, key: usize) {
-        let entry = &self.keys[key];
-        let least = entry.acknowledged.load(Ordering::Acquire);
-        let began = Instant::now();
-        let answer = bucket.get(format!("key-{key}")).strict().await;
-        self.ledger.sample(began, false, &answer);
-        let read = match answer {
-            Ok(read) => read,
-            Err(error) => return self.failed(key, &error),
-        };
-        let values = read.values.as_slice();
-        let newest = values.iter().map(|value| number_of(&value.data)).max().unwrap_or(0);
-        let is_whole = values.iter().all(|read| value(key, number_of(&read.data)) == read.data);
-        if newest < least || newest > entry.sent.load(Ordering::Acquire) || !is_whole {
-            let wrong = format!("key-{key}: {newest} of {least}, whole: {is_whole}");
-            self.wrong.lock().unwrap().push(wrong);
-        }
-    }
-
-    /// Writes, or reads, all keys.
-    async fn all(self: &Arc<Self>, bucket: &Bucket, is_write: bool) {
-        let next = Arc::new(AtomicUsize::new(0));
-        let mut workers = JoinSet::new();
-        for _ in 0..AT_ONCE {
-            let (book, bucket, next) = (self.clone(), bucket.clone(), next.clone());
-            workers.spawn(async move {
-                loop {
-                    let key = next.fetch_add(1, Ordering::Relaxed);
-                    if key >= book.keys.len() {
-                        return;
-                    }
-                    if !is_write {
-                        book.read(&bucket, key).await;
-                        continue;
-                    }
-                    // As fast as it goes is too fast at times.
-                    while book.keys[key].acknowledged.load(Ordering::Acquire) == 0 {
-                        book.write(&bucket, key, true).await;
-                    }
-                }
-            });
-        }
-        workers.join_all().await;
-        let wrong = self.wrong.lock().unwrap();
-        assert!(
-            wrong.is_empty(),
-            "{} were wrong: {:#?}",
-            wrong.len(),
-            &wrong[..wrong.len().min(9)]
-        );
-    }
-}
-
-/// Requests at a steady rate, as many reads as writes, of keys all over.
-struct Steady {
-    stop: Arc<AtomicBool>,
-    pacer: JoinHandle<()>,
-}
-
-impl Steady {
-    fn start(book: &Arc<Book>, bucket: &Bucket, rate: u64) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (book, bucket, stopped) = (book.clone(), bucket.clone(), stop.clone());
-        let pacer = tokio::spawn(async move {
-            let (mut random, mut requests) = (Random::new(1), JoinSet::new());
-            let (began, mut sent) = (Instant::now(), 0);
-            while !stopped.load(Ordering::Relaxed) {
-                let due = began.elapsed().as_micros() as u64 * rate / 1_000_000;
-                for _ in sent..due {
-                    let key = random.below(book.keys.len() as u64) as usize;
-                    let (book, bucket, is_write) =
-                        (book.clone(), bucket.clone(), random.chance(50));
-                    requests.spawn(async move {
-                        match is_write {
-                            true => book.write(&bucket, key, false).await,
-                            false => book.read(&bucket, key).await,
-                        }
-                    });
-                }
-                sent = due;
-                while requests.try_join_next().is_some() {}
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-            requests.join_all().await;
-        });
-        Self { stop, pacer }
-    }
-
-    async fn stop(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.pacer.await.unwrap();
-    }
-}
+pub const SMALL: &str = "partitions = 64\n";
+pub const SMALL_STORAGE: &str = "cache_mb = 16\nmemtable_mb = 16\n";
 
 /// One row of the table.
 struct Phase {
@@ -215,7 +40,7 @@ impl Phase {
 
     async fn end(self, cluster: &Cluster, book: &Book) -> Figures {
         let (now, took) = (Instant::now(), self.began.elapsed().as_secs_f64());
-        let figures = book.ledger.figures(self.began, now);
+        let figures = book.figures(self.began, now);
         let moved = (taken(cluster).await - self.bytes) as f64 / f64::from(1 << 20);
         // A tick is a hundredth of a second.
         let busy = ticks(cluster).saturating_sub(self.ticks) as f64 / took;
@@ -257,7 +82,7 @@ fn ticks(cluster: &Cluster) -> u64 {
 
 /// Waits until compactions are done, as far as processor time tells: they would count as the time
 /// before.
-async fn wait_until_idle(cluster: &Cluster) {
+pub async fn wait_until_idle(cluster: &Cluster) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let before = ticks(cluster);
@@ -273,9 +98,11 @@ async fn wait_until_idle(cluster: &Cluster) {
 /// Three nodes and two that are not members yet, as large as nodes are by themselves if there is
 /// much to be stored.
 fn prepare(keys: u64) -> Cluster {
-    let mut cluster = Cluster::prepare(3, CLEANUP);
-    cluster.prepare_newcomer(CLEANUP);
-    cluster.prepare_newcomer(CLEANUP);
+    // More settings of transfers, for experiments: `rate_mb_s = 16`.
+    let settings = CLEANUP.to_owned() + &env::var("RINGDOVE_TRANSFERS").unwrap_or_default() + "\n";
+    let mut cluster = Cluster::prepare(3, &settings);
+    cluster.prepare_newcomer(&settings);
+    cluster.prepare_newcomer(&settings);
     if keys >= 100_000 {
         for node in &cluster.nodes {
             node.configure(SMALL, "");
@@ -355,7 +182,7 @@ async fn members_change_under_a_steady_load_and_clients_find_everything_and_hard
     let bucket = client.bucket("default").unwrap();
     let book = Book::new(keys);
     let began = Instant::now();
-    book.all(&bucket, true).await;
+    book.write_all(&bucket, 0..keys as usize).await;
     let laid = began.elapsed();
     cluster.nodes[3].start();
     cluster.wait_log(3, "known as a candidate").await;
@@ -366,7 +193,7 @@ async fn members_change_under_a_steady_load_and_clients_find_everything_and_hard
     let rows = phases(&mut cluster, &client, &book).await;
     steady.stop().await;
     let began = Instant::now();
-    book.all(&bucket, false).await;
+    book.check_all(&bucket).await;
     println!("all {keys} keys read back in {:.1?}", began.elapsed());
     wait_until_clean(&mut cluster, 3 * keys).await;
 

@@ -392,7 +392,7 @@ impl Pulls {
             Some(note) => TransferRequest::Page(PageRequest {
                 noted: Noted { slot: view.id, note },
                 after: source.cursor.clone(),
-                bytes: PAGE_BYTES,
+                bytes: desk.taking.piece(PAGE_BYTES),
                 digests: source.digests,
                 running: source.running,
             }),

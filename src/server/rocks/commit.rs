@@ -77,8 +77,9 @@ impl RocksStore {
 
     pub(super) fn gather_change(&self, gathering: &mut Gathering, change: &Change) {
         let before = change.before.unwrap_or_else(|| self.imprint_of(&change.key));
-        gathering.bytes += rows::add(&self.db, &mut gathering.batch, change, &before);
-        if change.key.owner().is_none() {
+        gathering.bytes +=
+            rows::add(&self.db, &mut gathering.batch, change, &before, self.keeps_trees);
+        if self.keeps_trees && change.key.owner().is_none() {
             gathering.leaves.push(LeafChange::Replaced(change.key.clone(), before, change.after));
         }
     }

@@ -77,6 +77,7 @@ const OWNER_BYTES: usize = 16;
 pub struct RocksStore {
     db: DB,
     durability: Durability,
+    keeps_trees: bool,
     gathering: Mutex<Gathering>,
     committing: Mutex<Committing>,
     /// Changed with each group, by the thread that writes it.
@@ -117,6 +118,7 @@ impl RocksStore {
         let store = Arc::new(Self {
             db,
             durability: options.durability,
+            keeps_trees: options.trees,
             gathering: Mutex::new(Gathering { batch, bytes: 0, leaves: Vec::new(), group }),
             committing: Mutex::new(committing),
             forest: Mutex::new(Forest::uncounted()),

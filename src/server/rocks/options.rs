@@ -48,6 +48,9 @@ pub struct RocksOptions {
     /// With less free space than this on the disk, commits are refused. What is below is for
     /// compactions, logs and the operator's own work.
     pub reserve_bytes: u64,
+    /// Whether digests and trees are kept. A store without them cannot serve a member: off is only
+    /// for measuring what they cost.
+    pub trees: bool,
 }
 
 impl Default for RocksOptions {
@@ -58,6 +61,7 @@ impl Default for RocksOptions {
             memtable_bytes: 128 << 20,
             background_jobs: 2,
             reserve_bytes: 512 << 20,
+            trees: true,
         }
     }
 }

@@ -72,7 +72,7 @@ impl Builder {
     }
 
     fn add(&mut self, change: &Change) -> Result<(), StoreError> {
-        self.bytes += rows::add(&self.db, &mut self.batch, change, &Imprint::NONE);
+        self.bytes += rows::add(&self.db, &mut self.batch, change, &Imprint::NONE, true);
         self.write_if_full()
     }
 

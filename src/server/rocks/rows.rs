@@ -10,7 +10,13 @@ use crate::store::{Change, Imprint, StoredKey};
 
 /// Adds a change's rows to `batch`; `before` is what the store has of the key. Returns their bytes,
 /// roughly.
-pub(super) fn add(db: &DB, batch: &mut WriteBatch, change: &Change, before: &Imprint) -> usize {
+pub(super) fn add(
+    db: &DB,
+    batch: &mut WriteBatch,
+    change: &Change,
+    before: &Imprint,
+    keeps_trees: bool,
+) -> usize {
     let key = change.key.as_bytes();
     let record = change.record.as_deref();
     let bytes = 2 * key.len() + record.map_or(0, <[u8]>::len) + Imprint::BYTES;
@@ -22,16 +28,16 @@ pub(super) fn add(db: &DB, batch: &mut WriteBatch, change: &Change, before: &Imp
         }
         return bytes;
     }
-    let (objects, digests) = (family(db, OBJECTS), family(db, DIGESTS));
     match record {
-        Some(record) => {
-            batch.put_cf(objects, key, record);
-            batch.put_cf(digests, digest_key(&change.key), change.after.encode());
+        Some(record) => batch.put_cf(family(db, OBJECTS), key, record),
+        None => batch.delete_cf(family(db, OBJECTS), key),
+    }
+    match record {
+        _ if !keeps_trees => {}
+        Some(_) => {
+            batch.put_cf(family(db, DIGESTS), digest_key(&change.key), change.after.encode())
         }
-        None => {
-            batch.delete_cf(objects, key);
-            batch.delete_cf(digests, digest_key(&change.key));
-        }
+        None => batch.delete_cf(family(db, DIGESTS), digest_key(&change.key)),
     }
     let after = &change.after;
     if before.fades_at != after.fades_at {

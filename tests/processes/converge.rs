@@ -1,0 +1,103 @@
+//! A node was away for a tenth of the writes and nobody kept anything for it: it becomes equal by
+//! itself while clients go on, and they hardly notice.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::alone;
+use crate::book::{Book, Steady, VALUE_BYTES};
+use crate::cluster::Cluster;
+use crate::kill::from_environment;
+use crate::moves::{SLOWER, SMALL, SMALL_STORAGE, wait_until_idle};
+
+/// Nothing is kept for anybody.
+const NO_HINTS: &str = "[hints]\nmb = 0\nmb_by_member = 0\n[sync]\n";
+
+fn prepare(keys: u64) -> Cluster {
+    // More settings of anti-entropy, for experiments: `rate_mb_s = 16`.
+    let more = std::env::var("RINGDOVE_SYNC").unwrap_or_default();
+    let mut cluster = Cluster::prepare(3, &format!("{NO_HINTS}{more}\n"));
+    if keys >= 100_000 {
+        for node in &cluster.nodes {
+            node.configure(SMALL, "");
+            node.configure(SMALL_STORAGE, "");
+        }
+    }
+    for index in 0..3 {
+        cluster.nodes[index].start();
+    }
+    for index in 0..3 {
+        cluster.wait_ready(index);
+    }
+    cluster
+}
+
+/// Waits until everything that was acknowledged until now is on all its owners.
+async fn wait_synced(cluster: &Cluster) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringdove"));
+    command.args(["wait", "--synced", "--timeout", "1800s", "--addr", &cluster.nodes[0].frames]);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+async fn moved(cluster: &Cluster) -> (u64, u64) {
+    let (mut keys, mut bytes) = (0, 0);
+    for node in cluster.nodes.iter().filter(|node| node.has_started()) {
+        keys += node.counter("sync_repaired").await;
+        bytes += node.counter("sync_bytes").await;
+    }
+    (keys, bytes)
+}
+
+/// `RINGDOVE_KEYS`, `RINGDOVE_RATE` (requests a second, which go on all the time) and
+/// `RINGDOVE_SECONDS` (of quiet before) say how much (`./scripts/dev converge`).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_missed_a_tenth_of_the_writes_is_equal_soon_and_clients_hardly_notice() {
+    let _alone = alone().await;
+    let keys = from_environment("RINGDOVE_KEYS", 2_000);
+    let rate = from_environment("RINGDOVE_RATE", 100);
+    let rest = Duration::from_secs(from_environment("RINGDOVE_SECONDS", 2));
+    let mut cluster = prepare(keys);
+    let client = cluster.client().await;
+    let bucket = client.bucket("default").unwrap();
+    let book = Book::new(keys);
+    let missed = keys as usize / 10;
+    let first = keys as usize - missed;
+    book.write_all(&bucket, 0..first).await;
+    cluster.nodes[2].kill();
+    book.write_all(&bucket, first..keys as usize).await;
+    wait_until_idle(&cluster).await;
+
+    let steady = Steady::start(&book, &bucket, rate);
+    let began = Instant::now();
+    tokio::time::sleep(rest).await;
+    let quiet = book.figures(began, Instant::now());
+    cluster.nodes[2].start();
+    cluster.wait_ready(2);
+    let (keys_before, bytes_before) = moved(&cluster).await;
+    let began = Instant::now();
+    wait_synced(&cluster).await;
+    let (ended, took) = (Instant::now(), began.elapsed().as_secs_f64());
+    let during = book.figures(began, ended);
+    let (keys_after, bytes_after) = moved(&cluster).await;
+    steady.stop().await;
+    let mib = (missed * VALUE_BYTES) as f64 / f64::from(1 << 20);
+    println!(
+        "{keys} keys of {VALUE_BYTES} bytes, {rate} requests a second; {missed} keys ({mib:.0} MiB) and what \
+         changed meanwhile: equal after {took:.1} s, {:.1} MiB/s; {} keys repaired, {:.0} MiB moved",
+        mib / took,
+        keys_after - keys_before,
+        (bytes_after - bytes_before) as f64 / f64::from(1 << 20),
+    );
+    println!("clients, two of three nodes:  {quiet:.1?}");
+    println!("clients, while one catches up: {during:.1?}");
+    let slower = during.p99.as_secs_f64() / quiet.p99.as_secs_f64();
+    println!("p99 {slower:.1} times that before");
+    assert_eq!((quiet.failed, during.failed), (0, 0));
+    assert!(slower < SLOWER, "{slower:.1} times");
+    let began = Instant::now();
+    wait_synced(&cluster).await;
+    println!("equal again {:.1?} after the last request", began.elapsed());
+    cluster.equal_digests().await;
+    book.check_all(&bucket).await;
+}
