@@ -124,7 +124,9 @@ pub struct Ledger {
     file: BufWriter<File>,
     writer: u64,
     entries: u64,
+    /// The entry that is being added, and with its length before it: memory that is used again.
     scratch: Vec<u8>,
+    framed: Vec<u8>,
     /// The first failure; after it nothing more is written.
     failed: Option<std::io::Error>,
 }
@@ -143,8 +145,8 @@ impl Ledger {
         let mut file = BufWriter::with_capacity(ENTRIES_BUFFERED_BYTES, file);
         let line = serde_json::to_string(header).expect("a header has no unusual keys");
         writeln!(file, "{line}").map_err(|error| Error::file(&path, error))?;
-        let (writer, scratch) = (header.writer, Vec::new());
-        Ok(Self { path, file, writer, entries: 0, scratch, failed: None })
+        let (writer, scratch, framed) = (header.writer, Vec::new(), Vec::new());
+        Ok(Self { path, file, writer, entries: 0, scratch, framed, failed: None })
     }
 
     /// Adds what came of a request. A failure is told by [`Ledger::finish`].
@@ -156,10 +158,9 @@ impl Ledger {
     }
 
     fn put_scratch(&mut self) {
-        let mut length = Vec::with_capacity(4);
-        length.put_varint(self.scratch.len() as u64);
-        let written =
-            self.file.write_all(&length).and_then(|()| self.file.write_all(&self.scratch));
+        self.framed.clear();
+        self.framed.put_bytes_with_length(&self.scratch);
+        let written = self.file.write_all(&self.framed);
         if let (Err(error), None) = (written, &self.failed) {
             self.failed = Some(error);
         }

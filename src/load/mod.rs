@@ -23,6 +23,7 @@ pub mod distribution;
 mod error;
 mod fill;
 pub mod ledger;
+mod mix;
 pub mod record;
 pub mod runner;
 pub mod schedule;

@@ -117,7 +117,7 @@ pub struct Verification {
     pub undecided: u64,
     /// Values that are there although they were never written, or their write was refused.
     pub refused_took_effect: u64,
-    /// Values whose checksum is wrong, while everything was read back or in a read of the run.
+    /// Keys of which a value with a wrong checksum was read, during the run or afterwards.
     pub damaged: u64,
     /// Keys that could not be read back.
     pub unread: u64,

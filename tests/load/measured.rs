@@ -79,6 +79,27 @@ fn past_the_bound_requests_are_counted_and_the_rate_is_kept() {
 }
 
 #[test]
+fn ramp_and_warm_up_are_sent_and_not_measured() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("run");
+    let summary = on_one_thread(async {
+        let stub = Stub::start(Faults::default()).await;
+        let mut plan = plan("a", 1000.0, SECOND);
+        let Pacing::Open { schedule, .. } = &mut plan.pacing else { unreachable!() };
+        (schedule.ramp, schedule.warmup) = (SECOND, SECOND / 2);
+        let mut directory = Directory::create(&path).unwrap();
+        run(&redis(&stub).await, &plan, Some(&mut directory)).await
+    });
+    assert_eq!((summary.due, summary.ok), (1000, 1000));
+    assert!(summary.measured_ms.abs_diff(1000) <= 1, "{}", summary.measured_ms);
+    let seconds = read_seconds(&path).unwrap();
+    // Half of a second's requests in the ramp, 500 of warm-up, 1,000 that are measured.
+    assert_eq!(seconds.iter().map(|second| second.due).sum::<u64>(), 2000);
+    assert!((400..600).contains(&seconds[0].due), "{}", seconds[0].due);
+    assert_eq!(summary.begun_ms, seconds[0].at_ms + 1500);
+}
+
+#[test]
 fn a_server_that_never_answers_leaves_writes_unknown_and_reads_failed() {
     let summary = on_one_thread(async {
         let stall = Some((Duration::ZERO, 60 * SECOND));
@@ -95,6 +116,26 @@ fn a_server_that_never_answers_leaves_writes_unknown_and_reads_failed() {
     assert_eq!((summary.due, summary.ok), (200, 0));
     assert_eq!(summary.unknown + summary.failed["timeout"], 200);
     assert!(summary.unknown > 60 && summary.failed["timeout"] > 60);
+}
+
+#[test]
+fn an_answer_that_comes_too_late_is_not_taken_for_that_of_the_next_request() {
+    let summary = on_one_thread(async {
+        let stall = Some((SECOND / 4, SECOND));
+        let stub = Stub::start(Faults { stall, ..Faults::default() }).await;
+        let hosts = std::slice::from_ref(&stub.address);
+        let target = ringdove::load::target::RedisTarget::connect(hosts, 2, SECOND / 4);
+        let mut plan = plan("a", 100.0, 2 * SECOND);
+        let workers = 2;
+        plan.pacing = Pacing::Closed { workers, warmup: Duration::ZERO, measured: 2 * SECOND };
+        run(&target.await.unwrap(), &plan, None).await
+    });
+    // Each of the two connections gives up a request every quarter of a second, until the server
+    // goes on; then each answer belongs to its own request again.
+    let given_up = summary.unknown + summary.failed.values().sum::<u64>();
+    assert!((4..=10).contains(&given_up), "{given_up}");
+    assert!(percentile_ms(&summary, "100") < 300.0, "{}", percentile_ms(&summary, "100"));
+    assert!(summary.ok > 1000, "{}", summary.ok);
 }
 
 #[test]

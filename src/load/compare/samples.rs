@@ -158,7 +158,15 @@ impl Runs {
 /// Blocks to draw from, latencies by their place among all that occur: drawing adds up numbers.
 pub(super) struct Blocks {
     values: Vec<u64>,
-    blocks: Vec<(f64, u64, u64, Vec<(usize, u64)>)>,
+    blocks: Vec<Block>,
+}
+
+struct Block {
+    seconds: f64,
+    ok: u64,
+    due: u64,
+    /// Place and how often.
+    latencies: Vec<(usize, u64)>,
 }
 
 impl Blocks {
@@ -166,11 +174,12 @@ impl Blocks {
         let all = Sample::sum(blocks.iter());
         let values: Vec<u64> = all.latencies.into_iter().map(|(value, _)| value).collect();
         let place = |value: &u64| values.binary_search(value).expect("it is among all");
-        let blocks = blocks.iter().map(|block| {
-            let counts = block.latencies.iter().map(|(value, count)| (place(value), *count));
-            (block.seconds, block.ok, block.due, counts.collect())
-        });
-        let blocks = blocks.collect();
+        let block = |of: &Sample| {
+            let latencies = of.latencies.iter().map(|(value, count)| (place(value), *count));
+            let latencies = latencies.collect();
+            Block { seconds: of.seconds, ok: of.ok, due: of.due, latencies }
+        };
+        let blocks = blocks.iter().map(block).collect();
         Self { values, blocks }
     }
 
@@ -179,11 +188,10 @@ impl Blocks {
         let mut drawn = Sample::default();
         let mut counts = vec![0; self.values.len()];
         for _ in &self.blocks {
-            let at = random.below(self.blocks.len() as u64) as usize;
-            let (seconds, ok, due, latencies) = &self.blocks[at];
-            drawn.seconds += seconds;
-            (drawn.ok, drawn.due) = (drawn.ok + ok, drawn.due + due);
-            latencies.iter().for_each(|(place, count)| counts[*place] += count);
+            let block = &self.blocks[random.below(self.blocks.len() as u64) as usize];
+            drawn.seconds += block.seconds;
+            (drawn.ok, drawn.due) = (drawn.ok + block.ok, drawn.due + block.due);
+            block.latencies.iter().for_each(|(place, count)| counts[*place] += count);
         }
         drawn.latencies = self.values.iter().copied().zip(counts).collect();
         drawn

@@ -120,6 +120,8 @@ impl Link {
         }
         let number = mailbox.number.get() + 1;
         mailbox.number.set(number);
+        // What came for a request that was given up meanwhile.
+        mailbox.reply.take();
         {
             let mut out = shared.out.borrow_mut();
             if out.is_empty() {

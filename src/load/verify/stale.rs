@@ -109,9 +109,10 @@ impl Deletions {
         if !graph.nodes[at].is_acknowledged() {
             return None;
         }
-        let before = self.has_observed.partition_point(|(answered_us, _)| *answered_us < by_us);
-        let covers = |(_, sent_us): &&(u64, u64)| *sent_us > graph.nodes[at].answered_us;
-        self.has_observed[..before].iter().find(covers).map(|(answered_us, _)| *answered_us)
+        // The latest sending only grows from one to the next.
+        let answered_us = graph.nodes[at].answered_us;
+        let first = self.has_observed.partition_point(|(_, sent_us)| *sent_us <= answered_us);
+        self.has_observed.get(first).map(|(since_us, _)| *since_us).filter(|us| *us < by_us)
     }
 }
 
