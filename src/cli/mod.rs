@@ -28,6 +28,7 @@ mod fault;
 mod hints;
 mod keys;
 mod load;
+mod load_report;
 mod member;
 mod output;
 mod pairs;
