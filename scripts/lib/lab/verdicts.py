@@ -4,8 +4,10 @@ what was measured.
 A verdict is of what was measured. Where nothing was, it does not hold, and says so."""
 
 import dataclasses
+import math
 
-from .terminal import count, share
+from . import terminal
+from .terminal import count
 
 SECOND_MS = 1000
 
@@ -176,9 +178,10 @@ def writes_never_stop(seen, side, share, during, settle):
     due, ok, failed, unknown = _requests(rows)
     silent = _longest_silence(rows)
     text = f"{side}: at least {100 * share:g}\u00a0% of all requests are answered {_when(during, settle)}"
+    gaps = f"{silent} s without any" if silent else "never a second without"
     evidence = (
-        f"{_share(ok, due)} of {count(due)} answered, {count(failed)} refused or failed, "
-        f"{count(unknown)} unknown; " + (f"{silent} s without any" if silent else "never a second without")
+        f"{terminal.share(ok, due)} of {count(due)} answered, {count(failed)} refused or failed, "
+        f"{count(unknown)} unknown; {gaps}"
     )
     return text, due > 0 and ok >= share * due and silent <= 1, evidence
 
@@ -192,7 +195,10 @@ def refuses(seen, side, share, during, settle):
             kinds[kind] = kinds.get(kind, 0) + number
     named = ", ".join(f"{count(number)} {kind}" for kind, number in sorted(kinds.items()))
     text = f"{side}: at least {100 * share:g}\u00a0% of all requests are refused {_when(during, settle)}"
-    evidence = f"{_share(failed, due)} of {count(due)} refused ({named or 'none'}), {count(ok)} answered, {count(unknown)} unknown"
+    evidence = (
+        f"{terminal.share(failed, due)} of {count(due)} refused ({named or 'none'}), "
+        f"{count(ok)} answered, {count(unknown)} unknown"
+    )
     return text, due > 0 and failed >= share * due, evidence
 
 
@@ -201,19 +207,15 @@ def answers_within(seen, side, ms, during, settle):
     text = f"{side}: 99 of 100 requests have their answer within {ms} ms {_when(during, settle)}"
     if not rows:
         return text, False, "nothing was measured"
-    # Of most seconds, not of each: a single one in which a disk is slow says nothing of a fault.
+    # Of nine in ten seconds, not of each: one in which this machine's disk is slow tells nothing.
     slowest = sorted(row["p99_us"] for row in rows)
-    typical, worst = slowest[len(slowest) * 9 // 10 if len(slowest) > 9 else -1], slowest[-1]
+    typical, worst = slowest[math.ceil(len(slowest) * 0.9) - 1], slowest[-1]
     evidence = f"p99 of 9 of 10 seconds is {_ms(typical)} or less, of the slowest second {_ms(worst)}"
     return text, typical <= ms * 1000, evidence
 
 
 def _ms(micros):
     return f"{micros / 1000:.1f} ms" if micros < 10_000 else f"{micros // 1000} ms"
-
-
-def _share(part, whole):
-    return share(part, whole)
 
 
 def _longest_silence(rows):
