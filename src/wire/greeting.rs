@@ -64,6 +64,7 @@ impl Role {
                 | Control::Transfer(_)
                 | Control::OwnerKeys(_)
                 | Control::Tally(_)
+                | Control::Sync(_)
                 | Control::Reap(_),
             ) => true,
             Request::Get(_) | Request::Put(_) | Request::Control(_) => flags & FORWARDED != 0,

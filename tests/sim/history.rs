@@ -132,9 +132,9 @@ pub struct History {
     pub final_disks: Vec<BTreeMap<String, Held>>,
     /// Primaries of each key.
     pub primaries: BTreeMap<String, Vec<usize>>,
-    /// Tombstones that were reaped by agreement, and when that was last agreed: as good as alive where
-    /// it is asked what has replaced a write.
-    pub reaped: BTreeMap<String, BTreeMap<WriteId, Time>>,
+    /// Tombstones that were reaped by agreement, with their timestamps, and when that was last agreed: as
+    /// good as alive where it is asked what has replaced a write.
+    pub reaped: BTreeMap<String, BTreeMap<(WriteId, u64), Time>>,
     /// Keys of the bucket that keeps the latest only.
     pub last_write_wins: Vec<String>,
     /// How many owners may lose a disk, or be replaced, and what they have confirmed with it.

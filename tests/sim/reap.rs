@@ -278,7 +278,7 @@ impl World {
             self.reaped.entry(key.clone()).or_default().join(object.clock());
             let writes: Vec<WriteId> = object.siblings().iter().map(|s| s.write_id).collect();
             let (key, now) = (key.key().to_string(), self.now);
-            let agreed = writes.iter().map(|write| (*write, now));
+            let agreed = object.siblings().iter().map(|s| ((s.write_id, s.hlc.0), now));
             self.history.reaped.entry(key.clone()).or_default().extend(agreed);
             self.fact(Fact::Agreed { key, writes });
         }

@@ -129,6 +129,11 @@ impl Reaper {
         seen.waiting += found.keys.len() as u64;
         seen.bytes += found.bytes;
         seen.oldest = [seen.oldest, found.oldest].into_iter().flatten().min();
+        if seen.stuck {
+            // Whoever has not answered would not answer about these either.
+            let stuck = seen.held_up.values_mut().filter(|(why, _)| why.is_some_and(is_whole));
+            stuck.for_each(|(_, keys)| *keys += found.keys.len() as u64);
+        }
         if found.keys.is_empty() || seen.stuck {
             return self.list(desk);
         }
@@ -162,8 +167,8 @@ impl Reaper {
         if let Some((why, keys)) = why {
             if why != HeldUp::Keys {
                 asking.standing.fill(false);
-                self.seen.stuck |= why != HeldUp::Again;
             }
+            self.seen.stuck |= is_whole(why);
             let held_up = self.seen.held_up.entry(node).or_default();
             (held_up.0, held_up.1) = (Some(why), held_up.1 + keys);
         }
@@ -227,6 +232,11 @@ impl Reaper {
             counters: counters.map(|(name, count)| (name.to_owned(), count)).to_vec(),
         }
     }
+}
+
+/// Whether somebody holds up whatever it is asked about.
+fn is_whole(why: HeldUp) -> bool {
+    !matches!(why, HeldUp::Keys | HeldUp::Again)
 }
 
 impl Asking {

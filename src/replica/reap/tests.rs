@@ -176,6 +176,26 @@ fn a_value_from_a_disk_that_has_lost_the_deletion_is_refused_and_mended() {
     assert!(cluster.object(nodes[0]).unwrap().clock().covers(old.clock()));
 }
 
+/// In a bucket that keeps the latest it could pass for the later of the two.
+#[test]
+fn the_old_tombstone_of_a_key_that_was_written_since_is_dead_on_arrival() {
+    let mut cluster = Cluster::new(3, HINTS);
+    let (_, nodes) = cluster.key();
+    cluster.write(nodes[0], Some("v1"), 3);
+    cluster.write(nodes[0], None, 3);
+    let deleted = cluster.object(nodes[0]).unwrap();
+    cluster.wait(seconds(2));
+    assert!(cluster.is_forgotten());
+    cluster.write(nodes[1], Some("v2"), 3);
+    let write = late(&cluster, &deleted, Purpose::Handoff);
+    cluster.inject(nodes[0], nodes[2], write);
+    cluster.wait(seconds(1));
+    let held = cluster.object(nodes[2]).unwrap();
+    assert_eq!((held.siblings().len(), held.tombstones()), (1, 0));
+    assert!(held.clock().covers(deleted.clock()), "whoever still has it learns so");
+    assert_eq!(cluster.counters(nodes[2]).resurrections_refused, 0, "no value has come back");
+}
+
 #[test]
 fn a_write_that_is_repeated_after_its_key_was_reaped_is_done_already() {
     let mut cluster = Cluster::new(3, HINTS);

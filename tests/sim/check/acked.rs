@@ -62,7 +62,7 @@ fn at_the_end(history: &History, relations: &Relations) -> Vec<Violation> {
         alive.entry(key).or_default().extend(held.live.iter().map(|(_, write, _)| write));
     }
     for (key, writes) in &history.reaped {
-        alive.entry(key).or_default().extend(writes.keys());
+        alive.entry(key).or_default().extend(writes.keys().map(|(write, _)| write));
     }
     let mut found = Vec::new();
     for (op, write) in acknowledged(history) {

@@ -39,7 +39,7 @@ pub fn check(history: &History) -> Vec<Violation> {
         // afterwards is a new key. It stands for what was asked for before the agreement, and is older.
         let forgotten = |age: u64, asked: Time| {
             let mut reaped = history.reaped.get(key).into_iter().flatten();
-            reaped.any(|(by, agreed)| asked < *agreed && ages.get(by).is_some_and(|by| *by >= age))
+            reaped.any(|((_, by), agreed)| asked < *agreed && *by >= age)
         };
         for (id, write, asked) in ok {
             if ages.get(&write).is_some_and(|age| *age > last && !forgotten(*age, asked)) {
