@@ -177,6 +177,7 @@ class Run:
             faults=[(record["from_ms"], record["to_ms"]) for record in self.done],
             healed_ms=self.healed_ms,
             converged_ms=self.converged_ms,
+            looks=self.watch.looks,
             views=self.watch.views,
             members=members,
             compared=compared,

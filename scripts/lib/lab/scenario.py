@@ -195,6 +195,7 @@ CHECKS = {
     "copies_equal": {},
     "siblings_at_most": {"versions": (whole, NEEDED), "bucket": (text, None)},
     "siblings_at_least": {"versions": (whole, NEEDED), "bucket": (text, None)},
+    "siblings_seen": {"keys": (whole, NEEDED)},
     "overwritten_at_least": {"writes": (whole, NEEDED), "bucket": (text, NEEDED)},
     "noticed_within": {"node": (text, NEEDED), "seconds": (number, NEEDED)},
     "members_at_the_end": {"nodes": (names, NEEDED)},

@@ -32,6 +32,7 @@ class Seen:
     faults: list
     healed_ms: int | None
     converged_ms: int | None
+    looks: list
     views: list
     members: dict
     # Keys compared at the end, and of these those whose owners held different things.
@@ -79,6 +80,9 @@ def judge(scenario, seen, scale):
 
 # --- What was written -----------------------------------------------------------------------------
 
+# Of these the verification gives examples.
+WRONG = ("lost", "resurrected", "refused_took_effect", "stale_reads")
+
 
 def _found(seen, bucket, field):
     """A figure of the verification over these buckets, and the examples; None if nobody verified."""
@@ -88,8 +92,10 @@ def _found(seen, bucket, field):
     number = sum(each.get(field, 0) for each in found)
     keys = sum(each["keys"] for each in found)
     words = f"{count(number)} found in {count(keys)} keys read back"
-    examples = [example for each in found for example in each.get("examples", [])]
-    return number, words + (f"; {examples[0]}" if number and examples else "")
+    if number and field in WRONG:
+        examples = [example for each in found for example in each.get("examples", [])]
+        words += f"; {examples[0]}" if examples else ""
+    return number, words
 
 
 def _of(bucket):
@@ -142,6 +148,14 @@ def siblings_at_least(seen, versions, bucket):
     most, words = _most_siblings(seen, bucket)
     text = f"some key has {versions} versions or more{_of(bucket)}"
     return text, most is not None and most >= versions, words
+
+
+def siblings_seen(seen, keys):
+    """Later writers resolve them, so that few or none may be left at the end."""
+    text = f"at some moment {keys} keys or more have several versions"
+    counts = [look["siblings"] for look in seen.looks if look["siblings"] is not None]
+    most, last = max(counts, default=0), counts[-1] if counts else 0
+    return text, most >= keys, f"{count(most)} keys had at most, {count(last)} at the end"
 
 
 def _versions(number):
@@ -268,7 +282,7 @@ CHECKS = {
     check.__name__: check
     for check in (
         nothing_lost, nothing_resurrected, nothing_refused_happens, no_stale_reads, overwritten_at_least, siblings_at_most,
-        siblings_at_least, writes_never_stop, refuses, answers_within, converged_within,
+        siblings_at_least, siblings_seen, writes_never_stop, refuses, answers_within, converged_within,
         copies_equal, noticed_within, members_at_the_end,
     )
 }
