@@ -10,8 +10,9 @@ use std::path::PathBuf;
 use bytes::{Bytes, BytesMut};
 use ringdove::random::Random;
 use ringdove::resp::command::TableCommand;
-use ringdove::resp::table::{self, ROWS};
+use ringdove::resp::table::{self, Offer, ROWS};
 use ringdove::resp::{Command, CommandError, Parser, ParserLimits, ProtocolError, Reply, Version};
+use ringdove::wire::faults::{Direction, Fault, FaultKind, FaultOrder, Passage, Peers};
 
 /// Compares with the golden file, or writes it.
 fn compare(file: &str, actual: &str) {
@@ -90,10 +91,16 @@ fn answers_have_the_bytes_of_the_transcript() {
         ("protocol error", ProtocolError::ExpectedBulk(b'\n').into()),
         ("arity", CommandError::Arity("get".into()).into()),
         ("version", CommandError::ProtocolVersion.into()),
-        ("COMMAND INFO get nil", table::describe(&TableCommand::Info(arguments("get nil")))),
-        ("COMMAND DOCS rd.get nil", table::describe(&TableCommand::Docs(arguments("rd.get nil")))),
-        ("RD.HELP set", table::help(Some(b"set"))),
-        ("RD.HELP nil", table::help(Some(b"nil"))),
+        (
+            "COMMAND INFO get nil",
+            table::describe(Offer::Usual, &TableCommand::Info(arguments("get nil"))),
+        ),
+        (
+            "COMMAND DOCS rd.get nil",
+            table::describe(Offer::Usual, &TableCommand::Docs(arguments("rd.get nil"))),
+        ),
+        ("RD.HELP set", table::help(Offer::Usual, Some(b"set"))),
+        ("RD.HELP nil", table::help(Offer::Usual, Some(b"nil"))),
     ];
     let mut actual = String::new();
     for (name, reply) in rows {
@@ -139,7 +146,10 @@ fn a_password_is_never_shown() {
 #[test]
 fn every_row_is_found_and_fits_itself() {
     for row in ROWS {
-        assert!(std::ptr::eq(table::find(row.name.to_lowercase().as_bytes()).unwrap(), row));
+        assert!(std::ptr::eq(
+            table::find(Offer::Usual, row.name.to_lowercase().as_bytes()).unwrap(),
+            row
+        ));
         assert_eq!(row.name, row.name.to_ascii_uppercase());
         assert!(row.summary.ends_with('.'), "{}", row.summary);
         let (first, last, step) = row.keys;
@@ -154,12 +164,16 @@ fn every_row_is_found_and_fits_itself() {
 #[test]
 fn the_whole_table_can_be_described() {
     for command in [TableCommand::All, TableCommand::List, TableCommand::Info(vec![])] {
-        let Reply::Array(rows) = table::describe(&command) else { panic!("{command:?}") };
+        let Reply::Array(rows) = table::describe(Offer::Usual, &command) else {
+            panic!("{command:?}")
+        };
         assert_eq!(rows.len(), ROWS.len());
     }
-    let Reply::Map(docs) = table::describe(&TableCommand::Docs(vec![])) else { panic!() };
+    let Reply::Map(docs) = table::describe(Offer::Usual, &TableCommand::Docs(vec![])) else {
+        panic!()
+    };
     assert_eq!(docs.len(), ROWS.len());
-    let Reply::Array(help) = table::help(None) else { panic!() };
+    let Reply::Array(help) = table::help(Offer::Usual, None) else { panic!() };
     assert_eq!(help.len(), ROWS.len() + 1);
 }
 
@@ -211,5 +225,73 @@ fn random_arguments_never_panic_and_errors_are_one_line() {
             assert_eq!(bytes.iter().filter(|b| matches!(b, b'\r' | b'\n')).count(), 2);
             assert!(bytes.starts_with(b"-ERR ") || bytes.starts_with(b"-NOPROTO "));
         }
+    }
+}
+
+#[test]
+fn a_node_that_injects_no_faults_knows_no_word_of_them() {
+    for (line, name) in [("RD.FAULT LIST", "RD.FAULT"), ("rd.nothing list", "rd.nothing")] {
+        let error = Command::parse(&arguments(line)).unwrap_err();
+        assert!(
+            matches!(&error, CommandError::UnknownCommand { name: n, .. } if n == name),
+            "{error}"
+        );
+    }
+    let listed = |offer| match table::describe(offer, &TableCommand::List) {
+        Reply::Array(rows) => rows.contains(&Reply::text("rd.fault")),
+        _ => false,
+    };
+    assert!(!listed(Offer::Usual) && listed(Offer::WithFaults));
+    let help = |offer| table::help(offer, Some(b"RD.FAULT"));
+    assert!(matches!(help(Offer::Usual), Reply::Error { .. }), "{:?}", help(Offer::Usual));
+    assert!(matches!(help(Offer::WithFaults), Reply::Array(_)));
+}
+
+#[test]
+fn faults_are_read_from_words_in_any_order_and_a_word_without_a_use_is_refused() {
+    let read = |line: &str| table::parse(Offer::WithFaults, &arguments(line));
+    let one = read("RD.FAULT ADD DELAY BY 50 ZONE a JITTER 10 FOR 3000 DIRECTION in SEED 7");
+    assert_eq!(one, read("rd.fault add delay zone a direction IN by 50 jitter 10 seed 7 for 3000"));
+    let Ok(Command::Fault(FaultOrder::Add(fault))) = one else { panic!("{one:?}") };
+    let passage = Passage { peers: Peers::Zone("a".to_owned()), direction: Direction::In };
+    let kind = FaultKind::Delay { passage, by_ms: 50, jitter_ms: 10 };
+    assert_eq!(fault, Fault { kind, for_ms: Some(3000), seed: 7 });
+    for line in [
+        "LIST",
+        "CLEAR",
+        "CLEAR 3",
+        "ADD PAUSE FOR 1000",
+        "ADD FULL-DISK",
+        "ADD SLOW-DISK BY 20",
+        "ADD CLOCK BY -3600000",
+        "ADD DROP EVERYONE",
+        "ADD DROP PEER n SHARE 0.5",
+        "ADD DUPLICATE EVERYONE",
+        "ADD THROTTLE EVERYONE TO 1000",
+    ] {
+        assert!(read(&format!("RD.FAULT {line}")).is_ok(), "{line}");
+    }
+    for line in [
+        "",
+        "NO",
+        "LIST 1",
+        "CLEAR x",
+        "ADD",
+        "ADD NO",
+        "ADD DROP",
+        "ADD DROP EVERYONE ZONE a",
+        "ADD DROP EVERYONE SHARE 2",
+        "ADD DROP EVERYONE BY 5",
+        "ADD PAUSE EVERYONE",
+        "ADD PAUSE FOR -1",
+        "ADD SLOW-DISK",
+        "ADD SLOW-DISK BY -1",
+        "ADD THROTTLE EVERYONE",
+        "ADD THROTTLE EVERYONE TO 0",
+        "ADD DELAY EVERYONE",
+        "ADD PAUSE SEED",
+        "ADD DROP EVERYONE DIRECTION UP",
+    ] {
+        assert!(read(&format!("RD.FAULT {line}")).is_err(), "{line}");
     }
 }

@@ -10,8 +10,10 @@ use super::bucket::{Expiry, OnConflict, parse_expiry};
 use super::conflicts::{Conflicts, Top};
 use super::digest::Digest;
 use super::exit;
+use super::fault::Fault;
 use super::hints::Hints;
 use super::keys::Keys;
+use super::load::Load;
 use super::output::Form;
 use super::quantity::{parse_address, parse_level, parse_mark, parse_span, parse_timeout};
 use super::sync::Sync;
@@ -63,10 +65,12 @@ pub(super) enum Command {
     Hints(Asked<Hints>),
     Tombstones(Asked<Tombstones>),
     Sync(Asked<Sync>),
+    Fault(Asked<Fault>),
     Keys(Asked<Keys>),
     Conflicts(Asked<Conflicts>),
     Top(Asked<Top>),
     Wait(Wait),
+    Load(Box<Load>),
     Shell(Shell),
     Completions(Completions),
 }
@@ -127,6 +131,9 @@ Stop it with SIGTERM or Ctrl-C: it finishes what is under way, and exits with
 pub(super) struct Serve {
     #[command(flatten)]
     pub(super) source: Source,
+    /// Obey `ringdove fault`: lose messages, stand still and the like, when told. For tests
+    #[arg(long)]
+    pub(super) fault_injection: bool,
 }
 
 /// A configuration file and what is laid over it.
@@ -169,6 +176,9 @@ pub(super) struct Dev {
     /// Start a node again when it dies by itself
     #[arg(long)]
     pub(super) respawn: bool,
+    /// Have the nodes obey `ringdove fault`: lose messages, stand still and the like. For tests
+    #[arg(long)]
+    pub(super) fault_injection: bool,
 }
 
 #[derive(Debug, Subcommand)]

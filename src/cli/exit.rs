@@ -109,7 +109,7 @@ impl From<Error> for Failure {
             Outcome::Unknown => Exit::Unknown,
             Outcome::NotApplied | Outcome::Applied => exit_of(error.kind()),
         };
-        let mut failure = Self::new(exit, word_for(error.kind()), error.to_string());
+        let mut failure = Self::new(exit, error.kind().word(), error.to_string());
         failure.hint = hint_of(error.kind()).map(str::to_owned);
         if let (Exit::Unknown, Some(id)) = (exit, error.write_id()) {
             failure.hint = Some(repeat_hint(id));
@@ -177,35 +177,6 @@ fn hint_of(kind: Kind) -> Option<&'static str> {
         Kind::DiskFull => "make room on the disk of that node; it goes on by itself",
         _ => return None,
     })
-}
-
-/// The word for scripts. Written out, since it is a promise and the variants' names are not.
-fn word_for(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Config => "config",
-        Kind::Key => "key",
-        Kind::Connect => "connect",
-        Kind::Lost => "lost",
-        Kind::Protocol => "protocol",
-        Kind::Timeout => "timeout",
-        Kind::Unavailable => "unavailable",
-        Kind::Unconfirmed => "unconfirmed",
-        Kind::Busy => "busy",
-        Kind::Exists => "exists",
-        Kind::Absent => "absent",
-        Kind::Siblings => "siblings",
-        Kind::Conflict => "conflict",
-        Kind::BadContext => "bad_context",
-        Kind::TooLarge => "too_large",
-        Kind::NoBucket => "no_bucket",
-        Kind::Draining => "draining",
-        Kind::Forming => "forming",
-        Kind::DiskFull => "disk_full",
-        Kind::Corrupt => "corrupt",
-        Kind::Denied => "denied",
-        Kind::Invalid => "invalid",
-        Kind::Internal => "internal",
-    }
 }
 
 #[cfg(test)]

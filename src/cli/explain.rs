@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -10,7 +11,9 @@ use super::cluster::{connect, name_of};
 use super::data::named;
 use super::exit::{Ending, Exit};
 use super::output::{Form, bytes_json, table};
+use super::pairs;
 use crate::client::{Client, Explanation, Topology};
+use crate::ids::Partition;
 use crate::key::Key;
 use crate::wire::messages::ReplicaView;
 
@@ -18,15 +21,19 @@ pub(super) async fn run(asked: &Asked<Explain>) -> Ending {
     let question = &asked.question;
     let key = named(&question.key, question.bucket.as_deref().unwrap_or("default"))?;
     let client = connect(&asked.cluster).await?;
-    explain(&client, &key, asked.form()).await
+    explain(&client, &key, asked.cluster.timeout, asked.form()).await
 }
 
 /// Asks all replicas of a key what they hold, and shows it.
-pub(super) async fn explain(client: &Client, key: &Key, form: Form) -> Ending {
+pub(super) async fn explain(client: &Client, key: &Key, time: Duration, form: Form) -> Ending {
     let explanation = client.explain(key.bucket(), key.name()).await?;
     let topology = client.topology();
     let same = most_common(&explanation);
-    form.answer(&text(&topology, key, &explanation, same), || {
+    let partition = Partition(explanation.partition);
+    let (equal, _) = pairs::of_partition(&topology, partition, time).await;
+    let mut text = text(&topology, key, &explanation, same);
+    text += &equal_lines(&topology, &equal);
+    form.answer(&text, || {
         let replica = |view: &ReplicaView| {
             json!({
                 "id": view.node.to_string(),
@@ -40,6 +47,13 @@ pub(super) async fn explain(client: &Client, key: &Key, form: Form) -> Ending {
                 "same": has_answered(view).then_some(Some(view.digest) == same),
             })
         };
+        let two = |((_, one, other), seen): (&pairs::Two, &pairs::Seen)| {
+            json!({
+                "owners": [one.to_string(), other.to_string()],
+                "names": [name_of(&topology, *one), name_of(&topology, *other)],
+                "equal_ms": seen.equal_ms(),
+            })
+        };
         let fallback = |id| json!({ "id": format!("{id}"), "name": name_of(&topology, id) });
         json!({
             "bucket": key.bucket(),
@@ -48,6 +62,7 @@ pub(super) async fn explain(client: &Client, key: &Key, form: Form) -> Ending {
             "partition": explanation.partition,
             "n": explanation.n,
             "replicas": explanation.replicas.iter().map(replica).collect::<Vec<_>>(),
+            "equal": equal.iter().map(two).collect::<Vec<_>>(),
             "fallbacks": explanation.fallbacks.iter().copied().map(fallback).collect::<Vec<_>>(),
         })
     })?;
@@ -97,6 +112,19 @@ fn text(topology: &Topology, key: &Key, explanation: &Explanation, same: Option<
         let _ = writeln!(text, "\nstand-ins: {}", names.collect::<Vec<_>>().join(", "));
     }
     text
+}
+
+/// When the key's partition was last seen equal, for each two of its owners.
+fn equal_lines(topology: &Topology, equal: &BTreeMap<pairs::Two, pairs::Seen>) -> String {
+    let line = |((_, one, other), seen): (&pairs::Two, &pairs::Seen)| {
+        let (one, other) = (name_of(topology, *one), name_of(topology, *other));
+        format!("{one} and {other} {}\n", pairs::ago(seen))
+    };
+    let lines: String = equal.iter().map(line).collect();
+    match lines.is_empty() {
+        true => lines,
+        false => format!("\nthe whole partition was last seen equal:\n{lines}"),
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //!   words ──args──▶ command ──┬── serve                 becomes a node (server::run)
 //!                             ├── dev                   parent of nodes
 //!                             ├── config, completions   files and text
+//!                             ├── load                  a runtime of its own
 //!                             └── all others ──cluster──▶ client ──▶ any node
 //!                                     │
 //!                                     └──▶ output: text or one JSON document ──▶ exit code
@@ -23,10 +24,14 @@ mod dev;
 mod digest;
 mod exit;
 mod explain;
+mod fault;
 mod hints;
 mod keys;
+mod load;
+mod load_report;
 mod member;
 mod output;
+mod pairs;
 mod quantity;
 mod ring;
 mod serve;
@@ -59,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Serve(serve) => return serve::run(&serve),
         Command::Config(command) => config::run(&command),
         Command::Completions(completions) => complete(&completions),
+        Command::Load(load) => load::run(&load),
         command => match runtime() {
             Ok(runtime) => run(&runtime, command),
             Err(failure) => Err(failure),
@@ -87,12 +93,13 @@ fn run(runtime: &tokio::runtime::Runtime, command: Command) -> Ending {
         Command::Hints(asked) => runtime.block_on(hints::run(&asked)),
         Command::Tombstones(asked) => runtime.block_on(tombstones::run(&asked)),
         Command::Sync(asked) => runtime.block_on(sync::run(&asked)),
+        Command::Fault(asked) => runtime.block_on(fault::run(&asked)),
         Command::Keys(asked) => runtime.block_on(keys::run(&asked)),
         Command::Conflicts(asked) => runtime.block_on(conflicts::run(&asked)),
         Command::Top(asked) => runtime.block_on(conflicts::run_top(&asked)),
         Command::Wait(asked) => runtime.block_on(wait::run(&asked)),
         Command::Shell(shell) => shell::run(runtime, &shell),
-        Command::Serve(_) | Command::Config(_) | Command::Completions(_) => {
+        Command::Serve(_) | Command::Config(_) | Command::Completions(_) | Command::Load(_) => {
             unreachable!("these need no runtime of ours")
         }
     }
@@ -138,10 +145,12 @@ fn form_of(command: &Command) -> Form {
         Command::Hints(asked) => asked.form(),
         Command::Tombstones(asked) => asked.form(),
         Command::Sync(asked) => asked.form(),
+        Command::Fault(asked) => asked.form(),
         Command::Keys(asked) => asked.form(),
         Command::Conflicts(asked) => asked.form(),
         Command::Top(asked) => asked.form(),
         Command::Wait(asked) => asked.form(),
+        Command::Load(load) => load.form(),
         Command::Config(args::ConfigCommand::Check(checked)) => checked.form(),
         Command::Config(args::ConfigCommand::Show(checked)) => checked.form(),
         Command::Serve(_) | Command::Dev(_) | Command::Shell(_) | Command::Completions(_) => {

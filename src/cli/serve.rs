@@ -10,7 +10,11 @@ use crate::server::config::Config;
 
 /// Runs until the node has drained. The node sets up its log and its signals itself.
 pub(super) fn run(serve: &Serve) -> ExitCode {
-    let config = match Config::load(&serve.source.config, &serve.source.overrides) {
+    let mut overrides = serve.source.overrides.clone();
+    if serve.fault_injection {
+        overrides.push("node.fault_injection=true".to_owned());
+    }
+    let config = match Config::load(&serve.source.config, &overrides) {
         Ok(config) => config,
         Err(error) => {
             config::explain(&error);

@@ -168,7 +168,7 @@ impl Session {
             Word::Explain(said) => {
                 let bucket = said.question.bucket.as_deref().unwrap_or(&self.bucket);
                 let key = named(&said.question.key, bucket)?;
-                explain::explain(&self.client, &key, said.form()).await?;
+                explain::explain(&self.client, &key, time, said.form()).await?;
             }
             Word::Status(said) => {
                 status::status(&self.client, &said.question, time, said.form()).await?;

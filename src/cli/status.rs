@@ -141,6 +141,7 @@ fn text(topology: &Topology, rows: &[Row]) -> String {
         }
         if let Ok(status) = &row.answer {
             text.push_str(&damage(name, status));
+            text.push_str(&faults(name, status));
         }
         if !row.down_for.is_empty() {
             let _ = writeln!(text, "{name} is down for {}", row.down_for.join(", "));
@@ -156,6 +157,20 @@ fn text(topology: &Topology, rows: &[Row]) -> String {
     let (all, changing) = (rows.len(), changing(topology));
     let _ = writeln!(text, "cluster {cluster}: {up} of {all} nodes answer, {rings}{changing}");
     text
+}
+
+/// What a node does to itself because it was told to; nothing, outside of tests.
+fn faults(name: &str, status: &NodeStatus) -> String {
+    let count = status.counters.iter().find(|(name, _)| name == "faults_in_force");
+    match count.map_or(0, |(_, count)| *count) {
+        0 => String::new(),
+        count => {
+            let faults = counted(count as usize, "fault");
+            format!(
+                "{name} injects {faults} into itself: `ringdove fault` at that node lists them\n"
+            )
+        }
+    }
 }
 
 /// What a node has found to be wrong with its disk; nothing, on most days.

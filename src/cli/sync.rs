@@ -10,6 +10,7 @@ use super::args::Asked;
 use super::cluster::{ask_all, connect, name_of};
 use super::exit::{Ending, Exit};
 use super::output::{Form, table};
+use super::pairs;
 use super::quantity::{counted, rough_span, size};
 use crate::client::{Client, Topology, direct};
 use crate::ids::NodeId;
@@ -23,6 +24,7 @@ everything written so far is on all its owners.
 
 Examples:
   ringdove sync status
+  ringdove sync pairs --partition 17
   ringdove sync pause        on all nodes, until resume or their next start";
 
 const STATUS_LEGEND: &str = "\
@@ -47,6 +49,9 @@ pub(super) struct Sync {
 
 #[derive(Clone, Copy, Debug, Subcommand)]
 enum SyncCommand {
+    /// Show every partition: when each two of its owners were last seen equal
+    #[command(after_help = pairs::LEGEND)]
+    Pairs(pairs::Pairs),
     /// Show which owners were last seen in sync when, and what is being mended
     #[command(after_help = STATUS_LEGEND)]
     Status,
@@ -60,9 +65,9 @@ enum SyncCommand {
 
 /// What one node answered.
 pub(super) struct Row<T> {
-    id: NodeId,
-    name: String,
-    answer: Result<T, String>,
+    pub(super) id: NodeId,
+    pub(super) name: String,
+    pub(super) answer: Result<T, String>,
 }
 
 pub(super) async fn run(asked: &Asked<Sync>) -> Ending {
@@ -75,6 +80,7 @@ pub(super) async fn sync(client: &Client, said: &Sync, time: Duration, form: For
     let topology = client.refresh().await?;
     let (control, done) = match said.command {
         SyncCommand::Status => return status(&topology, time, form).await,
+        SyncCommand::Pairs(asked) => return pairs::run(&topology, asked, time, form).await,
         SyncCommand::Now => (Control::SyncNow, "compare everything now"),
         SyncCommand::Pause => (Control::SyncPause(true), "begin no more comparisons"),
         SyncCommand::Resume => (Control::SyncPause(false), "go on comparing"),
@@ -99,7 +105,7 @@ pub(super) async fn tell(topology: &Topology, control: Control, time: Duration) 
     ask(topology, control, time, only_done).await
 }
 
-async fn ask<T: Send + 'static>(
+pub(super) async fn ask<T: Send + 'static>(
     topology: &Topology,
     control: Control,
     time: Duration,

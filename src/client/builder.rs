@@ -16,6 +16,8 @@ pub struct Builder {
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) seeds: Vec<String>,
+    /// Talk to nobody else.
+    pub(super) only_seeds: bool,
     pub(super) patience: Patience,
     pub(super) attempt_timeout: Duration,
     pub(super) operation_timeout: Duration,
@@ -29,6 +31,7 @@ impl Builder {
         Self {
             settings: Settings {
                 seeds: Vec::new(),
+                only_seeds: false,
                 patience: Patience {
                     connect: Duration::from_secs(1),
                     silence: Duration::from_millis(400),
@@ -52,6 +55,14 @@ impl Builder {
     /// Adds several seeds.
     pub fn seeds<A: Into<String>>(mut self, addresses: impl IntoIterator<Item = A>) -> Self {
         self.settings.seeds.extend(addresses.into_iter().map(Into::into));
+        self
+    }
+
+    /// Talks to the seeds alone, whoever else is a member: for a client that can reach no others, or
+    /// that is to find out what such a client would see. A request goes to a seed that holds the
+    /// key, if there is one.
+    pub fn only_seeds(mut self) -> Self {
+        self.settings.only_seeds = true;
         self
     }
 

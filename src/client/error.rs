@@ -84,6 +84,38 @@ pub enum Kind {
     Internal,
 }
 
+impl Kind {
+    /// A word for programs. Written out, since it is a promise and the variants' names are not.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Key => "key",
+            Self::Connect => "connect",
+            Self::Lost => "lost",
+            Self::Protocol => "protocol",
+            Self::Timeout => "timeout",
+            Self::Unavailable => "unavailable",
+            Self::Unconfirmed => "unconfirmed",
+            Self::Busy => "busy",
+            Self::Exists => "exists",
+            Self::Absent => "absent",
+            Self::Siblings => "siblings",
+            Self::Conflict => "conflict",
+            Self::BadContext => "bad_context",
+            Self::TooLarge => "too_large",
+            Self::NoBucket => "no_bucket",
+            Self::Draining => "draining",
+            Self::Forming => "forming",
+            Self::DiskFull => "disk_full",
+            Self::Corrupt => "corrupt",
+            Self::Denied => "denied",
+            Self::Invalid => "invalid",
+            Self::Internal => "internal",
+        }
+    }
+}
+
 /// What may help now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {

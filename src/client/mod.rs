@@ -90,7 +90,7 @@ use builder::Settings;
 use entropy::Entropy;
 use node::Node;
 use operation::{Effect, Operation};
-use route::Map;
+use route::{Map, Reach};
 
 use crate::key::{self, Key, KeyError};
 use crate::membership::ClusterState;
@@ -311,7 +311,8 @@ impl Inner {
             let state = tokio::time::timeout_at(deadline, fetch_state(seed, &settings)).await;
             match state {
                 Ok(Ok(state)) => {
-                    let map = Map::new(Topology::new(state), seeds.clone(), patience, None);
+                    let reach = Reach { only_seeds: settings.only_seeds, patience };
+                    let map = Map::new(Topology::new(state), seeds.clone(), reach, None);
                     map.strangers().for_each(|seed| seed.disconnect());
                     return Ok(Arc::new(Self {
                         map: RwLock::new(Arc::new(map)),
@@ -371,9 +372,10 @@ impl Inner {
             return Ok(());
         }
         let seeds = old.seeds().clone();
-        let patience = self.settings.patience;
+        let Settings { only_seeds, patience, .. } = self.settings;
+        let reach = Reach { only_seeds, patience };
         let compute =
-            move || Map::new(Topology::after(old.topology(), state), seeds, patience, Some(&old));
+            move || Map::new(Topology::after(old.topology(), state), seeds, reach, Some(&old));
         // A ring of hundreds of members takes long enough to keep others from running.
         let map = tokio::task::spawn_blocking(compute).await;
         let map = map.map_err(|error| Error::new(Kind::Internal, error.to_string()))?;

@@ -22,22 +22,33 @@ pub(super) struct Map {
     seeds: Arc<[Arc<Node>]>,
 }
 
+/// Which members a client uses, and how.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reach {
+    /// Only those that are seeds.
+    pub(super) only_seeds: bool,
+    /// How long they are given.
+    pub(super) patience: Patience,
+}
+
 impl Map {
     /// A map of `topology` that keeps the connections of `known` nodes which are still members.
     pub(super) fn new(
         topology: Topology,
         seeds: Arc<[Arc<Node>]>,
-        patience: Patience,
+        reach: Reach,
         known: Option<&Self>,
     ) -> Self {
         let known = known.into_iter().flat_map(|map| map.nodes.values()).chain(seeds.iter());
         let mut by_address: BTreeMap<String, Arc<Node>> =
             known.map(|node| (node.address().to_owned(), node.clone())).collect();
         let mut node_of = |address: &str| {
-            let fresh = || Arc::new(Node::new(address, patience));
+            let fresh = || Arc::new(Node::new(address, reach.patience));
             by_address.entry(address.to_owned()).or_insert_with(fresh).clone()
         };
-        let serving = topology.state().serving();
+        let is_used =
+            |address: &str| !reach.only_seeds || seeds.iter().any(|seed| seed.address() == address);
+        let serving = topology.state().serving().filter(|(_, entry)| is_used(entry.address()));
         let nodes = serving.map(|(id, entry)| (id, node_of(entry.address()))).collect();
         Self { topology: Arc::new(topology), nodes, seeds }
     }
@@ -131,6 +142,7 @@ mod tests {
 
     const PATIENCE: Patience =
         Patience { connect: Duration::from_secs(1), silence: Duration::from_secs(1) };
+    const REACH: Reach = Reach { only_seeds: false, patience: PATIENCE };
 
     fn map(members: u128, seeds: &[&str]) -> Arc<Map> {
         let mut state = ClusterState::new("test", 64);
@@ -145,7 +157,7 @@ mod tests {
         }
         state.form(1);
         let seeds = seeds.iter().map(|address| Arc::new(Node::new(address, PATIENCE))).collect();
-        Arc::new(Map::new(Topology::new(state), seeds, PATIENCE, None))
+        Arc::new(Map::new(Topology::new(state), seeds, REACH, None))
     }
 
     fn addresses(mut route: Route) -> Vec<String> {
@@ -185,7 +197,7 @@ mod tests {
         let entry = state.members.get_mut(&NodeId(0)).unwrap();
         entry.contact.value.address = "10.0.0.9:7400".to_owned();
         let topology = Topology::after(old.topology(), state);
-        let new = Map::new(topology, old.seeds.clone(), PATIENCE, Some(&old));
+        let new = Map::new(topology, old.seeds.clone(), REACH, Some(&old));
         assert!(Arc::ptr_eq(&old.nodes[&NodeId(1)], &new.nodes[&NodeId(1)]));
         assert!(Arc::ptr_eq(&new.nodes[&NodeId(1)], &new.seeds[0]));
         assert!(!Arc::ptr_eq(&old.nodes[&NodeId(0)], &new.nodes[&NodeId(0)]));

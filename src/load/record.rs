@@ -96,7 +96,7 @@ pub struct Verification {
     /// Acknowledged writes that neither stand nor were replaced by a writer that had seen them. In a
     /// last-write-wins bucket these are those that lost against a concurrent one: see `overwritten`.
     pub lost: u64,
-    /// Values that stand although an acknowledged delete had seen them.
+    /// Values that stand although an acknowledged delete, or an acknowledged write, had seen them.
     pub resurrected: u64,
     /// Acknowledged writes that a concurrent one replaced, where the bucket lets the last write win.
     pub overwritten: u64,
@@ -112,6 +112,15 @@ pub struct Verification {
     pub keys_with_siblings: u64,
     /// The most versions of one key.
     pub most_siblings: u64,
+    /// Acknowledged writes of which it cannot be said whether they are lost: values of writers stand
+    /// whose ledgers were not given.
+    pub undecided: u64,
+    /// Values that are there although they were never written, or their write was refused.
+    pub refused_took_effect: u64,
+    /// Keys of which a value with a wrong checksum was read, during the run or afterwards.
+    pub damaged: u64,
+    /// Keys that could not be read back.
+    pub unread: u64,
     /// Some of what was lost or came back, in words, for whoever looks into it.
     pub examples: Vec<String>,
 }

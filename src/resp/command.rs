@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::reply::{Reply, Version};
 use crate::key::KeyError;
+use crate::wire::faults::FaultOrder;
 use crate::wire::messages::{Condition, Expiry, Goals, Level};
 
 /// One command. Keys and values share the memory of the arguments.
@@ -162,6 +163,8 @@ pub enum Command {
     },
     /// `RD.TOP`.
     Outliers,
+    /// `RD.FAULT …`, where the node has it.
+    Fault(FaultOrder),
     /// `RD.HELP [command]`; `table::help` has the answer.
     Help(Option<Bytes>),
 }

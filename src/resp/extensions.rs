@@ -8,7 +8,7 @@ use super::command::{
     SyncCommand,
 };
 use super::options::{Options, integer, once, shown, wrong_arity};
-use super::{parse, table};
+use super::parse;
 use crate::key::{self, KeyError};
 use crate::wire::messages::Goals;
 
@@ -139,7 +139,7 @@ pub(super) fn trace(arguments: &[Bytes]) -> Parsed {
     if !TRACED.iter().any(|traced| traced.as_bytes() == name) {
         return Err(refused);
     }
-    match table::parse(&arguments[1..])? {
+    match Command::parse(&arguments[1..])? {
         Command::Delete(keys) if keys.len() > 1 => Err(refused),
         // It is two requests, a read and a write.
         Command::Set(set) if set.keeps_expiry => Err(refused),

@@ -22,6 +22,7 @@
 pub mod command;
 mod expiry;
 mod extensions;
+mod faults;
 pub mod glob;
 mod options;
 mod parse;

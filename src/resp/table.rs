@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::command::{Command, CommandError, TableCommand};
 use super::reply::Reply;
-use super::{expiry, extensions, options, parse};
+use super::{expiry, extensions, faults, options, parse};
 
 /// What is known about one command.
 #[derive(Clone, Copy, Debug)]
@@ -50,13 +50,13 @@ const ALL: (i8, i8, i8) = (1, -1, 1);
 const PAIRS: (i8, i8, i8) = (1, -1, 2);
 
 macro_rules! rows {
-    ($($group:literal since $since:literal {
+    ($(#[$doc:meta])* $table:ident: $($group:literal since $since:literal {
         $($name:literal $arity:literal $flags:ident $keys:ident $module:ident::$parse:ident
             $syntax:literal
             $summary:literal)*
     })*) => {
-        /// All commands, by group.
-        pub static ROWS: &[Row] = &[$($(Row {
+        $(#[$doc])*
+        pub static $table: &[Row] = &[$($(Row {
             name: $name,
             arity: $arity,
             flags: $flags,
@@ -71,6 +71,8 @@ macro_rules! rows {
 }
 
 rows! {
+    /// The commands of every node, by group.
+    ROWS:
     "string" since "0.1.0" {
         "GET"          2 READ      ONE    parse::get
             "key"
@@ -252,6 +254,35 @@ rows! {
     }
 }
 
+rows! {
+    /// The commands that only a node has which was started with `node.fault_injection`.
+    FAULT_ROWS:
+    "ringdove" since "0.1.0" {
+        "RD.FAULT"    -2 ADMIN     NONE   faults::fault
+            "LIST|CLEAR [id]|ADD DROP|DELAY|DUPLICATE|THROTTLE|PAUSE|SLOW-DISK|FULL-DISK|CLOCK \
+             [PEER name|ZONE name|EVERYONE] [DIRECTION IN|OUT|BOTH] [SHARE part] [BY milliseconds] \
+             [JITTER milliseconds] [TO bytes] [FOR milliseconds] [SEED seed]"
+            "Injects faults into this node, lists and lifts them; only with --fault-injection."
+    }
+}
+
+/// Which commands a node has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// Those of [`ROWS`].
+    Usual,
+    /// Those of [`FAULT_ROWS`] as well.
+    WithFaults,
+}
+
+impl Offer {
+    /// Its rows.
+    pub fn rows(self) -> impl Iterator<Item = &'static Row> {
+        let more = if self == Self::WithFaults { FAULT_ROWS } else { &[] };
+        ROWS.iter().chain(more)
+    }
+}
+
 /// Redis' commands that cannot be had here, and why: better than "unknown command".
 const ABSENT: &[(&[&str], &str)] = &[
     (
@@ -277,19 +308,22 @@ const ABSENT: &[(&[&str], &str)] = &[
 
 impl Command {
     /// Reads one command from its arguments, the name first. Names and options may be written in
-    /// capitals or small letters.
+    /// capitals or small letters. Of those of [`FAULT_ROWS`] it knows nothing.
     ///
     /// # Errors
     /// [`CommandError`]; nothing was changed, and the connection goes on.
     pub fn parse(arguments: &[Bytes]) -> Result<Self, CommandError> {
-        parse(arguments)
+        parse(Offer::Usual, arguments)
     }
 }
 
-/// See [`Command::parse`].
-pub(super) fn parse(arguments: &[Bytes]) -> Result<Command, CommandError> {
+/// As [`Command::parse`], of a node that has these commands.
+///
+/// # Errors
+/// [`CommandError`]; nothing was changed, and the connection goes on.
+pub fn parse(offer: Offer, arguments: &[Bytes]) -> Result<Command, CommandError> {
     let name = arguments.first().map_or(&b""[..], |name| name);
-    let row = find(name).ok_or_else(|| unknown(name, arguments))?;
+    let row = find(offer, name).ok_or_else(|| unknown(name, arguments))?;
     if !row.takes(arguments.len()) {
         return Err(CommandError::Arity(row.name.to_ascii_lowercase()));
     }
@@ -315,8 +349,8 @@ fn unknown(name: &[u8], arguments: &[Bytes]) -> CommandError {
 
 /// The row of a name, written in capitals or small letters.
 #[must_use]
-pub fn find(name: &[u8]) -> Option<&'static Row> {
-    ROWS.iter().find(|row| row.name.as_bytes().eq_ignore_ascii_case(name))
+pub fn find(offer: Offer, name: &[u8]) -> Option<&'static Row> {
+    offer.rows().find(|row| row.name.as_bytes().eq_ignore_ascii_case(name))
 }
 
 impl Row {
@@ -370,22 +404,22 @@ impl Row {
 
 /// The answer to `COMMAND …`.
 #[must_use]
-pub fn describe(command: &TableCommand) -> Reply {
+pub fn describe(offer: Offer, command: &TableCommand) -> Reply {
     let name = |row: &Row| Reply::text(row.name.to_ascii_lowercase());
     match command {
-        TableCommand::All => Reply::Array(ROWS.iter().map(Row::as_info).collect()),
-        TableCommand::Count => Reply::Integer(ROWS.len() as i64),
-        TableCommand::List => Reply::Array(ROWS.iter().map(name).collect()),
-        TableCommand::Info(names) if names.is_empty() => describe(&TableCommand::All),
+        TableCommand::All => Reply::Array(offer.rows().map(Row::as_info).collect()),
+        TableCommand::Count => Reply::Integer(offer.rows().count() as i64),
+        TableCommand::List => Reply::Array(offer.rows().map(name).collect()),
+        TableCommand::Info(names) if names.is_empty() => describe(offer, &TableCommand::All),
         TableCommand::Info(names) => {
-            let info = |name: &Bytes| find(name).map_or(Reply::NullArray, Row::as_info);
+            let info = |name: &Bytes| find(offer, name).map_or(Reply::NullArray, Row::as_info);
             Reply::Array(names.iter().map(info).collect())
         }
         TableCommand::Docs(names) if names.is_empty() => {
-            Reply::Map(ROWS.iter().map(|row| (name(row), row.as_docs())).collect())
+            Reply::Map(offer.rows().map(|row| (name(row), row.as_docs())).collect())
         }
         TableCommand::Docs(names) => {
-            let rows = names.iter().filter_map(|name| find(name));
+            let rows = names.iter().filter_map(|name| find(offer, name));
             Reply::Map(rows.map(|row| (name(row), row.as_docs())).collect())
         }
     }
@@ -393,12 +427,12 @@ pub fn describe(command: &TableCommand) -> Reply {
 
 /// The answer to `RD.HELP`: lines for people.
 #[must_use]
-pub fn help(name: Option<&[u8]>) -> Reply {
-    let lines: Vec<String> = match name.map(|name| (name, find(name))) {
+pub fn help(offer: Offer, name: Option<&[u8]>) -> Reply {
+    let lines: Vec<String> = match name.map(|name| (name, find(offer, name))) {
         None => {
             let line = |row: &Row| format!("{:<12} {}", row.name, row.summary);
             let end = "RD.HELP followed by a command's name shows its syntax.".to_owned();
-            ROWS.iter().map(line).chain([end]).collect()
+            offer.rows().map(line).chain([end]).collect()
         }
         Some((_, Some(row))) => vec![
             row.usage(),
@@ -417,7 +451,7 @@ pub fn help(name: Option<&[u8]>) -> Reply {
 #[must_use]
 pub fn markdown() -> String {
     let mut out = String::from("| command | what it does | since |\n| --- | --- | --- |\n");
-    for row in ROWS {
+    for row in Offer::WithFaults.rows() {
         let usage = row.usage().replace('|', "\\|");
         let _ = writeln!(out, "| `{usage}` | {} | {} |", row.summary, row.since);
     }

@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response as AnyResponse};
 use axum::routing::get;
 use axum::{Json, Router};
 use tokio::net::TcpListener;
@@ -23,10 +24,17 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener) {
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/status", get(status))
+        .layer(from_fn_with_state(node.clone(), stand_still))
         .with_state(node);
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(%error, "the admin port has stopped");
     }
+}
+
+/// Holds every answer up while the node stands still: else it would not look like a node that hangs.
+async fn stand_still(State(node): State<Arc<Node>>, request: Request, next: Next) -> AnyResponse {
+    node.faults.pass_pause().await;
+    next.run(request).await
 }
 
 /// 200 while clients are served, 503 with the reason while they are not.
@@ -107,7 +115,7 @@ async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
         node.control(node.id, Control::Status).await
     {
         for (name, count) in &status.counters {
-            let is_gauge = ["in_flight", "slots_changing", "buckets_moving"]
+            let is_gauge = ["in_flight", "slots_changing", "buckets_moving", "faults_in_force"]
                 .contains(&name.as_str())
                 || GAUGES_OF_HINTS.contains(&name.as_str())
                 || GAUGES_OF_TOMBSTONES.contains(&name.as_str())

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::clock::Clock;
 use super::committer::{self, Committer};
+use super::faults::Faults;
 use super::links::Links;
 use super::loader::Loader;
 use super::mailbox::{Ask, Mail, Mailbox};
@@ -65,6 +66,8 @@ pub struct Driver {
     pub exchanges: tokio::sync::mpsc::UnboundedSender<NodeId>,
     /// What it shows of itself.
     pub gauge: Arc<Mutex<Gauge>>,
+    /// What may have it stand still.
+    pub faults: Arc<Faults>,
 }
 
 /// What one turn needs besides the driver.
@@ -93,6 +96,7 @@ impl Driver {
         while !stopping {
             let until = self.shard.next_deadline().map(|instant| self.clock.std(instant));
             self.mailbox.take(&mut mail, until);
+            self.faults.wait_out_pause();
             let now = self.clock.now();
             for piece in mail.drain(..) {
                 match piece {

@@ -15,6 +15,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::faults::Line;
 use super::gates::Pass;
 use super::mailbox::Ask;
 use super::node::{Node, busy};
@@ -24,6 +25,7 @@ use super::transfers::partitions_of;
 use crate::ids::NodeId;
 use crate::limits;
 use crate::wire::codec;
+use crate::wire::faults::Direction;
 use crate::wire::frame::{self, Frame, FrameError, Kind};
 use crate::wire::greeting::{self, Greeting, Hello, Refused, Role, Welcome};
 use crate::wire::messages::{Control, ControlReply, Failure, FailureCode, Request, Response};
@@ -68,6 +70,28 @@ struct Peer {
     pass: Option<Pass>,
 }
 
+impl Peer {
+    /// The member, if it is one.
+    fn member(&self) -> Option<NodeId> {
+        (self.role == Role::Peer).then_some(self.node)
+    }
+}
+
+/// The incoming side of a connection.
+struct Reader {
+    socket: OwnedReadHalf,
+    line: Option<Line>,
+}
+
+impl Reader {
+    async fn read_buf(&mut self, buffer: &mut BytesMut) -> std::io::Result<usize> {
+        match &mut self.line {
+            None => self.socket.read_buf(buffer).await,
+            Some(line) => line.read(&mut self.socket, buffer).await,
+        }
+    }
+}
+
 /// Accepts connections until the process ends.
 pub async fn serve(node: Arc<Node>, listener: TcpListener) {
     loop {
@@ -101,17 +125,24 @@ async fn connection(node: &Arc<Node>, stream: TcpStream) -> Result<(), Closed> {
     let _ = stream.set_nodelay(true);
     let (mut reader, writer) = stream.into_split();
     let outbox = Outbox::new(node.config.requests.max_in_flight_per_connection);
-    let writing = tokio::spawn({
-        let outbox = outbox.clone();
-        async move { outbox.write_to(writer).await }
-    });
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
     let greeted = greet(node, &mut reader, &mut buffer, &outbox);
-    let result = match tokio::time::timeout(GREETING_TIMEOUT, greeted).await {
-        Err(_) => Err(Closed::NoGreeting),
-        Ok(Err(why)) => Err(why),
-        Ok(Ok(None)) => Ok(()),
-        Ok(Ok(Some(peer))) => read(node, &mut reader, &mut buffer, &outbox, &peer).await,
+    let greeted = tokio::time::timeout(GREETING_TIMEOUT, greeted).await;
+    let greeted = greeted.unwrap_or(Err(Closed::NoGreeting));
+    // Only what passes between nodes is subject to faults.
+    let member = greeted.as_ref().ok().and_then(Option::as_ref).and_then(Peer::member);
+    let line = |way| member.and_then(|member| node.faults.line(member, way));
+    let writing = tokio::spawn({
+        let (outbox, line) = (outbox.clone(), line(Direction::Out));
+        async move { outbox.write_to(writer, line).await }
+    });
+    let result = match greeted {
+        Err(why) => Err(why),
+        Ok(None) => Ok(()),
+        Ok(Some(peer)) => {
+            let mut reader = Reader { socket: reader, line: line(Direction::In) };
+            read(node, &mut reader, &mut buffer, &outbox, &peer).await
+        }
     };
     outbox.close();
     // What was answered before still goes out, unless nobody reads it.
@@ -126,18 +157,21 @@ async fn greet(
     buffer: &mut BytesMut,
     outbox: &Outbox,
 ) -> Result<Option<Peer>, Closed> {
-    let frame = loop {
+    let hello = loop {
         if let Some(frame) = frame::decode(buffer, limits::FRAME_PAYLOAD_BYTES_GREETING)? {
-            break frame;
+            let Greeting::Hello(hello) = greeting::decode_greeting(&frame)? else {
+                return Err(Closed::OutOfPlace(frame.kind));
+            };
+            // Where it vanishes, whoever has sent it hears nothing, and goes.
+            if arrives(node, &hello, frame.payload.len()).await {
+                break hello;
+            }
         }
         match reader.read_buf(buffer).await {
             Ok(0) | Err(_) if buffer.is_empty() => return Ok(None),
             Ok(0) | Err(_) => return Err(Closed::HalfFrame),
             Ok(_) => {}
         }
-    };
-    let Greeting::Hello(hello) = greeting::decode_greeting(&frame)? else {
-        return Err(Closed::OutOfPlace(frame.kind));
     };
     match consider(node, &hello) {
         Ok((welcome, peer)) => {
@@ -151,6 +185,14 @@ async fn greet(
             outbox.send(|buffer| greeting::encode_refused(buffer, &refused));
             Err(Closed::Refused(refused.message))
         }
+    }
+}
+
+/// Whether a greeting gets through the faults there are.
+async fn arrives(node: &Node, hello: &Hello, bytes: usize) -> bool {
+    match &hello.node {
+        Some(peer) => node.faults.admit_greeting(Some(peer.id), Direction::In, bytes).await,
+        None => true,
     }
 }
 
@@ -203,24 +245,29 @@ fn consider(node: &Node, hello: &Hello) -> Result<(Welcome, Peer), Refused> {
 
 async fn read(
     node: &Arc<Node>,
-    reader: &mut OwnedReadHalf,
+    reader: &mut Reader,
     buffer: &mut BytesMut,
     outbox: &Arc<Outbox>,
     peer: &Peer,
 ) -> Result<(), Closed> {
-    let mut asks: Vec<Vec<Ask>> = node.mailboxes.iter().map(|_| Vec::new()).collect();
+    let mut brought = Brought::nothing(node);
     let mut told_to_go = false;
     let mut draining = node.draining.subscribe();
     loop {
-        let took = take_and_hand_over(node, buffer, outbox, peer, &mut asks)?;
+        let took = take_and_hand_over(node, buffer, outbox, peer, &mut brought)?;
         if *draining.borrow_and_update() && !std::mem::replace(&mut told_to_go, true) {
             outbox.send(|buffer| greeting::encode_goaway(buffer, "this node is stopping"));
         }
         if peer.role == Role::Client {
             outbox.room().await;
         }
-        if took == Taken::Some {
-            continue;
+        match took {
+            Taken::All => {}
+            Taken::Some => continue,
+            Taken::None => {
+                node.faults.pass_pause().await;
+                continue;
+            }
         }
         let half_frame = !buffer.is_empty();
         let arrived = reader.read_buf(buffer);
@@ -248,15 +295,14 @@ fn take_and_hand_over(
     buffer: &mut BytesMut,
     outbox: &Arc<Outbox>,
     peer: &Peer,
-    asks: &mut [Vec<Ask>],
+    brought: &mut Brought,
 ) -> Result<Taken, Closed> {
     let mut held = match &peer.pass {
         Some(pass) => Some(pass.hold().ok_or(Closed::Superseded)?),
         None => None,
     };
-    let mut barriers = Vec::new();
-    let took = take_frames(node, buffer, outbox, peer, (&mut *asks, &mut barriers));
-    for (mailbox, asks) in node.mailboxes.iter().zip(asks) {
+    let took = take_frames(node, buffer, outbox, peer, brought);
+    for (mailbox, asks) in node.mailboxes.iter().zip(&mut brought.asks) {
         if !asks.is_empty() {
             mailbox.offer(asks);
         }
@@ -264,13 +310,30 @@ fn take_and_hand_over(
             ask.reply.give_now(Response::Failed(busy()));
         }
     }
-    if let (Some(held), false) = (&mut held, barriers.is_empty()) {
+    if let (Some(held), false) = (&mut held, brought.barriers.is_empty()) {
         held.end_earlier();
     }
-    for reply in barriers {
+    for reply in brought.barriers.drain(..) {
         reply.give_now(Response::Control(ControlReply::Reap(ReapReply::Done)));
     }
     took
+}
+
+/// What a connection has brought that is not handed over yet.
+struct Brought {
+    /// By shard.
+    asks: Vec<Vec<Ask>>,
+    /// To be answered once everything before them is handed over.
+    barriers: Vec<ReplyTo>,
+    /// The frame that came while the node stood still.
+    left: Option<Frame>,
+}
+
+impl Brought {
+    fn nothing(node: &Node) -> Self {
+        let asks = node.mailboxes.iter().map(|_| Vec::new()).collect();
+        Self { asks, barriers: Vec::new(), left: None }
+    }
 }
 
 /// What has been taken out of a buffer.
@@ -280,15 +343,18 @@ enum Taken {
     All,
     /// As many as the connection's window allows.
     Some,
+    /// None for now: the node stands still.
+    None,
 }
 
-/// Takes whole frames out of `buffer`, as many as may be under way.
+/// Takes whole frames out of `buffer`, as many as may be under way; the first is the one that
+/// was left.
 fn take_frames(
     node: &Arc<Node>,
     buffer: &mut BytesMut,
     outbox: &Arc<Outbox>,
     peer: &Peer,
-    (asks, barriers): (&mut [Vec<Ask>], &mut Vec<ReplyTo>),
+    brought: &mut Brought,
 ) -> Result<Taken, Closed> {
     let received = node.clock.instant();
     let topology = node.topology();
@@ -296,9 +362,11 @@ fn take_frames(
     // A peer's requests are taken as they come: it bounds them itself, and its other requests,
     // for other clients, must not wait behind them.
     while peer.role == Role::Peer || !outbox.is_full() {
-        let Some(frame) = frame::decode(buffer, limits::FRAME_PAYLOAD_BYTES)? else {
-            return Ok(Taken::All);
-        };
+        let Some(frame) = next_frame(buffer, &mut brought.left)? else { return Ok(Taken::All) };
+        if node.faults.is_paused() && !is_about_faults(&frame) {
+            brought.left = Some(frame);
+            return Ok(Taken::None);
+        }
         let Frame { kind, flags, id, .. } = frame;
         match kind {
             Kind::Ping => {
@@ -321,8 +389,7 @@ fn take_frames(
             }
         };
         if !peer.role.may_send(&request, flags) {
-            let message = "only members of the cluster may send this";
-            fail(Failure::not_applied(FailureCode::Denied, message));
+            fail(Failure::not_applied(FailureCode::Denied, "only members may send this"));
             continue;
         }
         outbox.admit();
@@ -333,7 +400,7 @@ fn take_frames(
                 continue;
             }
             Request::Control(control) => {
-                take_control(node, peer, control, reply, barriers);
+                take_control(node, peer, control, reply, &mut brought.barriers);
                 continue;
             }
             Request::Get(ref get) => &get.key,
@@ -348,9 +415,25 @@ fn take_frames(
         }
         let shard = node.shard_of(&topology, key);
         let (sender, forwarded) = (peer.node, flags & frame::FORWARDED != 0);
-        asks[shard].push(Ask { reply, sender, received, forwarded, request });
+        brought.asks[shard].push(Ask { reply, sender, received, forwarded, request });
     }
     Ok(Taken::Some)
+}
+
+fn next_frame(
+    buffer: &mut BytesMut,
+    left: &mut Option<Frame>,
+) -> Result<Option<Frame>, FrameError> {
+    match left.take() {
+        None => frame::decode(buffer, limits::FRAME_PAYLOAD_BYTES),
+        left => Ok(left),
+    }
+}
+
+/// Whether this is what is heard even while the node stands still.
+fn is_about_faults(frame: &Frame) -> bool {
+    frame.kind == Kind::Control
+        && matches!(codec::decode_request(frame), Ok(Request::Control(Control::Fault(_))))
 }
 
 /// Whether a request brings objects.

@@ -24,6 +24,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::clock::Clock;
 use super::committer;
 use super::config::Config;
+use super::faults::{Faults, Packets};
 use super::mailbox::{Mail, Mailbox};
 use super::mark::Mark;
 use super::node::Node;
@@ -90,7 +91,8 @@ pub struct GossipTask {
     shown: Arc<Mutex<Shown>>,
     shown_at: Instant,
     swim: Swim,
-    socket: UdpSocket,
+    socket: Packets,
+    faults: Arc<Faults>,
     clock: Clock,
     mark: Arc<Mark>,
     mailboxes: Vec<Arc<Mailbox>>,
@@ -120,6 +122,7 @@ pub async fn bind(frames: SocketAddr) -> Result<UdpSocket> {
 pub async fn prepare(
     config: &Config,
     socket: UdpSocket,
+    faults: Arc<Faults>,
     clock: Clock,
     mark: Arc<Mark>,
     mailboxes: Vec<Arc<Mailbox>>,
@@ -154,7 +157,8 @@ pub async fn prepare(
         shown,
         shown_at: Instant(0),
         swim,
-        socket,
+        socket: Packets::new(socket, faults.clone()),
+        faults,
         clock,
         mark,
         mailboxes,
@@ -219,12 +223,14 @@ impl GossipTask {
         while let Some(deadline) = self.swim.next_deadline() {
             let deadline = tokio::time::Instant::from_std(self.clock.std(deadline));
             let mut left = None;
+            self.faults.pass_pause().await;
             tokio::select! {
                 biased;
                 () = tokio::time::sleep_until(deadline) => {
+                    self.faults.pass_pause().await;
                     self.swim.handle_deadline(self.clock.instant(), &mut effects);
                 }
-                Ok((length, _)) = self.socket.recv_from(&mut packet) => {
+                Ok(length) = self.socket.receive(&mut packet) => {
                     self.packets(&mut packet, length, &mut effects);
                 }
                 Some(word) = self.words.recv() => left = self.word(word, &mut effects),
@@ -253,8 +259,8 @@ impl GossipTask {
         for _ in 0..PACKETS_A_TURN {
             let datagram = Bytes::copy_from_slice(&packet[..length]);
             self.swim.handle(self.clock.instant(), swim::Input::Datagram(datagram), effects);
-            match self.socket.try_recv_from(packet) {
-                Ok((next, _)) => length = next,
+            match self.socket.try_receive(packet) {
+                Ok(next) => length = next,
                 // Nothing more, or an ICMP error that belongs to a packet of ours: a member that
                 // is not there, which probing finds out.
                 Err(_) => return,
@@ -288,10 +294,7 @@ impl GossipTask {
     fn perform(&mut self, effects: &mut Vec<Effect>) {
         for effect in effects.drain(..) {
             match effect {
-                Effect::Send { to, datagram } => {
-                    // It may get lost anyway: where the socket is full, it is lost here.
-                    let _ = self.socket.try_send_to(&datagram, to);
-                }
+                Effect::Send { to, datagram } => self.socket.send(&datagram, to),
                 Effect::Up(node) => {
                     tracing::info!(peer = %node.short(), "up");
                     self.tell_shards(|| Input::Up(node));
@@ -337,6 +340,7 @@ pub async fn follow_cluster(node: Arc<Node>, is_v4: bool) {
                 }
             }
         }
+        node.faults.know(node.topology().state(), node.id, &members);
         node.gossip.input(swim::Input::Members(members));
         node.gossip.input(swim::Input::Version(version));
         let changed = node.gossip.members_changed.notified();

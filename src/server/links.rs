@@ -17,6 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
 
+use super::faults::Faults;
 use super::mailbox::{Mail, Mailbox};
 use super::outbox::Outbox;
 use crate::ids::NodeId;
@@ -24,6 +25,7 @@ use crate::limits;
 use crate::random::Random;
 use crate::replica::Input;
 use crate::wire::codec;
+use crate::wire::faults::Direction;
 use crate::wire::frame::{self, Frame, Kind};
 use crate::wire::greeting::{self, Greeting, Hello, Introduction, Role, Welcome};
 use crate::wire::messages::{Control, Request, Response};
@@ -52,6 +54,8 @@ pub struct Links {
     keeping: Mutex<()>,
     /// Told of every connection that has come up.
     connected: tokio::sync::mpsc::UnboundedSender<NodeId>,
+    /// In the way of everything between nodes, where there are any.
+    faults: Arc<Faults>,
 }
 
 /// The connection to one member.
@@ -73,9 +77,10 @@ impl Links {
         connect_timeout: Duration,
         mailboxes: Vec<Arc<Mailbox>>,
         connected: tokio::sync::mpsc::UnboundedSender<NodeId>,
+        faults: Arc<Faults>,
     ) -> Arc<Self> {
         let (links, keeping) = (ArcSwap::default(), Mutex::default());
-        Arc::new(Self { myself, connect_timeout, mailboxes, links, keeping, connected })
+        Arc::new(Self { myself, connect_timeout, mailboxes, links, keeping, connected, faults })
     }
 
     /// The outbox of the connection to `node`, if there is one now.
@@ -179,7 +184,8 @@ impl Links {
         control: Control,
         within: Duration,
     ) -> Result<(Welcome, Response), DialError> {
-        let (mut stream, mut buffer, welcome) = dial(address, &self.myself, within).await?;
+        let peer = self.faults.listener(address);
+        let (mut stream, mut buffer, welcome) = self.dial(address, peer, within).await?;
         let asked = async {
             let mut out = BytesMut::new();
             let request = Request::Control(control);
@@ -240,7 +246,8 @@ impl Links {
 
     async fn connect(&self, link: &Link) -> Result<(TcpStream, BytesMut), DialError> {
         let address = link.address.load_full();
-        let (stream, buffer, welcome) = dial(&address, &self.myself, self.connect_timeout).await?;
+        let (peer, within) = (Some(link.node), self.connect_timeout);
+        let (stream, buffer, welcome) = self.dial(&address, peer, within).await?;
         if welcome.node != link.node {
             let address = address.to_string();
             return Err(DialError::Stranger { address, node: welcome.node.short() });
@@ -251,10 +258,12 @@ impl Links {
     async fn serve(&self, link: &Arc<Link>, (stream, mut buffer): (TcpStream, BytesMut)) {
         let outbox = Outbox::new(usize::MAX);
         let (mut reader, writer) = stream.into_split();
+        let line = |way| self.faults.line(link.node, way);
         let writing = tokio::spawn({
-            let outbox = outbox.clone();
-            async move { outbox.write_to(writer).await }
+            let (outbox, line) = (outbox.clone(), line(Direction::Out));
+            async move { outbox.write_to(writer, line).await }
         });
+        let mut line = line(Direction::In);
         link.outbox.store(Some(outbox.clone()));
         self.tell_shards(|| Input::Connected(link.node));
         let _ = self.connected.send(link.node);
@@ -264,7 +273,11 @@ impl Links {
                 tracing::warn!(peer = %link.node.short(), %error, "closing a connection to a member");
                 break;
             }
-            match reader.read_buf(&mut buffer).await {
+            let read = match &mut line {
+                None => reader.read_buf(&mut buffer).await,
+                Some(line) => line.read(&mut reader, &mut buffer).await,
+            };
+            match read {
                 Ok(0) | Err(_) => break,
                 Ok(_) => {}
             }
@@ -305,6 +318,52 @@ impl Links {
         }
         Ok(())
     }
+
+    /// Opens a connection to a node and greets it as a peer.
+    async fn dial(
+        &self,
+        address: &str,
+        peer: Option<NodeId>,
+        within: Duration,
+    ) -> Result<(TcpStream, BytesMut, Welcome), DialError> {
+        let greeted = async {
+            let mut stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            let mut out = BytesMut::new();
+            greeting::encode_hello(&mut out, &self.hello());
+            self.faults.pass_greeting(peer, Direction::Out, out.len()).await;
+            stream.write_all(&out).await?;
+            let mut buffer = BytesMut::with_capacity(64 * 1024);
+            loop {
+                let most = limits::FRAME_PAYLOAD_BYTES_GREETING;
+                if let Some(frame) = frame::decode(&mut buffer, most)? {
+                    debug_assert!(frame.kind != Kind::Hello);
+                    self.faults.pass_greeting(peer, Direction::In, frame.payload.len()).await;
+                    return match greeting::decode_greeting(&frame)? {
+                        Greeting::Welcome(welcome) => Ok((stream, buffer, welcome)),
+                        Greeting::Refused(refused) => Err(DialError::Refused(refused.message)),
+                        Greeting::Hello(_) => Err(DialError::Refused("it greeted back".to_owned())),
+                    };
+                }
+                if stream.read_buf(&mut buffer).await? == 0 {
+                    return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+                }
+            }
+        };
+        tokio::time::timeout(within, greeted).await.map_err(|_| DialError::Timeout)?
+    }
+
+    fn hello(&self) -> Hello {
+        Hello {
+            oldest_version: frame::OLDEST_VERSION,
+            newest_version: frame::VERSION,
+            features: greeting::FEATURES,
+            role: Role::Peer,
+            cluster: self.myself.cluster.clone(),
+            node: Some(self.myself.introduction.clone()),
+            agent: concat!("ringdove/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
 }
 
 impl Link {
@@ -339,44 +398,4 @@ pub enum DialError {
         /// Who is there.
         node: String,
     },
-}
-
-/// Opens a connection to a node and greets it as a peer.
-async fn dial(
-    address: &str,
-    myself: &Myself,
-    within: Duration,
-) -> Result<(TcpStream, BytesMut, Welcome), DialError> {
-    let greeted = async {
-        let mut stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let mut out = BytesMut::new();
-        let hello = Hello {
-            oldest_version: frame::OLDEST_VERSION,
-            newest_version: frame::VERSION,
-            features: greeting::FEATURES,
-            role: Role::Peer,
-            cluster: myself.cluster.clone(),
-            node: Some(myself.introduction.clone()),
-            agent: concat!("ringdove/", env!("CARGO_PKG_VERSION")).to_owned(),
-        };
-        greeting::encode_hello(&mut out, &hello);
-        stream.write_all(&out).await?;
-        let mut buffer = BytesMut::with_capacity(64 * 1024);
-        loop {
-            let most = limits::FRAME_PAYLOAD_BYTES_GREETING;
-            if let Some(frame) = frame::decode(&mut buffer, most)? {
-                debug_assert!(frame.kind != Kind::Hello);
-                return match greeting::decode_greeting(&frame)? {
-                    Greeting::Welcome(welcome) => Ok((stream, buffer, welcome)),
-                    Greeting::Refused(refused) => Err(DialError::Refused(refused.message)),
-                    Greeting::Hello(_) => Err(DialError::Refused("it greeted back".to_owned())),
-                };
-            }
-            if stream.read_buf(&mut buffer).await? == 0 {
-                return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
-            }
-        }
-    };
-    tokio::time::timeout(within, greeted).await.map_err(|_| DialError::Timeout)?
 }

@@ -11,6 +11,9 @@
 //!                                        └──▶ rocks, journal, mark ◀──┘
 //!   UDP ──▶ gossip ──▶ membership::swim      who is up, told to the shards
 //! ```
+//!
+//! In a node that was started for it, `faults` gets in the way of connections, gossip, disk and
+//! clock, as it is told.
 
 pub mod config;
 
@@ -20,6 +23,7 @@ mod cluster;
 mod committer;
 pub mod disk;
 mod driver;
+mod faults;
 mod frames;
 mod gates;
 mod gossip;

@@ -10,6 +10,7 @@ use super::clock::Clock;
 use super::cluster::{Cluster, ClusterError};
 use super::config::Config;
 use super::driver::Gauge;
+use super::faults::Faults;
 use super::gates::Gates;
 use super::gossip::Gossip;
 use super::links::Links;
@@ -76,6 +77,8 @@ pub struct Node {
     pub random: Mutex<Random>,
     /// Held by whoever looks at the digests for keys that stand out.
     pub looking: tokio::sync::Mutex<()>,
+    /// What it does to itself when it is told to.
+    pub faults: Arc<Faults>,
 }
 
 /// What the sessions count.
@@ -249,7 +252,7 @@ impl Node {
                 let key = Key::new(bucket.as_bytes(), key).map_err(|e| invalid(e.to_string()))?;
                 self.explain(&key, control).await
             }
-            Control::Keys(listing) => self.list(listing).await.map(ControlReply::Keys),
+            Control::Keys(asked) => self.list(asked).await.map(ControlReply::Keys),
             Control::OwnerKeys(asked) => self.owner_keys(asked).await.map(ControlReply::OwnerKeys),
             Control::Tallies => Ok(ControlReply::Tallies(self.tallies().await)),
             Control::Tally(among) => Ok(ControlReply::Tally(self.tally(among).await)),
@@ -267,10 +270,14 @@ impl Node {
             Control::Survey => Ok(ControlReply::Survey(self.survey().await)),
             Control::Sync(request) => Ok(ControlReply::Sync(self.sync.asked(from, request).await)),
             Control::SyncStatus => Ok(ControlReply::SyncStatus(self.sync.status())),
+            Control::SyncPairs { from, count } => Ok(self.sync.pairs(from, count)),
             Control::SyncNow => Ok(self.sync.obey(sync::Input::Now)),
             Control::SyncPause(paused) => Ok(self.sync.obey(sync::Input::Pause(paused))),
             Control::ScrubNow => Ok(self.scrub.now()),
             Control::Digest => self.digest().await,
+            Control::Fault(order) => {
+                self.faults.obey(order).map(ControlReply::Faults).map_err(invalid)
+            }
         }
     }
 

@@ -16,6 +16,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 
+use super::faults::Line;
 use super::window::Window;
 
 /// Bytes that may wait while further requests are still read.
@@ -143,6 +144,18 @@ impl Outbox {
         }
     }
 
+    /// Takes what is waiting, into an empty `writing`. Returns whether nothing more will come.
+    fn take(&self, writing: &mut BytesMut) -> bool {
+        let mut state = self.state();
+        std::mem::swap(writing, &mut state.buffer);
+        state.scheduled = false;
+        let closed = state.closed;
+        drop(state);
+        WAITING.fetch_sub(writing.len(), Ordering::Relaxed);
+        self.taken.notify_one();
+        closed
+    }
+
     /// Drops what nobody will read.
     fn give_up(&self) {
         let mut state = self.state();
@@ -159,18 +172,19 @@ impl Outbox {
         self.taken.notify_one();
     }
 
-    /// Writes what is appended, until the outbox is closed or the other side is gone.
-    pub async fn write_to(&self, mut socket: impl AsyncWrite + Unpin) {
+    /// Writes what is appended, until the outbox is closed or the other side is gone. Where faults
+    /// can be injected, `line` has what is lost or late between nodes.
+    pub async fn write_to(&self, mut socket: impl AsyncWrite + Unpin, mut line: Option<Line>) {
         let mut writing = BytesMut::new();
         loop {
-            let closed = {
-                let mut state = self.state();
-                std::mem::swap(&mut writing, &mut state.buffer);
-                state.scheduled = false;
-                state.closed
-            };
-            WAITING.fetch_sub(writing.len(), Ordering::Relaxed);
-            self.taken.notify_one();
+            let mut closed = false;
+            if line.as_ref().is_none_or(Line::has_room) {
+                closed = self.take(&mut writing);
+            }
+            if let Some(line) = &mut line {
+                line.stands_still().await;
+                line.pass(&mut writing);
+            }
             if !writing.is_empty() {
                 if socket.write_all(&writing).await.is_err() {
                     break;
@@ -181,6 +195,11 @@ impl Outbox {
                 }
             } else if closed {
                 break;
+            } else if let Some(line) = &line {
+                tokio::select! {
+                    () = self.wake.notified() => {}
+                    () = line.due() => {}
+                }
             } else {
                 self.wake.notified().await;
             }
@@ -202,7 +221,7 @@ mod tests {
         assert!(!outbox.append(|buffer| buffer.extend_from_slice(b"two")), "one wake is enough");
         outbox.close();
         let mut written = Vec::new();
-        outbox.write_to(&mut written).await;
+        outbox.write_to(&mut written, None).await;
         assert_eq!(written, b"one two");
         assert!(!outbox.append(|buffer| buffer.extend_from_slice(b"late")));
     }

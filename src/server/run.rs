@@ -1,14 +1,17 @@
 //! The life of a node: start, serve, drain, stop.
 
+mod settings;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use settings::{reap_settings, rocks_options, shard_settings, sync_settings, transfer_settings};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -16,25 +19,26 @@ use super::admin;
 use super::clock::Clock;
 use super::cluster::Cluster;
 use super::committer::Committer;
-use super::config::{Config, Durability as ConfiguredDurability};
+use super::config::Config;
 use super::disk::{Disk, Verdict};
 use super::driver::Driver;
+use super::faults::Faults;
 use super::gossip::{self, GossipTask, News};
 use super::links::{DialError, Links, Myself};
 use super::loader::Loader;
 use super::mailbox::{Mail, Mailbox};
+use super::mark::MarkState;
 use super::node::{Node, Traffic};
 use super::reaping::ReapDesk;
-use super::rocks::{Durability, RocksOptions};
 use super::scrub::ScrubDesk;
 use super::sync::SyncDesk;
 use super::transfers::TransferDesk;
 use super::{frames, text};
 use crate::ids::NodeId;
-use crate::limits::{self, GRAVES};
+use crate::limits;
 use crate::membership::{BucketEntry, ClusterState, Contact, MemberEntry, Standing};
 use crate::random::Random;
-use crate::replica::{Input, Settings, Shard, reap, sync, transfer};
+use crate::replica::{Input, Shard};
 use crate::store::record::Record;
 use crate::store::{Store, StoreError};
 use crate::time::WallMs;
@@ -47,8 +51,6 @@ const FORMING_EVERY: Duration = Duration::from_millis(300);
 const EXCHANGE_EVERY: Duration = Duration::from_secs(5);
 /// Bytes of hints that are read at once when they are counted at the start.
 const HINTS_PAGE_BYTES: usize = 1 << 20;
-/// How long to rest after everything that was deleted has been looked at.
-const REAP_EVERY: Duration = Duration::from_secs(5);
 /// How long the threads may take to end once nothing is under way.
 const STOP_WITHIN: Duration = Duration::from_secs(1);
 
@@ -95,9 +97,11 @@ impl Running {
         let Ports { frames, gossip, text, admin } = Ports::bind(&config).await?;
         let (disk, pid_file) = open_disk(&config).await?;
         let clock = Clock::start();
+        let faults = Faults::new(config.node.fault_injection, clock);
+        disk.store.suffer(faults.clone());
         let is_v4 = gossip.local_addr()?.is_ipv4();
         let Assembled { node, connections, gossip, news } =
-            assemble(config, &disk, clock, gossip).await?;
+            assemble(config, &disk, clock, gossip, faults).await?;
         let store: Arc<dyn Store> = disk.store.clone();
         let (exchanges, wanted) = tokio::sync::mpsc::unbounded_channel();
         report_hints(store.as_ref(), &node.mailboxes)?;
@@ -121,6 +125,7 @@ impl Running {
                 mark: disk.mark.clone(),
                 exchanges: exchanges.clone(),
                 gauge: node.gauges[index].clone(),
+                faults: node.faults.clone(),
             };
             shards.push(driver.start());
         }
@@ -148,6 +153,12 @@ impl Running {
         let frames = &node.config.listen.address;
         let text = &node.config.listen.text;
         tracing::info!(%name, %id, %frames, %text, "started");
+        if node.config.node.fault_injection {
+            tracing::warn!(
+                "this node injects faults into itself when it is told to, by anybody who can send it commands: \
+                 never in production (node.fault_injection)"
+            );
+        }
         Ok(Self { node, disk, committer, committing, shards, pid_file })
     }
 
@@ -164,6 +175,7 @@ impl Running {
     /// Refuses new work, finishes what is under way, and leaves the disk in order.
     async fn stop(self) -> ExitCode {
         let node = &self.node;
+        node.faults.end();
         tracing::info!(in_flight = node.in_flight(), "stopping: no new work is taken");
         let _ = node.draining.send_replace(true);
         for mailbox in &node.mailboxes {
@@ -248,29 +260,25 @@ async fn assemble(
     disk: &Disk,
     clock: Clock,
     socket: UdpSocket,
+    faults: Arc<Faults>,
 ) -> Result<Assembled> {
     let mark = disk.mark.state();
     let amnesiac = report_verdict(&disk.verdict);
     let mailbox = |_| Arc::new(Mailbox::new(config.requests.queue));
     let mailboxes: Vec<Arc<Mailbox>> = (0..config.shards()).map(mailbox).collect();
     let cluster = open_cluster(&config, disk, mailboxes.clone())?;
-    let introduction = Introduction {
-        id: mark.member,
-        incarnation: mark.incarnation,
-        name: config.node.name.clone(),
-        address: config.advertised().to_owned(),
-    };
-    let myself = Myself { cluster: config.cluster.name.clone(), introduction };
     let connect_timeout = Duration::from_millis(u64::from(config.requests.connect_ms));
     let (connected, connections) = tokio::sync::mpsc::unbounded_channel();
-    let links = Links::new(myself, connect_timeout, mailboxes.clone(), connected);
-    let transfers = TransferDesk::open(
-        &config.node.data_dir,
-        transfer_settings(&config, mark.member, &disk.verdict),
-        cluster.topology(),
-        clock,
-        entropy()?,
-    )?;
+    let links = Links::new(
+        myself(&config, &mark),
+        connect_timeout,
+        mailboxes.clone(),
+        connected,
+        faults.clone(),
+    );
+    let settings = transfer_settings(&config, mark.member, &disk.verdict);
+    let home = &config.node.data_dir;
+    let transfers = TransferDesk::open(home, settings, cluster.topology(), clock, entropy()?)?;
     let reaping = ReapDesk::new(
         reap_settings(&config, mark.member, mailboxes.len()),
         cluster.topology(),
@@ -280,9 +288,16 @@ async fn assemble(
     cluster.prepare_with(&transfers, &reaping);
     let sync =
         SyncDesk::new(sync_settings(&config, mark.member), cluster.topology(), clock, entropy()?);
-    let (gossip, gossip_task, news) =
-        gossip::prepare(&config, socket, clock, disk.mark.clone(), mailboxes.clone(), entropy()?)
-            .await?;
+    let (gossip, gossip_task, news) = gossip::prepare(
+        &config,
+        socket,
+        faults.clone(),
+        clock,
+        disk.mark.clone(),
+        mailboxes.clone(),
+        entropy()?,
+    )
+    .await?;
     let scrub = Arc::new(ScrubDesk::open(&config, entropy()?));
     let node = Node {
         id: mark.member,
@@ -304,9 +319,21 @@ async fn assemble(
         draining: tokio::sync::watch::Sender::new(false),
         random: Mutex::new(Random::new(entropy()?)),
         looking: tokio::sync::Mutex::default(),
+        faults,
         config,
     };
     Ok(Assembled { node: Arc::new(node), connections, gossip: gossip_task, news })
+}
+
+/// Who this node is, to others.
+fn myself(config: &Config, mark: &MarkState) -> Myself {
+    let introduction = Introduction {
+        id: mark.member,
+        incarnation: mark.incarnation,
+        name: config.node.name.clone(),
+        address: config.advertised().to_owned(),
+    };
+    Myself { cluster: config.cluster.name.clone(), introduction }
 }
 
 fn install_log(config: &Config) {
@@ -331,23 +358,6 @@ async fn bind_unless_empty(address: &str, setting: &str) -> Result<Option<TcpLis
     match address.is_empty() {
         true => Ok(None),
         false => bind(address, setting).await.map(Some),
-    }
-}
-
-fn rocks_options(config: &Config) -> RocksOptions {
-    let storage = &config.storage;
-    let interval = Duration::from_millis(u64::from(storage.interval_ms));
-    RocksOptions {
-        durability: match storage.durability {
-            ConfiguredDurability::Fsync => Durability::Fsync,
-            ConfiguredDurability::Interval => Durability::Interval(interval),
-            ConfiguredDurability::None => Durability::None,
-        },
-        cache_bytes: storage.cache_mb << 20,
-        memtable_bytes: storage.memtable_mb << 20,
-        background_jobs: storage.max_background_jobs as u16,
-        reserve_bytes: (storage.reserve_mb as u64) << 20,
-        trees: !cfg!(feature = "without-trees"),
     }
 }
 
@@ -385,63 +395,6 @@ fn open_cluster(config: &Config, disk: &Disk, mailboxes: Vec<Arc<Mailbox>>) -> R
     let entry = MemberEntry::candidate(me, contact, &config.node.zone, config.node.weight);
     let directory = &config.node.data_dir;
     Ok(Cluster::open(directory, fresh, me, entry, config.founders(), mailboxes)?)
-}
-
-fn shard_settings(node: &Node, index: usize) -> Settings {
-    let (requests, limits, hints) =
-        (&node.config.requests, &node.config.limits, &node.config.hints);
-    let shards = node.mailboxes.len() as u64;
-    let millis = |ms: u32| Duration::from_millis(u64::from(ms));
-    Settings {
-        shard: u8::try_from(index).expect("the configuration allows few shards"),
-        shards: u8::try_from(node.mailboxes.len()).expect("the configuration allows few shards"),
-        node: node.id,
-        incarnation: node.incarnation,
-        amnesiac: node.amnesiac.load(Ordering::Relaxed),
-        fsync: node.config.storage.durability == ConfiguredDurability::Fsync,
-        attempt: millis(requests.attempt_ms),
-        timeout: millis(requests.timeout_ms),
-        key_bytes: limits.key_bytes,
-        value_bytes: limits.value_bytes,
-        siblings_warn: limits.siblings_warn,
-        siblings_refuse: limits.siblings_refuse,
-        max_in_flight: requests.max_in_flight.div_ceil(node.mailboxes.len()),
-        breaker_failures: requests.breaker_failures,
-        breaker_open: millis(requests.breaker_open_ms),
-        hint_bytes_by_owner: (hints.mb_by_member << 20) / shards,
-        hint_bytes: (hints.mb << 20) / shards,
-        graves: GRAVES / node.mailboxes.len(),
-    }
-}
-
-fn reap_settings(config: &Config, node: NodeId, shards: usize) -> reap::Settings {
-    let durable = config.storage.durability == ConfiguredDurability::Fsync;
-    reap::Settings { node, shards, durable, interval: REAP_EVERY }
-}
-
-fn transfer_settings(config: &Config, node: NodeId, verdict: &Verdict) -> transfer::Settings {
-    let transfers = &config.transfers;
-    let is_synced = config.storage.durability == ConfiguredDurability::Fsync;
-    transfer::Settings {
-        node,
-        amnesiac: matches!(verdict, Verdict::Amnesiac { .. }),
-        resume: is_synced || matches!(verdict, Verdict::Complete { clean: true }),
-        at_once: transfers.at_once,
-        rate: transfers.rate_mb_s << 20,
-        cleanup_after: Duration::from_secs(transfers.cleanup_after_s.into()),
-    }
-}
-
-fn sync_settings(config: &Config, node: NodeId) -> sync::Settings {
-    let settings = &config.sync;
-    sync::Settings {
-        node,
-        interval: Duration::from_secs(settings.interval_s.into()),
-        settle: Duration::from_millis(settings.settle_ms.into()),
-        alarm: Duration::from_secs(settings.alarm_s.into()),
-        at_once: settings.at_once,
-        rate: settings.rate_mb_s << 20,
-    }
 }
 
 /// Exchanges cluster states with every member whose connection has come up.

@@ -7,6 +7,7 @@ use super::gossip::Shown;
 use super::node::Node;
 use crate::ids::NodeId;
 use crate::membership::Standing;
+use crate::membership::Topology;
 use crate::membership::swim::State;
 use crate::replica::HintTally;
 use crate::store::Store as _;
@@ -49,6 +50,25 @@ impl Node {
         counters.extend(self.transfers.status().counters);
         counters.extend(self.sync.counters());
         counters.extend(self.scrub.counters(self));
+        counters.extend(
+            self.gauges(&topology).into_iter().map(|(name, value)| (name.to_owned(), value)),
+        );
+        NodeStatus {
+            id: self.id,
+            name: self.config.node.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_ms: self.clock.instant().0 / 1000,
+            state: self.state().to_owned(),
+            topology: topology.version(),
+            keys: self.store.estimated_keys(),
+            amnesiac: self.amnesiac.load(Ordering::Relaxed),
+            peers: peers.collect(),
+            counters,
+        }
+    }
+
+    /// What is so now, by its name.
+    fn gauges(&self, topology: &Topology) -> Vec<(&'static str, u64)> {
         let hints = self.hints();
         let reaping = self.reaping.status();
         let now = self.clock.now().wall;
@@ -65,6 +85,9 @@ impl Node {
             ("tombstones_oldest_ms", reaping.age_ms(now)),
             ("disk_used_bytes", self.store.estimated_bytes()),
         ];
+        if self.faults.are_allowed() {
+            gauges.push(("faults_in_force", self.faults.count() as u64));
+        }
         // A disk that cannot be asked is not known to be full.
         let space = rustix::fs::statvfs(&self.config.node.data_dir);
         gauges.extend(
@@ -72,19 +95,7 @@ impl Node {
                 .ok()
                 .map(|space| ("disk_free_bytes", space.f_bavail.saturating_mul(space.f_frsize))),
         );
-        counters.extend(gauges.into_iter().map(|(name, value)| (name.to_owned(), value)));
-        NodeStatus {
-            id: self.id,
-            name: self.config.node.name.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime_ms: self.clock.instant().0 / 1000,
-            state: self.state().to_owned(),
-            topology: topology.version(),
-            keys: self.store.estimated_keys(),
-            amnesiac: self.amnesiac.load(Ordering::Relaxed),
-            peers: peers.collect(),
-            counters,
-        }
+        gauges
     }
 
     /// What this node keeps for members that are away.

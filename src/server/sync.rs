@@ -17,6 +17,7 @@ use super::mark::Mark;
 use super::merge::merge;
 use super::node::Node;
 use crate::ids::{NodeId, Partition};
+use crate::limits;
 use crate::membership::Topology;
 use crate::replica;
 use crate::replica::sync::{Effect, Input, Notice, Settings, Syncs, answer, with_more};
@@ -130,11 +131,22 @@ impl SyncDesk {
     /// How things stand, for people and for those who wait: by the cluster state of this moment.
     #[must_use]
     pub fn status(self: &Arc<Self>) -> SyncStatus {
+        self.current().status(self.clock.instant())
+    }
+
+    /// The same, pair by pair.
+    #[must_use]
+    pub fn pairs(self: &Arc<Self>, from: (Partition, NodeId), count: u32) -> ControlReply {
+        let count = (count as usize).clamp(1, limits::PAGE_KEYS);
+        ControlReply::SyncPairs(self.current().pairs_from(self.clock.instant(), from, count))
+    }
+
+    /// All pairs, by the cluster state of this moment.
+    fn current(self: &Arc<Self>) -> MutexGuard<'_, Syncs> {
         if let Some(node) = self.node() {
             self.follow(&node);
         }
-        let syncs = self.syncs();
-        syncs.status(self.clock.instant())
+        self.syncs()
     }
 
     /// What metrics show.

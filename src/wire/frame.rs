@@ -196,6 +196,18 @@ pub fn decode(buffer: &mut BytesMut, payload_cap: usize) -> Result<Option<Frame>
     Ok(Some(Frame { kind, flags, id, payload: frame }))
 }
 
+/// Bytes of the first frame in `buffer`, once all of it is there. What cannot be the beginning of a
+/// frame counts as one: [`decode`] refuses it.
+#[must_use]
+pub fn length(buffer: &[u8]) -> Option<usize> {
+    let length = u32_at(buffer, 0)? as usize + LENGTH_BYTES;
+    let lengths = HEADER_BYTES..=HEADER_BYTES + crate::limits::FRAME_PAYLOAD_BYTES;
+    match lengths.contains(&length) {
+        true => (buffer.len() >= length).then_some(length),
+        false => Some(buffer.len()),
+    }
+}
+
 fn array_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
 }

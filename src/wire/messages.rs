@@ -19,7 +19,7 @@ pub use super::settings::{BucketSettings, Conflicts, PlannedChange};
 pub use super::survey::{Goals, MemberReport, MemberState, Open, SyncState, Waiting};
 
 use crate::causality::{Dot, Hlc};
-use crate::ids::{NodeId, WriteId};
+use crate::ids::{NodeId, Partition, WriteId};
 use crate::key::Key;
 use crate::time::WallMs;
 
@@ -511,6 +511,15 @@ pub enum Control {
     Outliers,
     /// Read everything on this node's disk now, and look for damage.
     ScrubNow,
+    /// How this node stands with other owners, pair by pair.
+    SyncPairs {
+        /// The first pair, in order of partition and other owner.
+        from: (Partition, NodeId),
+        /// Pairs of the answer, 1 to [`limits::PAGE_KEYS`].
+        count: u32,
+    },
+    /// Inject faults into this node, or lift them. Refused by one that was not started for it.
+    Fault(super::faults::FaultOrder),
     /// Deleted keys are to be forgotten (between nodes).
     Reap(super::reap::ReapRequest),
     /// What waits to be forgotten, and who holds it up.
@@ -560,6 +569,10 @@ pub enum ControlReply {
     Tally(NodeTally),
     /// To [`Control::Outliers`].
     Outliers(Outliers),
+    /// To [`Control::SyncPairs`], in order; fewer than asked for when there are no more.
+    SyncPairs(Vec<super::sync::SyncPair>),
+    /// To [`Control::Fault`]: the one that was added, all in force, or those that were lifted.
+    Faults(Vec<super::faults::FaultRow>),
     /// To [`Control::Reap`].
     Reap(super::reap::ReapReply),
     /// To [`Control::Reaping`].

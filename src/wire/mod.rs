@@ -9,6 +9,7 @@
 //!   control    the payloads that are not hot: serde and bincode
 //!   transfer   what moves when a partition changes hands, and its pages
 //!   listing    pages of keys, and counts of them
+//!   faults     what a node is told to do to itself, in tests
 //!   reap       what is agreed on before deleted keys are forgotten
 //! ```
 //!
@@ -19,6 +20,7 @@
 
 pub mod codec;
 pub mod control;
+pub mod faults;
 pub mod frame;
 pub mod greeting;
 pub mod listing;

@@ -12,7 +12,7 @@ use crate::alone;
 use crate::cluster::{Cluster, PATIENCE};
 
 /// Short times, so that the tests are short; some ten times what this machine needs when idle.
-const QUICK: &str = "[gossip]\nprobe_interval_ms = 400\nprobe_timeout_ms = 150\n\
+pub const QUICK: &str = "[gossip]\nprobe_interval_ms = 400\nprobe_timeout_ms = 150\n\
                      suspicion_ms = 1500\nkeys = [\"a secret of the tests\"]\n";
 
 fn started(count: usize) -> Cluster {
@@ -34,7 +34,7 @@ async fn liveness(cluster: &Cluster, by: usize, about: usize) -> Liveness {
 }
 
 /// Waits until `by` sees `about` so; returns how long that took.
-async fn wait_for(cluster: &Cluster, by: usize, about: usize, state: &str) -> Duration {
+pub async fn wait_for(cluster: &Cluster, by: usize, about: usize, state: &str) -> Duration {
     let began = Instant::now();
     loop {
         let seen = liveness(cluster, by, about).await;

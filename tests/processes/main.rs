@@ -9,6 +9,7 @@ mod converge;
 mod corruption;
 mod counts;
 mod failover;
+mod faults;
 mod gossip;
 mod hostile;
 mod hung;

@@ -8,6 +8,7 @@ use ringdove::limits;
 use ringdove::random::Random;
 use ringdove::time::WallMs;
 use ringdove::wire::codec::{encode_request, encode_response};
+use ringdove::wire::faults::{Direction, Fault, FaultKind, FaultOrder, Passage, Peers};
 use ringdove::wire::frame::{self, Frame};
 use ringdove::wire::greeting::{Hello, Introduction, Refused, Role, Welcome};
 use ringdove::wire::messages::*;
@@ -163,6 +164,7 @@ impl Values {
         let (bucket, prefix) = (name.clone(), bytes.clone());
         let (from, slots) = (self.number(), self.number());
         let owner_listing = OwnerListing { bucket, which, prefix, partition, from, count, slots };
+        let fault = self.fault_order(name.clone());
         let gossip = Control::Gossip { digest: self.number(), view: bytes.clone() };
         Request::Control(self.one_of(&[
             gossip,
@@ -188,9 +190,18 @@ impl Values {
             Control::SyncStatus,
             Control::SyncNow,
             Control::SyncPause(true),
+            Control::SyncPairs { from: (Partition(7), member), count: 1000 },
+            Control::Fault(fault),
             Control::Reap(reap),
             Control::Reaping,
         ]))
+    }
+
+    fn fault_order(&mut self, name: String) -> FaultOrder {
+        let passage = Passage { peers: Peers::Named(name), direction: Direction::In };
+        let kind = FaultKind::Delay { passage, by_ms: self.number(), jitter_ms: self.number() };
+        let fault = Fault { kind, for_ms: self.flag().then_some(7), seed: self.number() };
+        self.one_of(&[FaultOrder::Add(fault), FaultOrder::List, FaultOrder::Clear(None)])
     }
 
     fn noted(&mut self) -> Noted {

@@ -173,10 +173,10 @@ fn welcome(plans: &[NodePlan], dir: &str) -> String {
         text,
         "Kill a node, and start it again:\n  \
          kill -9 $(cat {}/pid)\n  \
-         {program} serve --config {}\n\
+         {program} {}\n\
          Ctrl-C stops all of them; the data stays.\n\n",
         last.config.node.data_dir.display(),
-        last.file.display(),
+        last.words(),
     );
     text
 }

@@ -80,6 +80,7 @@ fn start(plan: &NodePlan) -> std::io::Result<(Child, [JoinHandle<()>; 2])> {
     let mut child = Command::new(std::env::current_exe()?)
         .args(["serve", "--config"])
         .arg(&plan.file)
+        .args(plan.fault_injection.then_some("--fault-injection"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -129,7 +130,7 @@ async fn watch_over(
 }
 
 fn start_line(plan: &NodePlan) -> String {
-    format!("; by hand: ringdove serve --config {}", plan.file.display())
+    format!("; by hand: ringdove {}", plan.words())
 }
 
 /// Copies lines, each with the node's name before it.

@@ -20,6 +20,16 @@ pub(super) struct NodePlan {
     pub(super) file: PathBuf,
     /// What stands in it.
     pub(super) config: Config,
+    /// Whether it is to obey `ringdove fault`, whatever stands in it.
+    pub(super) fault_injection: bool,
+}
+
+impl NodePlan {
+    /// What is typed behind the program's name to start it.
+    pub(super) fn words(&self) -> String {
+        let flag = if self.fault_injection { " --fault-injection" } else { "" };
+        format!("serve --config {}{flag}", self.file.display())
+    }
 }
 
 /// Sees to it that every node has its configuration.
@@ -56,7 +66,7 @@ fn prepare_node(dev: &Dev, root: &Path, index: usize) -> Result<NodePlan, Failur
     let config = Config::load(&file, &[]).map_err(|error| refused(&error))?;
     let wanted = Config::from_toml(&text, "for_dev", &[]).map_err(|error| refused(&error))?;
     tell_differences(&file, &config, &wanted);
-    Ok(NodePlan { name, file, config })
+    Ok(NodePlan { name, file, config, fault_injection: dev.fault_injection })
 }
 
 /// Says where a file that was there is not what this command line would have written.
@@ -101,7 +111,7 @@ mod tests {
     use super::*;
 
     fn dev(dir: &Path, nodes: u16, base_port: u16) -> Dev {
-        Dev { nodes, dir: dir.to_owned(), base_port, respawn: false }
+        Dev { nodes, dir: dir.to_owned(), base_port, respawn: false, fault_injection: false }
     }
 
     #[test]

@@ -36,7 +36,6 @@ impl Syncs {
     /// How things stand at `now`, for people and for those who wait.
     #[must_use]
     pub fn status(&self, now: Instant) -> SyncStatus {
-        let age = |at: Instant| (now - at).as_millis() as u64;
         let alarm_ms = self.settings.alarm.as_millis() as u64;
         let mended: BTreeSet<PairId> = self.jobs.values().map(|job| job.pair).collect();
         let mut status = SyncStatus {
@@ -48,18 +47,12 @@ impl Syncs {
             ..SyncStatus::default()
         };
         for (id, pair) in &self.pairs {
-            let in_sync_ms = pair.in_sync.map(age);
-            let waits_ms = in_sync_ms.unwrap_or_else(|| age(pair.since));
-            let is_overdue = waits_ms > alarm_ms;
-            status.in_sync += u32::from(in_sync_ms.is_some() && !is_overdue);
-            status.overdue += u32::from(is_overdue);
-            status.waits_ms = status.waits_ms.max(waits_ms);
-            status.oldest_ms = status.oldest_ms.zip(in_sync_ms).map(|(a, b)| a.max(b));
-            if is_overdue || mended.contains(id) {
-                let (partition, peer) = *id;
-                let Pair { repaired, bytes, .. } = *pair;
-                let pair =
-                    SyncPair { partition, peer, in_sync_ms, waits_ms, is_overdue, repaired, bytes };
+            let pair = self.shown(now, *id, pair);
+            status.in_sync += u32::from(pair.in_sync_ms.is_some() && !pair.is_overdue);
+            status.overdue += u32::from(pair.is_overdue);
+            status.waits_ms = status.waits_ms.max(pair.waits_ms);
+            status.oldest_ms = status.oldest_ms.zip(pair.in_sync_ms).map(|(a, b)| a.max(b));
+            if pair.is_overdue || mended.contains(id) {
                 status.shown.push(pair);
             }
         }
@@ -71,6 +64,22 @@ impl Syncs {
         });
         status.exchanging = exchanging.collect();
         status
+    }
+
+    /// At most `count` pairs of a partition and another owner, in order, from this one on.
+    #[must_use]
+    pub fn pairs_from(&self, now: Instant, from: PairId, count: usize) -> Vec<SyncPair> {
+        let pairs = self.pairs.range(from..).take(count);
+        pairs.map(|(id, pair)| self.shown(now, *id, pair)).collect()
+    }
+
+    fn shown(&self, now: Instant, (partition, peer): PairId, pair: &Pair) -> SyncPair {
+        let age = |at: Instant| (now - at).as_millis() as u64;
+        let Pair { repaired, bytes, .. } = *pair;
+        let in_sync_ms = pair.in_sync.map(age);
+        let waits_ms = in_sync_ms.unwrap_or_else(|| age(pair.since));
+        let is_overdue = waits_ms > self.settings.alarm.as_millis() as u64;
+        SyncPair { partition, peer, in_sync_ms, waits_ms, is_overdue, repaired, bytes }
     }
 
     /// What was done since the start.

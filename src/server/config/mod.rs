@@ -78,6 +78,8 @@ pub struct Node {
     pub threads: usize,
     /// Shards that own the partitions; 0 means by the number of cores. See [`Config::shards`].
     pub shards: usize,
+    /// Whether it obeys orders to inject faults into itself. For tests.
+    pub fault_injection: bool,
 }
 
 /// `[cluster]`: the cluster this node belongs to and how to find it.
@@ -386,6 +388,7 @@ impl Default for Node {
             weight: limits::WEIGHT_NORMAL,
             threads: 0,
             shards: 0,
+            fault_injection: false,
         }
     }
 }

@@ -58,6 +58,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("node.weight", Kind::Whole(1, limits::WEIGHT_MAX as u64)),
     setting("node.threads", Kind::Whole(0, 1024)),
     setting("node.shards", Kind::Whole(0, 256)),
+    setting("node.fault_injection", Kind::Switch),
     setting("cluster.name", Kind::Name),
     setting(
         "cluster.partitions",

@@ -145,6 +145,10 @@ impl RocksStore {
         if let Some(ended) = &committing.ended {
             return Err(ended.clone());
         }
+        if let Some(faults) = self.faults.get() {
+            faults.hold_commit();
+            committing.space.pretend_full(faults.is_disk_full());
+        }
         committing.space.admit(bytes).map_err(StoreError::Full)?;
         let number = self.number() + 1;
         batch.put_cf(self.family(META), NUMBER_KEY, number.to_le_bytes());

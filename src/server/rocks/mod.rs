@@ -39,7 +39,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 
 use bytes::Bytes;
@@ -57,6 +57,8 @@ use options::{CONFLICTS, DIGESTS, FADING, GRAVES, HINTS, META, OBJECTS};
 pub use options::{Durability, RocksOptions};
 pub(super) use rebuild::rebuild;
 use space::Space;
+
+use super::faults::Faults;
 
 use super::journal::Journal;
 use crate::ids::{NodeId, Partition};
@@ -90,6 +92,8 @@ pub struct RocksStore {
     reads: ReadOptions,
     cached_reads: ReadOptions,
     writes: WriteOptions,
+    /// What may hold commits up, or refuse them.
+    faults: OnceLock<Arc<Faults>>,
     /// Dropped with the store, which ends the thread that syncs in intervals.
     _ticker: Sender<()>,
 }
@@ -128,6 +132,7 @@ impl RocksStore {
             reads: ReadOptions::default(),
             cached_reads,
             writes: WriteOptions::default(),
+            faults: OnceLock::new(),
             _ticker: sender,
         });
         if let Durability::Interval(interval) = options.durability {
@@ -172,6 +177,11 @@ impl RocksStore {
             tracing::warn!(%error, "memtables were not flushed at the stop; the log holds them");
         }
         Ok(self.number())
+    }
+
+    /// From now on suffers what these say.
+    pub(in crate::server) fn suffer(&self, faults: Arc<Faults>) {
+        let _ = self.faults.set(faults);
     }
 
     /// What is known to be damaged.

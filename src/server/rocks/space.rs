@@ -16,12 +16,20 @@ pub(super) struct Space {
     asked: Option<Instant>,
     bytes_since: usize,
     free_bytes: u64,
+    /// A fault that is injected says that there is no room.
+    is_pretended: bool,
 }
 
 impl Space {
     pub fn new(directory: &Path, reserve_bytes: u64) -> Self {
         let directory = directory.to_owned();
-        Self { directory, reserve_bytes, asked: None, bytes_since: 0, free_bytes: 0 }
+        let (asked, bytes_since, free_bytes, is_pretended) = (None, 0, 0, false);
+        Self { directory, reserve_bytes, asked, bytes_since, free_bytes, is_pretended }
+    }
+
+    /// From now on refuses everything, or goes by what there is.
+    pub fn pretend_full(&mut self, is_full: bool) {
+        self.is_pretended = is_full;
     }
 
     /// Refuses a commit of `bytes` when it would reach into the reserve. Names both numbers.
@@ -35,7 +43,8 @@ impl Space {
             self.asked = Some(Instant::now());
             self.bytes_since = bytes;
         }
-        let (free, reserve) = (self.free_bytes, self.reserve_bytes);
+        let free = if self.is_pretended { 0 } else { self.free_bytes };
+        let reserve = self.reserve_bytes;
         if free.saturating_sub(self.bytes_since as u64) < reserve {
             return Err(format!(
                 "{} MiB are free and {} MiB are kept in reserve; free some space, or lower the reserve",

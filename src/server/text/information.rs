@@ -69,6 +69,9 @@ fn server(server: &Server, out: &mut String) {
     line(out, "node_state", node.state());
     line(out, "node_incarnation", node.incarnation);
     line(out, "node_amnesiac", u8::from(node.amnesiac.load(Ordering::Relaxed)));
+    if node.faults.are_allowed() {
+        line(out, "faults_in_force", node.faults.count());
+    }
 }
 
 fn clients(server: &Server, out: &mut String) {

@@ -26,6 +26,7 @@ mod answers;
 mod asks;
 mod clients;
 mod expiring;
+mod faults;
 mod information;
 mod inside;
 mod keyed;

@@ -23,6 +23,7 @@ use super::output::Output;
 use super::queue::{Queue, Uses, Work};
 use super::settings::Settings;
 use crate::limits;
+use crate::resp::table::{self, Offer};
 use crate::resp::{Command, Parser, ParserLimits, ProtocolError, Reply, Version};
 use crate::server::window::Window;
 
@@ -65,6 +66,8 @@ pub(super) struct Session {
     server: Arc<Server>,
     id: u64,
     settings: Settings,
+    /// The commands there are.
+    offer: Offer,
     version: Version,
     owes_password: bool,
     parser: Parser,
@@ -90,6 +93,7 @@ impl Session {
         Self {
             id,
             settings: Settings::new(node.config.requests.timeout_ms),
+            offer: if node.faults.are_allowed() { Offer::WithFaults } else { Offer::Usual },
             version: Version::Resp2,
             owes_password: !node.config.listen.password.is_empty(),
             parser: Parser::new(),
@@ -125,6 +129,8 @@ impl Session {
                 }
             }
             let (reads, writes) = (self.reads(), !self.output.is_empty());
+            let stands_still =
+                self.held.as_ref().is_some_and(|(_, command)| self.stands_still_for(command));
             let (answers, deadline) = (self.output.has_room(), self.deadline());
             if reads && self.input.capacity() - self.input.len() < READ_BYTES / 4 {
                 self.input.reserve(READ_BYTES);
@@ -146,6 +152,7 @@ impl Session {
                     Ok(_) => self.asks.renew(&self.server.node),
                     Err(_) => return Ok(()),
                 },
+                () = self.server.node.faults.pass_pause(), if stands_still => {}
                 () = sleep_until(deadline) => return Err(self.overdue()),
             }
         }
@@ -190,13 +197,18 @@ impl Session {
                     None => break,
                 },
             };
-            if !self.queue.admits(&uses) {
+            if !self.queue.admits(&uses) || self.stands_still_for(&command) {
                 self.held = Some((uses, command));
                 break;
             }
             self.begin(uses, command);
         }
         self.asks.offer(&self.server.node);
+    }
+
+    /// Whether the node stands still, and this is not heard then.
+    fn stands_still_for(&self, command: &Command) -> bool {
+        self.server.node.faults.is_paused() && !matches!(command, Command::Fault(_))
     }
 
     /// The next command, or why it is none; `None` until more has arrived.
@@ -208,7 +220,7 @@ impl Session {
         match self.parser.next(&mut self.input, &limits) {
             Ok(Some(arguments)) => {
                 self.half_since = None;
-                Some(Command::parse(&arguments).map_err(Reply::from))
+                Some(table::parse(self.offer, &arguments).map_err(Reply::from))
             }
             Ok(None) => {
                 let half = self.parser.is_within_command() || !self.input.is_empty();

@@ -5,7 +5,7 @@ use crate::resp::command::{ClientCommand, Credentials, Hello};
 use crate::resp::table;
 use crate::resp::{Command, Reply, Version};
 use crate::server::text::answers::{self, Last};
-use crate::server::text::information;
+use crate::server::text::{faults, information};
 
 impl Session {
     /// Answers what needs nobody else. All but `PING` and `ECHO` get here only when nothing is
@@ -27,7 +27,7 @@ impl Session {
             Command::Reset => self.reset(),
             Command::Client(command) => self.client(command),
             Command::Info(sections) => information::info(&self.server, &sections),
-            Command::Table(command) => table::describe(&command),
+            Command::Table(command) => table::describe(self.offer, &command),
             Command::ConfigGet(patterns) => information::config(&self.server, &patterns),
             Command::Last => self.last.as_ref().map_or(Reply::Null, Last::reply),
             Command::Quorum(None) => self.settings.quorum(),
@@ -37,7 +37,8 @@ impl Session {
             }
             Command::Bucket(None) => Reply::text(self.settings.bucket.clone()),
             Command::Bucket(Some(name)) => self.change_bucket(name),
-            Command::Help(name) => table::help(name.as_deref()),
+            Command::Fault(order) => faults::obey(&self.server.node, order),
+            Command::Help(name) => table::help(self.offer, name.as_deref()),
             _ => answers::unexpected(),
         }
     }
