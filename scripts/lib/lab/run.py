@@ -112,6 +112,7 @@ class Run:
             self.now = ", ".join(in_force) or "healed"
         if self.done:
             self.healed_ms = max(record["to_ms"] for record in self.done)
+            self.watch.comparison.heals = True
             waiter = threading.Thread(target=self._wait_converged, daemon=True)
             waiter.start()
         self._until(self.plan.seconds)

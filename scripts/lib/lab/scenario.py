@@ -191,6 +191,7 @@ CHECKS = {
     "writes_never_stop": {**SIDE, "share": (share, NEEDED), **DURING},
     "refuses": {**SIDE, "share": (share, NEEDED), **DURING},
     "answers_within": {**SIDE, "ms": (whole, NEEDED), **DURING},
+    "refuses_within": {**SIDE, "ms": (whole, NEEDED), **DURING},
     "converged_within": {"seconds": (number, NEEDED)},
     "copies_equal": {},
     "siblings_at_most": {"versions": (whole, NEEDED), "bucket": (text, None)},
