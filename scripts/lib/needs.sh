@@ -65,6 +65,7 @@ needs_tests() {
     needs_rust_components
     optional redis-cli redis-tools "the tests talk to the text protocol with it"
     optional /usr/share/dict/american-english wamerican "104,334 words as real input"
+    optional chromium chromium "opens the report of a load test, and looks whether every plot is drawn"
     optional python3 python3 "runs redis-py, a client that defaults to RESP3"
     python_with_redis
 }

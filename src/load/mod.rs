@@ -25,6 +25,7 @@ mod fill;
 pub mod ledger;
 mod mix;
 pub mod record;
+pub mod report;
 pub mod runner;
 pub mod schedule;
 mod slots;

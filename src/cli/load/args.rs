@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use crate::cli::load_report::LoadReport;
 use crate::cli::output::Form;
 use crate::cli::quantity::{parse_address, parse_level, parse_span, parse_timeout};
 use crate::client::Level;
@@ -41,6 +42,7 @@ impl Load {
             None => self.run.json,
             Some(LoadCommand::Verify(verify)) => verify.json,
             Some(LoadCommand::Compare(compare)) => compare.json,
+            Some(LoadCommand::Report(_)) => false,
         };
         if json { Form::Json } else { Form::Text }
     }
@@ -50,6 +52,7 @@ impl Load {
 pub(super) enum LoadCommand {
     Verify(Verify),
     Compare(Compare),
+    Report(LoadReport),
 }
 
 /// Whom to put under load.

@@ -14,6 +14,7 @@ pub(super) use args::Load;
 use args::{LoadCommand, Whom};
 
 use super::exit::{Ending, Exit, Failure};
+use super::load_report;
 use crate::load::Error;
 use crate::load::target::{Address, Levels, RedisTarget, RingdoveTarget, Scheme};
 
@@ -28,6 +29,7 @@ pub(super) fn run(load: &Load) -> Ending {
             None => run::run(&load.run, form).await,
             Some(LoadCommand::Verify(verify)) => verify::run(verify, form).await,
             Some(LoadCommand::Compare(asked)) => compare::run(asked, form),
+            Some(LoadCommand::Report(report)) => load_report::run(report),
         }
     })
 }

@@ -248,8 +248,8 @@ impl Faults {
     /// Takes a greeting from or to a peer as long as it takes. For ever, where it vanishes: whoever
     /// waits for it has a time by which to give up.
     pub async fn pass_greeting(&self, peer: Option<NodeId>, way: Direction, bytes: usize) {
-        while !self.admit_greeting(peer, way, bytes).await {
-            std::future::pending::<()>().await;
+        if !self.admit_greeting(peer, way, bytes).await {
+            std::future::pending().await
         }
     }
 

@@ -26,7 +26,7 @@ pub(super) struct Settings {
 impl Settings {
     pub(super) fn new(budget_ms: u32) -> Self {
         let level = Level::Default;
-        let (r, w, pr, pw, mode) = (level, level, level, level, QuorumMode::Strict);
+        let (r, w, pr, pw, mode) = (level, level, level, level, QuorumMode::Sloppy);
         Self { bucket: FIRST_BUCKET.to_owned(), r, w, pr, pw, mode, budget_ms }
     }
 
