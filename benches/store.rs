@@ -35,7 +35,7 @@ fn batch(random: &mut Random, changes: usize) -> Batch {
         let record = Bytes::from(vec![random.next_u64() as u8; VALUE_BYTES]);
         Change::fresh(key(random.below(100_000)), Some(record), after)
     };
-    Batch { changes: (0..changes).map(|_| one()).collect() }
+    Batch::of((0..changes).map(|_| one()).collect())
 }
 
 fn disk(directory: &Path, durability: Durability) -> Disk {
@@ -133,7 +133,7 @@ fn trees_cost() {
                 Change::fresh(key(n), Some(value.clone()), after)
             };
             for first in (0..KEYS).step_by(1000) {
-                let batch = Batch { changes: (first..first + 1000).map(&mut change).collect() };
+                let batch = Batch::of((first..first + 1000).map(&mut change).collect());
                 for disk in [&without, &with] {
                     disk.store.commit(std::slice::from_ref(&batch)).unwrap();
                 }
@@ -142,9 +142,7 @@ fn trees_cost() {
             let (mut slow, mut fast, mut ratios) = (0.0, 0.0, Vec::new());
             for block in 0..BLOCKS {
                 let batches: Vec<_> = (0..commits)
-                    .map(|_| Batch {
-                        changes: (0..changes).map(|_| change(keys.below(KEYS))).collect(),
-                    })
+                    .map(|_| Batch::of((0..changes).map(|_| change(keys.below(KEYS))).collect()))
                     .collect();
                 let run = |disk: &Disk| {
                     timed(|| {
@@ -200,7 +198,7 @@ fn reads(criterion: &mut Criterion) {
     let record = Bytes::from(vec![7; VALUE_BYTES]);
     let after = Imprint { digest: 1, ..Imprint::NONE };
     let all = (0..100_000).map(|n| Change::fresh(key(n), Some(record.clone()), after));
-    disk.store.commit(&[Batch { changes: all.collect() }]).unwrap();
+    disk.store.commit(&[Batch::of(all.collect())]).unwrap();
     let mut random = Random::new(3);
     let mut group = criterion.benchmark_group("read");
     group.bench_function("memtable", |bencher| {

@@ -91,7 +91,7 @@ fn merge(store: &RocksStore, entries: &[PageEntry]) {
         change(&entry.key, &before, &after)
     };
     let changes = entries.iter().map(change_of).collect();
-    store.commit(&[Batch { changes }]).expect("a sound disk");
+    store.commit(&[Batch::of(changes)]).expect("a sound disk");
 }
 
 struct Pairing {
@@ -214,14 +214,14 @@ fn fill(store: &RocksStore, keys: u64) {
     while n < keys {
         let until = keys.min(n + BATCH as u64);
         let changes = (n..until).map(|n| change(&key(n), &Object::new(), &object(n, 1))).collect();
-        store.commit(&[Batch { changes }]).expect("a sound disk");
+        store.commit(&[Batch::of(changes)]).expect("a sound disk");
         n = until;
     }
 }
 
 fn overwrite(store: &RocksStore, keys: impl Iterator<Item = u64>) {
     let changes = keys.map(|n| change(&key(n), &held(store, &key(n)), &object(n, 2))).collect();
-    store.commit(&[Batch { changes }]).expect("a sound disk");
+    store.commit(&[Batch::of(changes)]).expect("a sound disk");
 }
 
 fn main() {

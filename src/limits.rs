@@ -131,6 +131,12 @@ pub const DIGEST_ABOVE_BYTES: usize = 512;
 /// partition.
 pub const TREE_LEAVES: usize = 256;
 
+/// Graves a node keeps: what it remembers of reaped keys, to know an old version of one when it sees
+/// it. Some 200 bytes each, up to 2 KiB where a key was overwritten often.
+pub const GRAVES: usize = 65_536;
+/// Keys that are reaped together: enough that three rounds of questions cost each of them little.
+pub const REAPED_AT_ONCE: usize = 256;
+
 const _: () = {
     assert!(ACTORS_LOW < ACTORS_LEASED);
     assert!(KEY_BYTES_DEFAULT <= KEY_BYTES_HARD);

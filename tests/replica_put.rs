@@ -61,6 +61,7 @@ impl Node {
             breaker_open: Duration::from_secs(1),
             hint_bytes_by_owner: 1 << 20,
             hint_bytes: 1 << 20,
+            graves: 100,
         };
         let actors = FIRST_ACTOR..FIRST_ACTOR + limits::ACTORS_LEASED;
         Self {
@@ -100,8 +101,8 @@ impl Node {
     /// Asks; the answer may have to wait for [`Node::commit`].
     fn ask(&mut self, request: Request) -> u64 {
         self.asked += 1;
-        let (from, received) = (Origin(self.asked), self.now.instant);
-        self.handle(Input::Request { from, received, forwarded: false, request });
+        let (from, sender, received) = (Origin(self.asked), NodeId(1), self.now.instant);
+        self.handle(Input::Request { from, sender, received, forwarded: false, request });
         self.asked
     }
 

@@ -73,7 +73,7 @@ fn change(n: u64, before: u64, round: Option<u64>) -> Change {
 }
 
 fn commit(store: &RocksStore, changes: Vec<Change>) -> Result<(), StoreError> {
-    store.commit(&[Batch { changes }])
+    store.commit(&[Batch::of(changes)])
 }
 
 fn fill(store: &RocksStore, keys: std::ops::Range<u64>) {

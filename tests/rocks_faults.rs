@@ -42,7 +42,7 @@ fn record(n: u64) -> Bytes {
 fn commit(store: &dyn Store, n: u64) -> Result<(), StoreError> {
     let after = Imprint { digest: u128::from(n), ..Imprint::NONE };
     let change = Change::fresh(key(n), Some(record(n)), after);
-    store.commit(&[Batch { changes: vec![change] }])
+    store.commit(&[Batch::of(vec![change])])
 }
 
 fn open(directory: &Path) -> Disk {

@@ -27,7 +27,7 @@ fn change(key: &StoredKey, record: &[u8], digest: u128) -> Change {
 }
 
 fn put(store: &dyn Store, changes: Vec<Change>) {
-    store.commit(&[Batch { changes }]).unwrap();
+    store.commit(&[Batch::of(changes)]).unwrap();
 }
 
 /// A store, and whatever must live as long as it.
@@ -71,6 +71,7 @@ contract! {
     the_digest_counts_current_records_only,
     a_cleared_partition_is_empty_and_its_neighbours_and_hints_are_not,
     trees_and_lists_follow_every_change,
+    a_grave_stays_when_its_partition_is_cleared_until_it_is_forgotten,
     large_values_and_every_byte_in_a_key_are_kept,
     a_random_history_reads_like_a_sorted_map,
     threads_that_commit_together_lose_nothing,
@@ -98,8 +99,8 @@ fn what_was_committed_is_read_back(store: &dyn Store) {
 
 fn a_later_change_to_a_key_wins(store: &dyn Store) {
     let k = key(1, b"k");
-    let first = Batch { changes: vec![change(&k, b"1", 1), change(&k, b"2", 2)] };
-    let second = Batch { changes: vec![change(&k, b"3", 3)] };
+    let first = Batch::of(vec![change(&k, b"1", 1), change(&k, b"2", 2)]);
+    let second = Batch::of(vec![change(&k, b"3", 3)]);
     store.commit(std::slice::from_ref(&first)).unwrap();
     assert_eq!(store.read(&k).unwrap().unwrap(), "2");
     store.commit(&[first, second]).unwrap();
@@ -181,6 +182,25 @@ fn a_cleared_partition_is_empty_and_its_neighbours_and_hints_are_not(store: &dyn
 }
 
 /// A random history of records in two buckets, against a plain map of what was last said of each.
+fn a_grave_stays_when_its_partition_is_cleared_until_it_is_forgotten(store: &dyn Store) {
+    let (first, second) = (key(1, b"first"), key(1, b"second"));
+    let grave =
+        |key: &StoredKey, bytes: &'static [u8]| (key.clone(), Some(Bytes::from_static(bytes)));
+    let graves = vec![grave(&second, b"2"), grave(&first, b"0"), grave(&first, b"1")];
+    // The record goes in the same batch.
+    put(store, vec![change(&first, b"record", 1)]);
+    let gone = Change { after: Imprint::NONE, record: None, ..change(&first, b"", 1) };
+    store.commit(&[Batch { changes: vec![gone], graves }]).unwrap();
+    store.clear(Partition(1), None).unwrap();
+    let found: Vec<(StoredKey, Bytes)> =
+        store.graves().unwrap().into_iter().map(|entry| (entry.key, entry.record)).collect();
+    let expected = [(first.clone(), Bytes::from_static(b"1")), (second, Bytes::from_static(b"2"))];
+    assert_eq!(found, expected);
+    assert_eq!(store.read(&first), Ok(None));
+    store.commit(&[Batch { changes: Vec::new(), graves: vec![(first, None)] }]).unwrap();
+    assert_eq!(store.graves().unwrap().len(), 1);
+}
+
 fn trees_and_lists_follow_every_change(store: &dyn Store) {
     let mut random = Random::new(11);
     let mut model: BTreeMap<Key, Imprint> = BTreeMap::new();
@@ -305,7 +325,7 @@ fn a_random_history_reads_like_a_sorted_map(store: &dyn Store) {
                 let n = random.below(4);
                 let mut one =
                     || change(&some_key(), &random.next_u64().to_le_bytes(), random.next_u128());
-                Batch { changes: (0..n).map(|_| one()).collect() }
+                Batch::of((0..n).map(|_| one()).collect())
             })
             .collect();
         store.commit(&batches).unwrap();

@@ -18,6 +18,7 @@ use ringdove::wire::codec::{decode_request, decode_response, encode_request, enc
 use ringdove::wire::frame::{self, FORWARDED, Frame, Kind};
 use ringdove::wire::greeting::{self, Hello, Introduction, Refused, Role, Welcome};
 use ringdove::wire::messages::*;
+use ringdove::wire::reap::{Candidate, ReapReply, ReapRequest, Round};
 use ringdove::wire::transfer::{
     Blob, Noted, Page, PageBuilder, PageRequest, SlotId, SlotView, TransferReply, TransferRequest,
 };
@@ -186,6 +187,11 @@ fn requests() -> Vec<Golden> {
     };
     let transfer =
         |name, says, asked| request(name, says, 0, Request::Control(Control::Transfer(asked)));
+    let reap = |name, says, asked| request(name, says, 0, Request::Control(Control::Reap(asked)));
+    let round = Round { reaper: NODE, number: 0x0102_0304_0506_0708 };
+    let candidate = Candidate { key: Blob(key().joined().clone()), digest: 9 };
+    let topology = TopologyVersion { epoch: 3, hash: 7 };
+    let watch = ReapRequest::Watch { round, topology, keys: vec![candidate.clone()] };
     let (bucket, which) = ("carts".to_owned(), Which::Live);
     let (cursor, r) = (77 << 43, Level::Default);
     let keys = Control::Keys(Listing { bucket, which, prefix: after, cursor, count: 100, r });
@@ -244,6 +250,10 @@ fn requests() -> Vec<Golden> {
             "CONTROL Transfer HandOver",
             TransferRequest::HandOver(vec![noted]),
         ),
+        reap("control_reap_watch", "CONTROL Reap Watch, one key", watch),
+        reap("control_reap_confirm", "CONTROL Reap Confirm", ReapRequest::Confirm(round)),
+        reap("control_reap_drop", "CONTROL Reap Drop", ReapRequest::Drop(vec![candidate])),
+        reap("control_reap_barrier", "CONTROL Reap Barrier", ReapRequest::Barrier),
     ]
 }
 
@@ -293,6 +303,11 @@ fn answers() -> Vec<Golden> {
             "control_reply_transfer_page",
             "CONTROL_REPLY Transfer Page: one object, and one that is only named",
             Response::Control(ControlReply::Transfer(TransferReply::Page(page()))),
+        ),
+        answer(
+            "control_reply_reap_standing",
+            "CONTROL_REPLY Reap Standing",
+            Response::Control(ControlReply::Reap(ReapReply::Standing(vec![true, false]))),
         ),
         answer("control_reply_ok", "CONTROL_REPLY Ok", Response::Control(ControlReply::Ok)),
         answer(

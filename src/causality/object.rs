@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
+use super::hlc::MAX_SKEW_MS;
 use super::names::Names;
 use super::{Dot, Hlc, VersionVector};
 use crate::ids::WriteId;
@@ -130,7 +131,8 @@ impl Object {
     }
 
     /// Whether this object knows `dot` and no longer holds it.
-    fn is_dead(&self, dot: Dot) -> bool {
+    #[must_use]
+    pub fn is_dead(&self, dot: Dot) -> bool {
         self.clock.contains(dot) && !self.holds(dot)
     }
 
@@ -240,16 +242,44 @@ impl Object {
         live
     }
 
-    /// From when on nothing is shown, if no write comes: every sibling is a tombstone, from its
-    /// own time on, or expires. `None` while there is a value that stays.
+    /// From when on nothing is shown, if no write comes: the time at which the last of its values
+    /// expires, and zero where it has none, whatever clock its tombstones were dated by. `None`
+    /// while there is a value that stays.
     #[must_use]
     pub fn fades_at(&self) -> Option<WallMs> {
         let fades_at = |sibling: &Sibling| match (&sibling.content, sibling.expires_at) {
-            (Content::Tombstone, _) => Some(sibling.hlc.wall()),
+            (Content::Tombstone, _) => Some(WallMs::default()),
             (Content::Value(_), expires_at) => expires_at,
         };
         let times = self.siblings.iter().map(fades_at);
         times.collect::<Option<Vec<_>>>().map(|times| times.into_iter().max().unwrap_or_default())
+    }
+
+    /// Whether nothing in it is shown by any clock that is at most [`MAX_SKEW_MS`] off: its values
+    /// have expired by more than that.
+    #[must_use]
+    pub fn has_faded(&self, now: WallMs) -> bool {
+        let fades_at = self.fades_at().map(|at| match at.0 {
+            0 => 0,
+            at => at.saturating_add(MAX_SKEW_MS),
+        });
+        fades_at.is_some_and(|at| at <= now.0)
+    }
+
+    /// What there is to remember of it once it is reaped: all that it knew is dead.
+    #[must_use]
+    pub fn remains(&self) -> Self {
+        let mut replaced = self.replaced.clone();
+        for sibling in &self.siblings {
+            replaced.insert(sibling.hlc, sibling.write_id);
+        }
+        replaced.bound();
+        Self { clock: self.clock.clone(), siblings: Vec::new(), replaced }
+    }
+
+    /// The values shown by `other` that are dead here, by their dots.
+    pub fn risen<'a>(&'a self, other: &'a Self, now: WallMs) -> impl Iterator<Item = &'a Sibling> {
+        other.values(now).into_iter().filter(|sibling| self.is_dead(sibling.dot))
     }
 
     /// How many siblings are tombstones.

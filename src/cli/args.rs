@@ -17,6 +17,7 @@ use super::load::Load;
 use super::output::Form;
 use super::quantity::{parse_address, parse_level, parse_mark, parse_span, parse_timeout};
 use super::sync::Sync;
+use super::tombstones::Tombstones;
 use super::wait::Wait;
 use crate::client::{Context, Level, WriteId};
 use crate::limits;
@@ -62,6 +63,7 @@ pub(super) enum Command {
     Transfers(Asked<Transfers>),
     Digest(Asked<Digest>),
     Hints(Asked<Hints>),
+    Tombstones(Asked<Tombstones>),
     Sync(Asked<Sync>),
     Fault(Asked<Fault>),
     Keys(Asked<Keys>),

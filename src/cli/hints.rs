@@ -118,6 +118,7 @@ mod tests {
             apart_from: Vec::new(),
             hints,
             sync: SyncState::default(),
+            reaping: Default::default(),
         };
         MemberReport { id: NodeId(1), name: name.to_owned(), said: Some(said) }
     }

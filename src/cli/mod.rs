@@ -38,6 +38,7 @@ mod serve;
 mod shell;
 mod status;
 mod sync;
+mod tombstones;
 mod transfers;
 mod view;
 mod wait;
@@ -90,6 +91,7 @@ fn run(runtime: &tokio::runtime::Runtime, command: Command) -> Ending {
         Command::Transfers(asked) => runtime.block_on(transfers::run(&asked)),
         Command::Digest(asked) => runtime.block_on(digest::run(&asked)),
         Command::Hints(asked) => runtime.block_on(hints::run(&asked)),
+        Command::Tombstones(asked) => runtime.block_on(tombstones::run(&asked)),
         Command::Sync(asked) => runtime.block_on(sync::run(&asked)),
         Command::Fault(asked) => runtime.block_on(fault::run(&asked)),
         Command::Keys(asked) => runtime.block_on(keys::run(&asked)),
@@ -141,6 +143,7 @@ fn form_of(command: &Command) -> Form {
         Command::Transfers(asked) => asked.form(),
         Command::Digest(asked) => asked.form(),
         Command::Hints(asked) => asked.form(),
+        Command::Tombstones(asked) => asked.form(),
         Command::Sync(asked) => asked.form(),
         Command::Fault(asked) => asked.form(),
         Command::Keys(asked) => asked.form(),

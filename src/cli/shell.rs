@@ -30,7 +30,10 @@ use super::hints::Hints;
 use super::keys::Keys;
 use super::output::{self, Form};
 use super::sync::{self, Sync};
-use super::{bucket, conflicts, digest, explain, hints, keys, member, ring, status, transfers};
+use super::tombstones::Tombstones;
+use super::{
+    bucket, conflicts, digest, explain, hints, keys, member, ring, status, tombstones, transfers,
+};
 use crate::client::{Client, Context};
 use crate::key::{self, Key, KeyError};
 
@@ -60,6 +63,7 @@ enum Word {
     Transfers(Said<Transfers>),
     Digest(Said<Digest>),
     Hints(Said<Hints>),
+    Tombstones(Said<Tombstones>),
     Sync(Said<Sync>),
     Keys(Said<Keys>),
     Conflicts(Said<Conflicts>),
@@ -188,6 +192,7 @@ impl Session {
             }
             Word::Digest(said) => drop(digest::digest(&self.client, time, said.form()).await?),
             Word::Hints(said) => drop(hints::hints(&self.client, said.form()).await?),
+            Word::Tombstones(said) => drop(tombstones::show(&self.client, said.form()).await?),
             Word::Sync(said) => {
                 sync::sync(&self.client, &said.question, time, said.form()).await?;
             }

@@ -176,6 +176,12 @@ impl Topology {
         self.member(id).is_some_and(|member| member.standing != Standing::Removed)
     }
 
+    /// Whether somebody was removed: nothing is taken of theirs any more.
+    #[must_use]
+    pub fn is_removed(&self, id: NodeId) -> bool {
+        self.member(id).is_some_and(|member| member.standing == Standing::Removed)
+    }
+
     /// Partitions of the ring.
     #[must_use]
     pub fn partitions(&self) -> u32 {

@@ -424,6 +424,15 @@ impl Ballot {
         merged
     }
 
+    /// Those who have answered with something.
+    pub(super) fn holders(&self) -> Vec<NodeId> {
+        let holds = |voter: &&Voter| match &voter.vote {
+            Vote::Holds(object) | Vote::Amnesiac(object) => !object.is_empty(),
+            _ => false,
+        };
+        self.voters.iter().filter(holds).map(|voter| voter.node).collect()
+    }
+
     /// The owners that have answered with something else than `merged`.
     pub(super) fn behind(&self, merged: &Object) -> Vec<NodeId> {
         let behind = self.voters.iter().filter(|voter| match &voter.vote {

@@ -12,12 +12,14 @@ use std::time::Duration;
 
 use super::counters::Counters;
 use super::forward::Forward;
+use super::graves::{GraveChange, Graves};
 use super::hints::Hints;
 use super::keys::{KeyState, Reader, Step};
 use super::peers::Peers;
 use super::put::Asked;
 use super::recent::Recent;
 use super::strain::Strain;
+use super::watch::Watches;
 use super::{Effect, Notice, Origin, Settings};
 use crate::causality::{Actor, HybridClock, Object};
 use crate::ids::{NodeId, Partition, Scope};
@@ -113,6 +115,8 @@ pub(super) struct Core {
     /// Partitions of which this node is known to have everything, although its disk has forgotten
     /// something.
     pub(super) complete: BTreeSet<Partition>,
+    pub(super) graves: Graves,
+    pub(super) watches: Watches,
     /// Peers that states are being exchanged with.
     pub(super) exchanging: BTreeSet<NodeId>,
     pub(super) random: Random,
@@ -124,6 +128,7 @@ pub(super) struct Core {
     timers: BTreeSet<(Instant, OpId, Timer)>,
     sequence: u64,
     staged: Vec<Change>,
+    buried: Vec<GraveChange>,
     batch: u64,
     waiting: BTreeMap<u64, Vec<Waiter>>,
     actors: Range<u64>,
@@ -142,6 +147,7 @@ impl Core {
     ) -> Self {
         let peers = Peers::new(settings.breaker_failures, settings.breaker_open);
         let hints = Hints::new(settings.hint_bytes_by_owner, settings.hint_bytes);
+        let graves = Graves::new(settings.graves);
         Self {
             settings,
             topology,
@@ -154,6 +160,8 @@ impl Core {
             hints,
             strain: Strain::default(),
             complete: BTreeSet::new(),
+            graves,
+            watches: Watches::default(),
             exchanging: BTreeSet::new(),
             random: Random::new(seed),
             read_only_until: Instant(0),
@@ -163,6 +171,7 @@ impl Core {
             timers: BTreeSet::new(),
             sequence: 0,
             staged: Vec::new(),
+            buried: Vec::new(),
             batch: 1,
             waiting: BTreeMap::new(),
             actors,
@@ -271,6 +280,12 @@ impl Core {
             // Whoever is in a slot takes it, whatever the others are.
             _ => self.participants(&name).contains(&self.settings.node),
         }
+    }
+
+    /// Whether this node may have forgotten something of `partition`, and is not known to have
+    /// everything back.
+    pub(super) fn is_amnesiac(&self, partition: Partition) -> bool {
+        self.settings.amnesiac && !self.complete.contains(&partition)
     }
 
     /// Whether this node owns a slot of a record.
@@ -385,6 +400,7 @@ impl Core {
             Notice::Amnesia { .. } => self.counters.amnesia += 1,
             Notice::DotCollision { .. } => self.counters.dot_collisions += 1,
             Notice::ManySiblings { .. } => self.counters.many_siblings += 1,
+            Notice::Risen { .. } => self.counters.resurrections_refused += 1,
             Notice::Corrupt { .. } => self.counters.corrupt_reads += 1,
             Notice::Malformed { .. } => self.counters.malformed += 1,
         }
@@ -484,6 +500,12 @@ impl Core {
         self.batch
     }
 
+    /// Adds the grave of a key to this turn's batch, next to the change that removes its record.
+    pub(super) fn bury(&mut self, key: &StoredKey, remains: Object) {
+        let changes = self.graves.bury(key, remains);
+        self.buried.extend(changes);
+    }
+
     /// Has `waiter` hear when `batch`, which has not been committed yet, is.
     pub(super) fn wait_for(&mut self, batch: u64, waiter: Waiter) {
         self.waiting.entry(batch).or_default().push(waiter);
@@ -501,7 +523,9 @@ impl Core {
         }
         self.counters.batches += 1;
         self.counters.changes += self.staged.len() as u64;
-        let changes = Batch { changes: std::mem::take(&mut self.staged) };
+        let (changes, graves) =
+            (std::mem::take(&mut self.staged), std::mem::take(&mut self.buried));
+        let changes = Batch { changes, graves };
         self.effects.push(Effect::Commit { batch: self.batch, changes });
         self.batch += 1;
     }

@@ -85,6 +85,10 @@ counters! {
     malformed,
     /// Times a peer's circuit breaker opened.
     breakers_opened,
+    /// Keys forgotten after all members had agreed that nothing older is left of them.
+    reaped,
+    /// Values of reaped keys that came back and were refused.
+    resurrections_refused,
     /// Batches given to the disk.
     batches,
     /// Changes in those batches.

@@ -118,6 +118,7 @@ mod tests {
             breaker_open: Duration::from_secs(1),
             hint_bytes_by_owner: 1000,
             hint_bytes: 1000,
+            graves: 100,
         };
         Shard::new(settings, topology.clone(), 0..1 << 20, 1)
     }
@@ -170,8 +171,9 @@ mod tests {
         let (purpose, slots, budget_ms) = (Purpose::Repair, 0, 1000);
         let write = Write { key, object: object.encode(), purpose, slots, budget_ms };
         let request = Request::Write(write);
-        let (from, received, forwarded) = (Origin(2), Instant(1), false);
-        let effects = handle(&mut shard, Input::Request { from, received, forwarded, request });
+        let (from, sender, received) = (Origin(2), NodeId(1), Instant(1));
+        let asked = Input::Request { from, sender, received, forwarded: false, request };
+        let effects = handle(&mut shard, asked);
         let Some(Effect::Load { key }) = effects.into_iter().next() else { panic!("no load") };
         let effects = handle(&mut shard, Input::Loaded { key, result: Ok(None) });
         let commit = effects.iter().find_map(|effect| match effect {

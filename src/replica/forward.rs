@@ -9,6 +9,7 @@ use super::Origin;
 use super::core::{Core, Event, OpId, Status};
 use super::put::Asked;
 use crate::ids::NodeId;
+use crate::key::Key;
 use crate::time::Instant;
 use crate::wire::messages::{Failure, FailureCode, Outcome, Put, Request, Response};
 
@@ -32,6 +33,14 @@ impl Forward {
         let Asked { origin, started, deadline, .. } = *asked;
         let (awaited, uncertain, refusal) = (Vec::new(), asked.uncertain, None);
         Self { origin, request, started, deadline, tried, awaited, uncertain, refusal }
+    }
+
+    /// The key of the request.
+    pub(super) fn key(&self) -> Option<&Key> {
+        match &self.request {
+            Request::Put(put) => Some(&put.key),
+            _ => None,
+        }
     }
 
     pub(super) fn begin(&mut self, core: &mut Core, op: OpId) -> Status {

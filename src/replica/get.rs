@@ -16,6 +16,7 @@ use super::keys::Step;
 use super::quorum::Verdict;
 use crate::causality::{Context, Object};
 use crate::ids::NodeId;
+use crate::key::Key;
 use crate::time::Instant;
 use crate::wire::messages::{
     BucketSettings, Failure, FailureCode, Get, Got, Hop, Level, Purpose, Request, Response, Value,
@@ -63,6 +64,10 @@ impl GetOp {
         }
         let status = this.progress(core, op);
         (this, status)
+    }
+
+    pub(super) fn key(&self) -> &Key {
+        self.ballot.key()
     }
 
     pub(super) fn is_answered(&self) -> bool {
@@ -197,7 +202,8 @@ impl GetOp {
             self.mended.push(node);
             let key = self.ballot.key().clone();
             if node == core.settings.node {
-                let step = Step::Mend { object: merged.clone(), purpose };
+                let from = self.ballot.holders();
+                let step = Step::Mend { object: merged.clone(), purpose, from };
                 core.steps.push_back((core.stored_key(&key), step));
             } else {
                 let budget_ms = core.settings.timeout.as_millis() as u32;

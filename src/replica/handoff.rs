@@ -91,6 +91,17 @@ impl Handoff {
         self.arm(core);
     }
 
+    /// The keys of hints that are here in memory, listed or sent, whether they still are kept or not.
+    pub(super) fn holds(&self) -> impl Iterator<Item = StoredKey> {
+        let listed = self.replays.values().flat_map(|replay| &replay.page).map(|entry| &entry.key);
+        listed.chain(self.in_flight.values().map(|sent| &sent.key)).map(StoredKey::own)
+    }
+
+    /// Whether a listing is under way, which may bring a hint that is gone by then.
+    pub(super) fn is_listing(&self) -> bool {
+        self.replays.values().any(|replay| replay.listing)
+    }
+
     /// Wakes up when a pause ends, or when something may have been lost.
     fn arm(&mut self, core: &mut Core) {
         let now = core.now.instant;
@@ -296,7 +307,8 @@ fn send(
             core.steps.push_back((own, step));
             return None;
         }
-        core.steps.push_back((own, Step::Mend { object: decoded, purpose: Purpose::Handoff }));
+        let (purpose, from) = (Purpose::Handoff, vec![me]);
+        core.steps.push_back((own, Step::Mend { object: decoded, purpose, from }));
     }
     if targets.is_empty() || !targets.iter().all(|target| core.usable(*target)) {
         return None;

@@ -16,6 +16,7 @@ use crate::ids::{NodeId, Partition};
 use crate::store::record::{Mint, Record};
 use crate::store::{Change, Imprint, StoredKey};
 use crate::wire::messages::Purpose;
+use crate::wire::reap::Round;
 
 /// Something to do with one key's record, in one piece.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ pub(super) enum Step {
     /// Tell what is held of a key for the members in `left`, as well as what was `found` so far.
     ReadKept { reader: Reader, left: Vec<NodeId>, found: Object },
     /// Merge an object that another node's coordinator sent.
-    MergeFor { origin: Origin, object: Object, purpose: Purpose, slots: u64 },
+    MergeFor { origin: Origin, sender: NodeId, object: Object, purpose: Purpose, slots: u64 },
     /// Keep an object for a member that is away, on behalf of an operation of this shard.
     Keep { object: Object, op: Option<OpId> },
     /// What is kept under `hint`, in the state of this digest, belongs here: merge it, and drop it
@@ -35,10 +36,34 @@ pub(super) enum Step {
     Take { object: Object, hint: StoredKey, digest: u128 },
     /// A member has been given what is kept for it, in the state of this digest.
     Delivered { digest: u128 },
-    /// Merge what a read of this shard found missing here.
-    Mend { object: Object, purpose: Purpose },
+    /// Merge what a read of this shard found missing here; `from` had something of it.
+    Mend { object: Object, purpose: Purpose, from: Vec<NodeId> },
     /// Have the operation make its dot and write.
     Mint(OpId),
+    /// Tell a watch whether the record is as it must be: of this digest (`None`: nothing), and no
+    /// hint kept for those in `left`.
+    Witness { round: Round, at: usize, digest: Option<u128>, left: Vec<NodeId> },
+    /// Forget the record, if it has this digest.
+    Reap { digest: u128 },
+}
+
+impl Step {
+    /// Whether it may bring an object to the record.
+    pub(super) fn brings(&self) -> bool {
+        match self {
+            Self::MergeFor { .. }
+            | Self::Keep { .. }
+            | Self::Take { .. }
+            | Self::Mend { .. }
+            | Self::Mint(_) => true,
+            Self::Read(_)
+            | Self::ReadFor { .. }
+            | Self::ReadKept { .. }
+            | Self::Delivered { .. }
+            | Self::Witness { .. }
+            | Self::Reap { .. } => false,
+        }
+    }
 }
 
 /// Who wants to know what is held.
@@ -203,6 +228,17 @@ impl Keys {
     ) -> bool {
         let own = |key: &&StoredKey| key.owner().is_none() && key.partition() == partition;
         self.places.keys().filter(own).any(meant)
+    }
+
+    /// Of records kept for others that are on their way here, whom they are for, by their own key.
+    pub(super) fn hints_on_their_way(&self) -> BTreeMap<StoredKey, Vec<NodeId>> {
+        let mut coming: BTreeMap<StoredKey, Vec<NodeId>> = BTreeMap::new();
+        for (key, place) in &self.places {
+            if let (Some(owner), Place::Loading(_)) = (key.owner(), place) {
+                coming.entry(key.own()).or_default().push(owner);
+            }
+        }
+        coming
     }
 
     /// `batch` has been committed, or has not: from now on, records without a later change are

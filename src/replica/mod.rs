@@ -41,6 +41,7 @@ mod explain;
 mod fence;
 mod forward;
 mod get;
+mod graves;
 mod handoff;
 mod hints;
 mod keys;
@@ -49,6 +50,7 @@ mod pace;
 mod peers;
 mod put;
 pub mod quorum;
+pub mod reap;
 mod recent;
 mod records;
 mod replication;
@@ -56,6 +58,7 @@ mod shard;
 mod strain;
 pub mod sync;
 pub mod transfer;
+mod watch;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -71,6 +74,7 @@ pub(crate) use keys::imprint;
 #[cfg(feature = "server")]
 pub(crate) use pace::Pace;
 pub use shard::Shard;
+pub use watch::Order;
 
 use crate::ids::{Incarnation, NodeId, Partition};
 use crate::membership::Topology;
@@ -117,6 +121,8 @@ pub struct Settings {
     pub hint_bytes_by_owner: u64,
     /// Bytes it may keep for all of them.
     pub hint_bytes: u64,
+    /// Reaped keys it remembers.
+    pub graves: usize,
 }
 
 /// Whoever waits for an answer: a number that means something to the driver only.
@@ -130,6 +136,8 @@ pub enum Input {
     Request {
         /// Who waits for the answer.
         from: Origin,
+        /// The member that has sent it; this node itself for what its clients ask.
+        sender: NodeId,
         /// When the request arrived at this node: its budget began then.
         received: Instant,
         /// Another node has passed it on already.
@@ -183,6 +191,20 @@ pub enum Input {
         bytes: usize,
         /// When it was kept, as far as that is known.
         kept: WallMs,
+    },
+    /// At the start: what is remembered of a reaped key.
+    GraveFound {
+        /// The key.
+        key: StoredKey,
+        /// What the store has of it.
+        bytes: Bytes,
+    },
+    /// Something about keys that are to be reaped: answer with a `ReapReply`.
+    Reap {
+        /// Who waits for the answer.
+        from: Origin,
+        /// What to do.
+        order: Order,
     },
     /// A successor is to copy this slot: answer with [`Response::Stored`] once everything that was
     /// staged is committed; with a failure if this shard does not go by such slots.
@@ -282,6 +304,18 @@ pub enum Notice {
         key: String,
         /// How many.
         siblings: usize,
+    },
+    /// A value of a key that had been reaped has come back, and was refused.
+    Risen {
+        /// The key.
+        key: String,
+        /// Its dot, which names the incarnation that made it.
+        dot: String,
+        /// What brought it.
+        by: &'static str,
+        /// Where it came from: who has sent it; of a read or a write here, those who had something of
+        /// the key.
+        from: Vec<NodeId>,
     },
     /// A record could not be read.
     Corrupt {

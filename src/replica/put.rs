@@ -31,6 +31,7 @@ use super::replication::Replication;
 use super::{Notice, Origin};
 use crate::causality::{Content, Context, Dot, Hlc, Object, Sibling, VersionVector};
 use crate::ids::{NodeId, WriteId};
+use crate::key::Key;
 use crate::limits;
 use crate::store::StoredKey;
 use crate::store::record::Mint;
@@ -55,8 +56,13 @@ pub(super) struct PutOp {
 #[derive(Debug)]
 enum Phase {
     Observing(Ballot),
-    Minting(Object),
-    Replicating { replication: Replication, token: Bytes, answered: bool },
+    /// With what was observed, and by whom it was shown.
+    Minting(Object, Vec<NodeId>),
+    Replicating {
+        replication: Replication,
+        token: Bytes,
+        answered: bool,
+    },
 }
 
 /// Who asked, since when, until when.
@@ -131,6 +137,10 @@ impl PutOp {
         Ok((this, status))
     }
 
+    pub(super) fn key(&self) -> &Key {
+        &self.put.key
+    }
+
     pub(super) fn is_answered(&self) -> bool {
         matches!(&self.phase, Phase::Replicating { answered: true, .. })
     }
@@ -164,7 +174,7 @@ impl PutOp {
                     Event::Hedge => ballot.hedge(core, op),
                     _ => {}
                 },
-                Phase::Minting(_) => {}
+                Phase::Minting(..) => {}
                 Phase::Replicating { replication, .. } => replication.event(core, op, event),
             },
         }
@@ -187,14 +197,14 @@ impl PutOp {
                 // be seen, and what could not be seen will stand beside it.
                 Verdict::Won | Verdict::Lost => self.observed(core, op),
             },
-            Phase::Minting(_) => Status::Open,
+            Phase::Minting(..) => Status::Open,
             Phase::Replicating { .. } => self.replicated(core),
         }
     }
 
     fn observed(&mut self, core: &mut Core, op: OpId) -> Status {
         let Phase::Observing(ballot) = &self.phase else { return Status::Open };
-        self.phase = Phase::Minting(ballot.merged(core));
+        self.phase = Phase::Minting(ballot.merged(core), ballot.holders());
         let key = core.stored_key(&self.put.key);
         let key = self.kept_for.map_or(key.clone(), |owner| key.kept_for(owner));
         core.steps.push_back((key, Step::Mint(op)));
@@ -224,13 +234,15 @@ impl PutOp {
         key: &StoredKey,
         state: &mut KeyState,
     ) -> (Status, Option<u64>) {
-        let Phase::Minting(observed) = &mut self.phase else { return (Status::Open, None) };
-        let observed = std::mem::take(observed);
-        let mut changed = super::records::merge(core, key, state, &observed);
+        let Phase::Minting(observed, from) = &mut self.phase else { return (Status::Open, None) };
+        let (observed, from) = (std::mem::take(observed), std::mem::take(from));
+        let brought = (Purpose::Repair, &from[..]);
+        let mut changed = super::records::bury_again(core, key, state, &observed, brought);
+        changed |= super::records::merge(core, key, state, &observed);
         if let Some(context) = &self.context {
             changed |= super::records::check_memory(core, &self.put.key, state, &context.clock);
         }
-        let seen = match self.is_repeated(core, state) {
+        let seen = match self.is_repeated(core, key, state) {
             true => Ok(self.seen_before(core, state)),
             false => self.write(core, state),
         };
@@ -254,10 +266,13 @@ impl PutOp {
         (Status::Open, Some(batch))
     }
 
-    fn is_repeated(&self, core: &Core, state: &KeyState) -> bool {
+    fn is_repeated(&self, core: &Core, key: &StoredKey, state: &KeyState) -> bool {
         let id = self.put.write_id;
-        let seen = core.recent.dot(id).is_some_and(|dot| state.object.clock().contains(dot));
-        seen || state.object.has_write(id) || state.object.has_replaced(id)
+        let recent = core.recent.dot(id);
+        let seen = recent.is_some_and(|dot| state.object.clock().contains(dot));
+        let known = seen || state.object.has_write(id) || state.object.has_replaced(id);
+        // Or the key was deleted and reaped since.
+        known || core.graves.knows(key, id, recent)
     }
 
     /// What a write that was done before has seen, as far as that is still known.
@@ -432,7 +447,7 @@ impl PutOp {
                     self.observed(core, op);
                 }
             }
-            Phase::Minting(_) => {}
+            Phase::Minting(..) => {}
             Phase::Replicating { replication, .. } => replication.send_again(core, op),
         }
     }
@@ -474,7 +489,7 @@ impl PutOp {
 
     fn out_of_time(&mut self, core: &mut Core) -> Status {
         match &self.phase {
-            Phase::Observing(_) | Phase::Minting(_) => {
+            Phase::Observing(_) | Phase::Minting(..) => {
                 let message = "the replicas did not answer in time; nothing was written";
                 let failure = Failure::not_applied(FailureCode::Unavailable, message);
                 self.fail(core, failure);

@@ -3,11 +3,11 @@
 //! A step reads, changes and stages a record in one piece. Records that are on the disk only are
 //! loaded first, and steps on them wait in line (`keys`).
 
-use super::core::{Core, Event, Waiter};
+use super::core::{Core, Event, OpId, Waiter};
 use super::keys::{Handed, KeyState, Reader, Step};
 use super::shard::{Op, Shard, stale};
 use super::{Effect, Notice, Origin};
-use crate::causality::{Object, VersionVector};
+use crate::causality::{Object, Sibling, VersionVector};
 use crate::ids::NodeId;
 use crate::key::Key;
 use crate::limits;
@@ -16,6 +16,9 @@ use crate::wire::messages::{Failure, FailureCode, Held, HeldObject, Purpose, Res
 
 impl Shard {
     pub(super) fn hand_in(&mut self, key: &StoredKey, step: Step) {
+        if !self.core.watches.is_empty() && step.brings() {
+            self.core.watches.touch(key);
+        }
         match self.keys.hand_in(key, step) {
             Handed::Run(step, state, batch) => {
                 let mut state = Ok(state);
@@ -61,11 +64,7 @@ impl Shard {
         batch: Option<u64>,
     ) -> Option<u64> {
         match step {
-            Step::Read(op) => {
-                let (from, response) = (self.core.settings.node, self.held(key, state, false));
-                self.core.events.push_back((op, Event::Answer { from, id: 0, response }));
-                None
-            }
+            Step::Read(op) => self.read_step(key, state, op),
             Step::ReadFor { origin, slots, .. }
                 if slots != 0 && !self.core.takes(key, Purpose::Replicate, slots) =>
             {
@@ -84,20 +83,26 @@ impl Shard {
             Step::Keep { object, op } => {
                 let owner = key.owner().expect("only hints are kept");
                 let waiter = op.map_or(Waiter::Nobody, |op| Waiter::Keeper(op, owner));
-                self.merge_step(key, state, batch, &object, Purpose::Hint(owner), waiter)
+                self.merge_step(key, state, batch, &object, (Purpose::Hint(owner), &[]), waiter)
             }
             Step::Take { object, hint, digest } => {
                 let waiter = Waiter::Taken(hint, digest);
-                self.merge_step(key, state, batch, &object, Purpose::Handoff, waiter)
+                let brought = (Purpose::Handoff, &[self.core.settings.node][..]);
+                self.merge_step(key, state, batch, &object, brought, waiter)
             }
             Step::Delivered { digest } => self.delivered_step(key, state, digest),
-            Step::MergeFor { origin, object, purpose, slots } => {
-                self.merge_for_step(key, state, batch, (origin, purpose, slots), &object)
+            Step::Witness { round, at, digest, left } => {
+                self.witness(key, state, batch, (round, at), (digest, left))
+            }
+            Step::Reap { digest } => self.reap_step(key, state, digest),
+            Step::MergeFor { origin, sender, object, purpose, slots } => {
+                let asked = (origin, sender, purpose, slots);
+                self.merge_for_step(key, state, batch, asked, &object)
             }
             // This node is in no slot of the key any more: what it has is about to go.
             Step::Mend { purpose, .. } if !self.core.takes(key, purpose, 0) => None,
-            Step::Mend { object, purpose } => {
-                self.merge_step(key, state, batch, &object, purpose, Waiter::Nobody)
+            Step::Mend { object, purpose, from } => {
+                self.merge_step(key, state, batch, &object, (purpose, &from), Waiter::Nobody)
             }
             Step::Mint(id) => {
                 let Some(Op::Put(mut put)) = self.ops.remove(&id) else { return None };
@@ -123,7 +128,7 @@ impl Shard {
         key: &StoredKey,
         state: &mut Result<KeyState, String>,
         batch: Option<u64>,
-        (origin, purpose, slots): (Origin, Purpose, u64),
+        (origin, sender, purpose, slots): (Origin, NodeId, Purpose, u64),
         object: &Object,
     ) -> Option<u64> {
         if !self.core.takes(key, purpose, slots) {
@@ -136,9 +141,16 @@ impl Shard {
             *state = Ok(KeyState::unreadable());
             let message = "the record was damaged; what belongs there must be copied again";
             self.core.fail(origin, Failure::not_applied(FailureCode::Corrupt, message));
-            return self.merge_step(key, state, batch, object, purpose, Waiter::Nobody);
+            return self.merge_step(
+                key,
+                state,
+                batch,
+                object,
+                (purpose, &[sender]),
+                Waiter::Nobody,
+            );
         }
-        self.merge_step(key, state, batch, object, purpose, Waiter::Replica(origin))
+        self.merge_step(key, state, batch, object, (purpose, &[sender]), Waiter::Replica(origin))
     }
 
     fn held(&self, key: &StoredKey, state: &Result<KeyState, String>, digest: bool) -> Response {
@@ -157,9 +169,19 @@ impl Shard {
                 false => HeldObject::Full(bytes),
             }
         };
-        let amnesiac =
-            self.core.settings.amnesiac && !self.core.complete.contains(&key.partition());
+        let amnesiac = self.core.is_amnesiac(key.partition());
         Response::Held(Held { object, amnesiac })
+    }
+
+    fn read_step(
+        &mut self,
+        key: &StoredKey,
+        state: &Result<KeyState, String>,
+        op: OpId,
+    ) -> Option<u64> {
+        let (from, response) = (self.core.settings.node, self.held(key, state, false));
+        self.core.events.push_back((op, Event::Answer { from, id: 0, response }));
+        None
     }
 
     /// Adds what is kept for one member to what was found, and goes on with the next.
@@ -219,7 +241,7 @@ impl Shard {
         state: &mut Result<KeyState, String>,
         batch: Option<u64>,
         object: &Object,
-        purpose: Purpose,
+        (purpose, from): (Purpose, &[NodeId]),
         waiter: Waiter,
     ) -> Option<u64> {
         let core = &mut self.core;
@@ -245,7 +267,8 @@ impl Shard {
             }
             return None;
         }
-        if merge(core, key, state, object) {
+        let risen = bury_again(core, key, state, object, (purpose, from));
+        if merge(core, key, state, object) || risen {
             core.counters.hints_kept += u64::from(key.owner().is_some());
             return Some(core.stage(key, state, waiter));
         }
@@ -286,6 +309,45 @@ fn has_room(core: &mut Core, key: &StoredKey, state: &KeyState, bytes: usize) ->
 fn hints_full() -> Failure {
     let message = "this node keeps as much for members that are away as it may";
     Failure::not_applied(FailureCode::Busy, message)
+}
+
+/// Where an object brings back a value that was reaped: takes what is remembered of the key for
+/// this node's own, so that the value is dead on arrival, and whoever brought it learns so from the
+/// record. So it does where a key that was written since is given its old tombstone: a bucket that
+/// keeps the latest could take that for the later of the two. Returns whether the record has changed.
+pub(super) fn bury_again(
+    core: &mut Core,
+    key: &StoredKey,
+    state: &mut KeyState,
+    object: &Object,
+    (purpose, from): (Purpose, &[NodeId]),
+) -> bool {
+    // What is kept for others is looked at when it gets there.
+    let Some(remains) = core.graves.of(key).filter(|_| key.owner().is_none()) else { return false };
+    let now = core.now.wall;
+    let is_news = |sibling: &&Sibling| !state.object.clock().contains(sibling.dot);
+    let risen: Vec<String> =
+        remains.risen(object, now).filter(is_news).map(|sibling| sibling.dot.to_string()).collect();
+    let is_old = !state.object.is_empty()
+        && object.siblings().iter().filter(is_news).any(|old| remains.is_dead(old.dot));
+    if risen.is_empty() && !is_old {
+        return false;
+    }
+    let remains = remains.clone();
+    let by = match purpose {
+        Purpose::Replicate => "a write",
+        Purpose::Repair | Purpose::Restore => "a read, a repair or anti-entropy",
+        Purpose::Handoff => "a hint or a transfer",
+        Purpose::Hint(_) => "a hint to keep",
+    };
+    for dot in risen {
+        let (key, from) = (key.key().to_string(), from.to_vec());
+        core.notice(Notice::Risen { key, dot, by, from });
+    }
+    match core.keeps_latest(&key.key()) {
+        true => state.object.merge_latest(&remains).0.changed,
+        false => state.object.merge(&remains).changed,
+    }
 }
 
 /// Merges what somebody else holds into this node's record. Returns whether the record changed.

@@ -33,11 +33,11 @@ use crate::wire::messages::{
 pub struct Shard {
     pub(super) core: Core,
     pub(super) keys: Keys,
-    handoff: Handoff,
+    pub(super) handoff: Handoff,
     pub(super) ops: BTreeMap<OpId, Op>,
     /// Operations whose client has its answer, and that still wait for stragglers to mend or to
     /// confirm. They hold nobody up; at the bound the oldest is let go.
-    stragglers: BTreeMap<OpId, Op>,
+    pub(super) stragglers: BTreeMap<OpId, Op>,
     last_op: OpId,
     draining: bool,
 }
@@ -58,6 +58,16 @@ impl Op {
             Self::Forward(_) | Self::Explain(_) => false,
         }
     }
+
+    /// The key it is about, if it may carry an object of it.
+    pub(super) fn key(&self) -> Option<&Key> {
+        match self {
+            Self::Get(get) => Some(get.key()),
+            Self::Put(put) => Some(put.key()),
+            Self::Forward(forward) => forward.key(),
+            Self::Explain(_) => None,
+        }
+    }
 }
 
 impl Shard {
@@ -75,8 +85,8 @@ impl Shard {
     pub fn handle(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
         self.core.now = now;
         match input {
-            Input::Request { from, received, forwarded, request } => {
-                self.request(from, received, forwarded, request);
+            Input::Request { from, sender, received, forwarded, request } => {
+                self.request((from, sender), received, forwarded, request);
             }
             Input::Response { from, id, response } => {
                 self.core.peers.answered(from);
@@ -89,6 +99,8 @@ impl Shard {
                 }
             }
             Input::Loaded { key, result } => self.loaded(&key, result),
+            Input::GraveFound { key, bytes } => self.grave_found(key, bytes),
+            Input::Reap { from, order } => self.reap(from, order),
             Input::Fence { from, view } => self.fence(from, view),
             Input::Committed { batch, result } => {
                 self.core.committed(batch, &result);
@@ -97,6 +109,7 @@ impl Shard {
             Input::Actors(actors) => self.core.add_actors(actors),
             Input::Topology(topology) => {
                 self.core.topology = topology;
+                self.end_watches();
                 self.tell_all(|| Event::Refreshed);
             }
             Input::Exchanged(node) => {
@@ -239,6 +252,7 @@ impl Shard {
     }
 
     pub(super) fn keep(&mut self, id: OpId, op: Op, status: Status) {
+        self.touch_by(&op);
         match status {
             Status::Open if op.is_answered() => {
                 self.stragglers.insert(id, op);
@@ -270,7 +284,13 @@ impl Shard {
         }
     }
 
-    fn request(&mut self, from: Origin, received: Instant, forwarded: bool, request: Request) {
+    fn request(
+        &mut self,
+        (from, sender): (Origin, NodeId),
+        received: Instant,
+        forwarded: bool,
+        request: Request,
+    ) {
         let budget_ms = match &request {
             Request::Get(get) => get.budget_ms,
             Request::Put(put) => put.budget_ms,
@@ -293,7 +313,7 @@ impl Shard {
         }
         match request {
             Request::Read(read) => self.read_for(from, &read),
-            Request::Write(write) => self.write_for(from, write),
+            Request::Write(write) => self.write_for(from, sender, write),
             request => {
                 if let Err(failure) = self.operate(asked, request) {
                     self.core.fail(from, failure);
@@ -315,7 +335,7 @@ impl Shard {
     }
 
     /// A coordinator on another node, or somebody who kept it, gives an object.
-    fn write_for(&mut self, from: Origin, write: Write) {
+    fn write_for(&mut self, from: Origin, sender: NodeId, write: Write) {
         let core = &mut self.core;
         let object = match Object::decode(write.object) {
             Ok(object) => object,
@@ -332,7 +352,8 @@ impl Shard {
             Purpose::Hint(owner) => key.kept_for(owner),
             _ => key,
         };
-        core.steps.push_back((key, Step::MergeFor { origin: from, object, purpose, slots }));
+        let step = Step::MergeFor { origin: from, sender, object, purpose, slots };
+        core.steps.push_back((key, step));
     }
 
     /// Begins an operation for a client.

@@ -139,6 +139,8 @@ pub enum Command {
     Digest,
     /// `RD.HINTS`.
     Hints,
+    /// `RD.TOMBSTONES`.
+    Tombstones,
     /// `RD.SYNC STATUS|NOW|PAUSE|RESUME`.
     Sync(SyncCommand),
     /// `RD.WAIT`.

@@ -167,6 +167,10 @@ pub(super) fn hints(_: &[Bytes]) -> Parsed {
     Ok(Command::Hints)
 }
 
+pub(super) fn tombstones(_: &[Bytes]) -> Parsed {
+    Ok(Command::Tombstones)
+}
+
 pub(super) fn sync(arguments: &[Bytes]) -> Parsed {
     let word = &arguments[1];
     match word.to_ascii_uppercase().as_slice() {

@@ -239,6 +239,9 @@ rows! {
         "RD.HINTS"     1 ADMIN     NONE   extensions::hints
             ""
             "What every node keeps for members that are away."
+        "RD.TOMBSTONES" 1 ADMIN    NONE   extensions::tombstones
+            ""
+            "What was deleted and waits to be forgotten, and who holds it up."
         "RD.SYNC"      2 ADMIN     NONE   extensions::sync
             "STATUS|NOW|PAUSE|RESUME"
             "How the owners of the data stand with each other; compares now, pauses, goes on."

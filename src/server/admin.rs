@@ -55,6 +55,9 @@ async fn status(State(node): State<Arc<Node>>) -> impl IntoResponse {
 /// Those of `status` that tell what is kept now; `hints_kept` and others count what has been.
 const GAUGES_OF_HINTS: [&str; 4] =
     ["hints_keys", "hints_bytes", "hints_oldest_ms", "hints_marked_partitions"];
+/// Those that tell what waits to be forgotten.
+const GAUGES_OF_TOMBSTONES: [&str; 3] =
+    ["tombstones_waiting", "tombstones_bytes", "tombstones_oldest_ms"];
 
 /// Those of `status` that tell how the comparisons with other owners stand.
 const GAUGES_OF_SYNC: [&str; 5] =
@@ -115,6 +118,7 @@ async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
             let is_gauge = ["in_flight", "slots_changing", "buckets_moving", "faults_in_force"]
                 .contains(&name.as_str())
                 || GAUGES_OF_HINTS.contains(&name.as_str())
+                || GAUGES_OF_TOMBSTONES.contains(&name.as_str())
                 || GAUGES_OF_SYNC.contains(&name.as_str())
                 || GAUGES_OF_SCRUB.contains(&name.as_str())
                 || name.ends_with("_connections")

@@ -19,6 +19,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
 use super::mailbox::{Mail, Mailbox};
+use super::reaping::ReapDesk;
 use super::transfers::TransferDesk;
 use crate::ids::NodeId;
 use crate::membership::{
@@ -36,6 +37,7 @@ pub struct Cluster {
     mailboxes: Vec<Arc<Mailbox>>,
     /// Hears of each change before anything else goes by it.
     transfers: OnceLock<Arc<TransferDesk>>,
+    reaping: OnceLock<Arc<ReapDesk>>,
     /// Held by the change under way.
     turn: tokio::sync::Mutex<()>,
     topology: ArcSwap<Topology>,
@@ -126,13 +128,14 @@ impl Cluster {
         persist(&path, &state)?;
         let topology = ArcSwap::from_pointee(Topology::new(state));
         let turn = tokio::sync::Mutex::default();
-        let transfers = OnceLock::new();
-        Ok(Self { path, me, initial_members, mailboxes, transfers, turn, topology })
+        let (transfers, reaping) = (OnceLock::new(), OnceLock::new());
+        Ok(Self { path, me, initial_members, mailboxes, transfers, reaping, turn, topology })
     }
 
-    /// Has `transfers` prepare every change from now on.
-    pub fn prepare_with(&self, transfers: &Arc<TransferDesk>) {
+    /// Has `transfers` and `reaping` prepare every change from now on.
+    pub fn prepare_with(&self, transfers: &Arc<TransferDesk>, reaping: &Arc<ReapDesk>) {
         let _ = self.transfers.set(transfers.clone());
+        let _ = self.reaping.set(reaping.clone());
     }
 
     /// The rings and buckets in force.
@@ -196,6 +199,9 @@ impl Cluster {
         let topology = computed.expect("computing a topology does not panic");
         if let Some(transfers) = self.transfers.get() {
             transfers.prepare(&topology).await?;
+        }
+        if let Some(reaping) = self.reaping.get() {
+            reaping.prepare(&topology);
         }
         let (path, installed) = (self.path.clone(), topology.clone());
         let written = tokio::task::spawn_blocking(move || persist(&path, installed.state())).await;

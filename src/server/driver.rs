@@ -114,6 +114,10 @@ impl Driver {
                         let from = origin(reply, &mut turn);
                         self.shard.handle(now, Input::Fence { from, view }, &mut turn.effects);
                     }
+                    Mail::Reap(order, reply) => {
+                        let from = origin(reply, &mut turn);
+                        self.shard.handle(now, Input::Reap { from, order }, &mut turn.effects);
+                    }
                     Mail::Clear(partition, scope, found) => {
                         let _ = found.send(self.clear(partition, scope));
                     }
@@ -252,6 +256,7 @@ impl Driver {
 fn admit(ask: Ask, turn: &mut Turn) -> Input {
     Input::Request {
         from: origin(ask.reply, turn),
+        sender: ask.sender,
         received: ask.received,
         forwarded: ask.forwarded,
         request: ask.request,
@@ -283,6 +288,14 @@ fn report(notice: &Notice) {
                 "a key has many siblings; its writers do not use contexts"
             );
         }
+        Notice::Risen { key, dot, by, from } => tracing::error!(
+            key,
+            dot,
+            by,
+            from = from.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            "a value that was deleted and forgotten has come back, and was refused; the node whose incarnation \
+             the dot names has made it, and a disk that has lost writes or was restored has kept it"
+        ),
         Notice::Corrupt { key, why } => {
             tracing::error!(
                 key,

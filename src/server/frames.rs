@@ -5,6 +5,7 @@
 //! shards into the connection's outbox. What a connection sends wrong costs that connection and
 //! nothing else.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,17 +16,22 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::faults::Line;
+use super::gates::Pass;
 use super::mailbox::Ask;
 use super::node::{Node, busy};
 use super::outbox::Outbox;
 use super::reply::ReplyTo;
+use super::transfers::partitions_of;
 use crate::ids::NodeId;
 use crate::limits;
 use crate::wire::codec;
 use crate::wire::faults::Direction;
 use crate::wire::frame::{self, Frame, FrameError, Kind};
 use crate::wire::greeting::{self, Greeting, Hello, Refused, Role, Welcome};
-use crate::wire::messages::{Control, Failure, FailureCode, Request, Response};
+use crate::wire::messages::{Control, ControlReply, Failure, FailureCode, Request, Response};
+use crate::wire::reap::{ReapReply, ReapRequest};
+use crate::wire::sync::SyncRequest;
+use crate::wire::transfer::body_entries;
 
 /// Whoever connects has this long to say who it is.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -50,6 +56,9 @@ enum Closed {
     OutOfPlace(Kind),
     #[error("refused: {0}")]
     Refused(String),
+    /// A later connection of the same peer counts.
+    #[error("its peer has opened another one")]
+    Superseded,
 }
 
 /// Who is on the other side.
@@ -57,6 +66,8 @@ struct Peer {
     role: Role,
     /// The member, or this node for a client.
     node: NodeId,
+    /// Of a member.
+    pass: Option<Pass>,
 }
 
 impl Peer {
@@ -209,9 +220,10 @@ fn consider(node: &Node, hello: &Hello) -> Result<(Welcome, Peer), Refused> {
             if let Some(message) = node.contradiction(introduction) {
                 return Err(refuse(FailureCode::Denied, message));
             }
-            Peer { role: Role::Peer, node: introduction.id }
+            let pass = Some(node.gates.enter(introduction.id));
+            Peer { role: Role::Peer, node: introduction.id, pass }
         }
-        (None, Role::Client) => Peer { role: Role::Client, node: node.id },
+        (None, Role::Client) => Peer { role: Role::Client, node: node.id, pass: None },
         _ => {
             let message = "a peer says who it is, and a client does not".to_owned();
             return Err(refuse(FailureCode::Invalid, message));
@@ -238,20 +250,11 @@ async fn read(
     outbox: &Arc<Outbox>,
     peer: &Peer,
 ) -> Result<(), Closed> {
-    let mut asks: Vec<Vec<Ask>> = node.mailboxes.iter().map(|_| Vec::new()).collect();
-    let (mut told_to_go, mut held) = (false, None);
+    let mut brought = Brought::nothing(node);
+    let mut told_to_go = false;
     let mut draining = node.draining.subscribe();
     loop {
-        let took = take_frames(node, buffer, outbox, peer, &mut held, &mut asks);
-        for (mailbox, asks) in node.mailboxes.iter().zip(&mut asks) {
-            if !asks.is_empty() {
-                mailbox.offer(asks);
-            }
-            for ask in asks.drain(..) {
-                ask.reply.give_now(Response::Failed(busy()));
-            }
-        }
-        let took = took?;
+        let took = take_and_hand_over(node, buffer, outbox, peer, &mut brought)?;
         if *draining.borrow_and_update() && !std::mem::replace(&mut told_to_go, true) {
             outbox.send(|buffer| greeting::encode_goaway(buffer, "this node is stopping"));
         }
@@ -285,6 +288,54 @@ async fn read(
     }
 }
 
+/// Takes what has arrived and hands it to the shards, in one piece as far as the peer's other
+/// connections are concerned; then answers the barriers among it.
+fn take_and_hand_over(
+    node: &Arc<Node>,
+    buffer: &mut BytesMut,
+    outbox: &Arc<Outbox>,
+    peer: &Peer,
+    brought: &mut Brought,
+) -> Result<Taken, Closed> {
+    let mut held = match &peer.pass {
+        Some(pass) => Some(pass.hold().ok_or(Closed::Superseded)?),
+        None => None,
+    };
+    let took = take_frames(node, buffer, outbox, peer, brought);
+    for (mailbox, asks) in node.mailboxes.iter().zip(&mut brought.asks) {
+        if !asks.is_empty() {
+            mailbox.offer(asks);
+        }
+        for ask in asks.drain(..) {
+            ask.reply.give_now(Response::Failed(busy()));
+        }
+    }
+    if let (Some(held), false) = (&mut held, brought.barriers.is_empty()) {
+        held.end_earlier();
+    }
+    for reply in brought.barriers.drain(..) {
+        reply.give_now(Response::Control(ControlReply::Reap(ReapReply::Done)));
+    }
+    took
+}
+
+/// What a connection has brought that is not handed over yet.
+struct Brought {
+    /// By shard.
+    asks: Vec<Vec<Ask>>,
+    /// To be answered once everything before them is handed over.
+    barriers: Vec<ReplyTo>,
+    /// The frame that came while the node stood still.
+    left: Option<Frame>,
+}
+
+impl Brought {
+    fn nothing(node: &Node) -> Self {
+        let asks = node.mailboxes.iter().map(|_| Vec::new()).collect();
+        Self { asks, barriers: Vec::new(), left: None }
+    }
+}
+
 /// What has been taken out of a buffer.
 #[derive(PartialEq, Eq)]
 enum Taken {
@@ -296,24 +347,24 @@ enum Taken {
     None,
 }
 
-/// Takes whole frames out of `buffer`, as many as may be under way; the first from `held`, where the
-/// one is left that has come while the node stands still.
+/// Takes whole frames out of `buffer`, as many as may be under way; the first is the one that
+/// was left.
 fn take_frames(
     node: &Arc<Node>,
     buffer: &mut BytesMut,
     outbox: &Arc<Outbox>,
     peer: &Peer,
-    held: &mut Option<Frame>,
-    asks: &mut [Vec<Ask>],
+    brought: &mut Brought,
 ) -> Result<Taken, Closed> {
     let received = node.clock.instant();
     let topology = node.topology();
+    let is_removed = peer.role == Role::Peer && topology.is_removed(peer.node);
     // A peer's requests are taken as they come: it bounds them itself, and its other requests,
     // for other clients, must not wait behind them.
     while peer.role == Role::Peer || !outbox.is_full() {
-        let Some(frame) = next_frame(buffer, held)? else { return Ok(Taken::All) };
+        let Some(frame) = next_frame(buffer, &mut brought.left)? else { return Ok(Taken::All) };
         if node.faults.is_paused() && !is_about_faults(&frame) {
-            *held = Some(frame);
+            brought.left = Some(frame);
             return Ok(Taken::None);
         }
         let Frame { kind, flags, id, .. } = frame;
@@ -338,16 +389,18 @@ fn take_frames(
             }
         };
         if !peer.role.may_send(&request, flags) {
-            let message = "only members of the cluster may send this";
-            fail(Failure::not_applied(FailureCode::Denied, message));
+            fail(Failure::not_applied(FailureCode::Denied, "only members may send this"));
             continue;
         }
         outbox.admit();
         let reply = ReplyTo::Connection(outbox.clone(), id);
         let key = match request {
+            ref request if is_removed && gives(request) => {
+                reply.give_now(Response::Failed(removed()));
+                continue;
+            }
             Request::Control(control) => {
-                let (node, from) = (node.clone(), peer.node);
-                tokio::spawn(async move { reply.give_now(node.control(from, control).await) });
+                take_control(node, peer, control, reply, &mut brought.barriers);
                 continue;
             }
             Request::Get(ref get) => &get.key,
@@ -361,19 +414,19 @@ fn take_frames(
             continue;
         }
         let shard = node.shard_of(&topology, key);
-        let forwarded = flags & frame::FORWARDED != 0;
-        asks[shard].push(Ask { reply, received, forwarded, request });
+        let (sender, forwarded) = (peer.node, flags & frame::FORWARDED != 0);
+        brought.asks[shard].push(Ask { reply, sender, received, forwarded, request });
     }
     Ok(Taken::Some)
 }
 
 fn next_frame(
     buffer: &mut BytesMut,
-    held: &mut Option<Frame>,
+    left: &mut Option<Frame>,
 ) -> Result<Option<Frame>, FrameError> {
-    match held.take() {
+    match left.take() {
         None => frame::decode(buffer, limits::FRAME_PAYLOAD_BYTES),
-        held => Ok(held),
+        left => Ok(left),
     }
 }
 
@@ -381,4 +434,42 @@ fn next_frame(
 fn is_about_faults(frame: &Frame) -> bool {
     frame.kind == Kind::Control
         && matches!(codec::decode_request(frame), Ok(Request::Control(Control::Fault(_))))
+}
+
+/// Whether a request brings objects.
+fn gives(request: &Request) -> bool {
+    matches!(request, Request::Write(_) | Request::Control(Control::Sync(SyncRequest::Take { .. })))
+}
+
+/// Answers a control request in a task of its own; a barrier is left to be answered in its place.
+fn take_control(
+    node: &Arc<Node>,
+    peer: &Peer,
+    control: Control,
+    reply: ReplyTo,
+    barriers: &mut Vec<ReplyTo>,
+) {
+    if control == Control::Reap(ReapRequest::Barrier) {
+        barriers.push(reply);
+        return;
+    }
+    let given = match &control {
+        Control::Sync(SyncRequest::Take { body }) => {
+            partitions_of(node, &body_entries(body).unwrap_or_default())
+        }
+        _ => BTreeSet::new(),
+    };
+    // Before a barrier that comes behind it is read.
+    node.reaping.begin_moves(given.iter().copied());
+    let (node, from) = (node.clone(), peer.node);
+    tokio::spawn(async move {
+        let response = node.control(from, control).await;
+        node.reaping.end_moves(given);
+        reply.give_now(response);
+    });
+}
+
+fn removed() -> Failure {
+    let message = "this member was removed: what it still sends is not taken";
+    Failure::not_applied(FailureCode::Denied, message)
 }

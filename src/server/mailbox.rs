@@ -10,9 +10,9 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::reply::ReplyTo;
-use crate::ids::{Partition, Scope};
+use crate::ids::{NodeId, Partition, Scope};
 use crate::membership::Topology;
-use crate::replica::Input;
+use crate::replica::{Input, Order};
 use crate::wire::messages::Request;
 use crate::wire::transfer::SlotView;
 
@@ -28,6 +28,8 @@ pub enum Mail {
     Topology(Arc<Topology>, oneshot::Sender<()>),
     /// A successor is to copy this slot: answer when everything taken before is committed.
     Fence(SlotView, ReplyTo),
+    /// Something about keys that are to be reaped.
+    Reap(Order, ReplyTo),
     /// Delete what this partition has of buckets at home in this scope, as far as the node has no
     /// part in them. Says whether there was anything, or nothing if it could not be done.
     Clear(Partition, Scope, oneshot::Sender<Option<bool>>),
@@ -40,6 +42,8 @@ pub enum Mail {
 pub struct Ask {
     /// Who waits.
     pub reply: ReplyTo,
+    /// The member that has sent it; this node itself for what its clients ask.
+    pub sender: NodeId,
     /// When it arrived at this node.
     pub received: crate::time::Instant,
     /// Another node has passed it on already.
@@ -124,6 +128,7 @@ mod tests {
     fn ask() -> Ask {
         Ask {
             reply: ReplyTo::Task(oneshot::channel().0),
+            sender: NodeId(1),
             received: time::Instant(0),
             forwarded: false,
             request: Request::Control(Control::Status),

@@ -47,7 +47,7 @@ pub async fn merge(
     let mut damaged = None;
     while writes.peek().is_some() {
         let chunk: Vec<Write> = writes.by_ref().take(MERGED_AT_ONCE).collect();
-        damaged = merge_chunk(node, chunk).await?.or(damaged);
+        damaged = merge_chunk(node, from, chunk).await?.or(damaged);
     }
     damaged.map_or(Ok(()), |why| Err(Unmerged { why, begin_again: true }))
 }
@@ -98,7 +98,11 @@ async fn fetch(
 
 /// Gives objects to their shards, and waits until all are committed, but for those whose record here is
 /// damaged: of one of these it returns why.
-async fn merge_chunk(node: &Node, mut left: Vec<Write>) -> Result<Option<String>, Unmerged> {
+async fn merge_chunk(
+    node: &Node,
+    from: NodeId,
+    mut left: Vec<Write>,
+) -> Result<Option<String>, Unmerged> {
     let mut damaged = None;
     let until = tokio::time::Instant::now() + MERGE_WITHIN;
     while !left.is_empty() {
@@ -109,7 +113,7 @@ async fn merge_chunk(node: &Node, mut left: Vec<Write>) -> Result<Option<String>
             let shard = node.shard_of(&topology, &write.key);
             let request = Request::Write(write.clone());
             let (reply, received) = (ReplyTo::Task(sender), node.clock.instant());
-            let ask = Ask { reply, received, forwarded: false, request };
+            let ask = Ask { reply, sender: from, received, forwarded: false, request };
             node.mailboxes[shard].offer(&mut vec![ask]);
             waiting.push((write, receiver));
         }

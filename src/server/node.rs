@@ -11,9 +11,11 @@ use super::cluster::{Cluster, ClusterError};
 use super::config::Config;
 use super::driver::Gauge;
 use super::faults::Faults;
+use super::gates::Gates;
 use super::gossip::Gossip;
 use super::links::Links;
 use super::mailbox::{Ask, Mailbox};
+use super::reaping::ReapDesk;
 use super::reply::ReplyTo;
 use super::rocks::RocksStore;
 use super::scrub::ScrubDesk;
@@ -51,6 +53,10 @@ pub struct Node {
     pub links: Arc<Links>,
     /// What moves to and from it.
     pub transfers: Arc<TransferDesk>,
+    /// How it forgets what was deleted.
+    pub reaping: Arc<ReapDesk>,
+    /// Which connections of its peers are read.
+    pub gates: Arc<Gates>,
     /// Its comparisons with other owners.
     pub sync: Arc<SyncDesk>,
     /// Its search for damaged records.
@@ -168,7 +174,8 @@ impl Node {
         }
         let shard = self.shard_of(&self.topology(), key);
         let received = self.clock.instant();
-        let mut asks = vec![Ask { reply, received, forwarded: false, request }];
+        let sender = self.id;
+        let mut asks = vec![Ask { reply, sender, received, forwarded: false, request }];
         self.mailboxes[shard].offer(&mut asks);
         if asks.is_empty() { None } else { Some(busy()) }
     }
@@ -216,7 +223,7 @@ impl Node {
         let invalid = |why: String| Failure::not_applied(FailureCode::Invalid, why);
         match control {
             Control::Topology => Ok(ControlReply::Topology(self.topology().state().encode())),
-            Control::Exchange(bytes) => self.exchanged(from, &bytes).await,
+            Control::Exchange(bytes) => self.exchange_states(from, &bytes).await.map_err(invalid),
             Control::CreateBucket { name, settings } => {
                 if !self.topology().state().slots.contains_key(&Scope::from(settings.n)) {
                     self.hear_from_all(settings.n).await?;
@@ -258,6 +265,8 @@ impl Node {
             Control::Gossip { digest, view } => {
                 Ok(ControlReply::Gossip(self.gossip.compare(digest, view).await))
             }
+            Control::Reap(request) => Ok(ControlReply::Reap(self.reaping.asked(request).await)),
+            Control::Reaping => Ok(ControlReply::Reaping(self.reaping.status())),
             Control::Survey => Ok(ControlReply::Survey(self.survey().await)),
             Control::Sync(request) => Ok(ControlReply::Sync(self.sync.asked(from, request).await)),
             Control::SyncStatus => Ok(ControlReply::SyncStatus(self.sync.status())),
@@ -272,16 +281,14 @@ impl Node {
         }
     }
 
-    /// Takes over what `from` knows of the cluster, and says what this node knows.
-    async fn exchanged(&self, from: NodeId, bytes: &[u8]) -> Result<ControlReply, Failure> {
-        let invalid = |why: String| Failure::not_applied(FailureCode::Invalid, why);
-        let theirs = ClusterState::decode(bytes).map_err(|error| invalid(error.to_string()))?;
+    /// Takes over what another node knows better of the cluster, and tells it what this one knows.
+    async fn exchange_states(&self, from: NodeId, bytes: &[u8]) -> Result<ControlReply, String> {
+        let theirs = ClusterState::decode(bytes).map_err(|error| error.to_string())?;
         let topology = self.topology();
-        topology.state().admits(from).map_err(|error| invalid(error.to_string()))?;
+        topology.state().admits(from).map_err(|error| error.to_string())?;
         // Of one that was removed nothing is taken, and from the answer it learns so.
-        let standing = topology.member(from).map(|entry| entry.standing);
-        if standing != Some(Standing::Removed) {
-            self.merge(theirs).await.map_err(|error| invalid(error.to_string()))?;
+        if !topology.is_removed(from) {
+            self.merge(theirs).await.map_err(|error| error.to_string())?;
         }
         Ok(ControlReply::Topology(self.topology().state().encode()))
     }
@@ -302,7 +309,8 @@ impl Node {
         let shard = self.shard_of(&self.topology(), key);
         let received = self.clock.instant();
         let request = Request::Control(control);
-        let ask = Ask { reply: ReplyTo::Task(sender), received, forwarded: false, request };
+        let (reply, sender) = (ReplyTo::Task(sender), self.id);
+        let ask = Ask { reply, sender, received, forwarded: false, request };
         let mut asks = vec![ask];
         self.mailboxes[shard].offer(&mut asks);
         if !asks.is_empty() {

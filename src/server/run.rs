@@ -1,14 +1,17 @@
 //! The life of a node: start, serve, drain, stop.
 
+mod settings;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use settings::{reap_settings, rocks_options, shard_settings, sync_settings, transfer_settings};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -16,7 +19,7 @@ use super::admin;
 use super::clock::Clock;
 use super::cluster::Cluster;
 use super::committer::Committer;
-use super::config::{Config, Durability as ConfiguredDurability};
+use super::config::Config;
 use super::disk::{Disk, Verdict};
 use super::driver::Driver;
 use super::faults::Faults;
@@ -24,8 +27,9 @@ use super::gossip::{self, GossipTask, News};
 use super::links::{DialError, Links, Myself};
 use super::loader::Loader;
 use super::mailbox::{Mail, Mailbox};
+use super::mark::MarkState;
 use super::node::{Node, Traffic};
-use super::rocks::{Durability, RocksOptions};
+use super::reaping::ReapDesk;
 use super::scrub::ScrubDesk;
 use super::sync::SyncDesk;
 use super::transfers::TransferDesk;
@@ -34,7 +38,7 @@ use crate::ids::NodeId;
 use crate::limits;
 use crate::membership::{BucketEntry, ClusterState, Contact, MemberEntry, Standing};
 use crate::random::Random;
-use crate::replica::{Input, Settings, Shard, sync, transfer};
+use crate::replica::{Input, Shard};
 use crate::store::record::Record;
 use crate::store::{Store, StoreError};
 use crate::time::WallMs;
@@ -101,6 +105,7 @@ impl Running {
         let store: Arc<dyn Store> = disk.store.clone();
         let (exchanges, wanted) = tokio::sync::mpsc::unbounded_channel();
         report_hints(store.as_ref(), &node.mailboxes)?;
+        report_graves(store.as_ref(), &node.mailboxes)?;
         let (committer, committing) = Committer::start(store.clone(), node.mailboxes.clone());
         let loader = Loader::start(&store, &node.mailboxes);
         let mut shards = Vec::new();
@@ -133,6 +138,7 @@ impl Running {
             tokio::spawn(admin::serve(node.clone(), listener));
         }
         node.transfers.start(&node);
+        node.reaping.start(&node);
         node.sync.start(&node, disk.mark.clone());
         node.scrub.start(&node);
         tokio::spawn(gossip.run());
@@ -261,24 +267,25 @@ async fn assemble(
     let mailbox = |_| Arc::new(Mailbox::new(config.requests.queue));
     let mailboxes: Vec<Arc<Mailbox>> = (0..config.shards()).map(mailbox).collect();
     let cluster = open_cluster(&config, disk, mailboxes.clone())?;
-    let introduction = Introduction {
-        id: mark.member,
-        incarnation: mark.incarnation,
-        name: config.node.name.clone(),
-        address: config.advertised().to_owned(),
-    };
-    let myself = Myself { cluster: config.cluster.name.clone(), introduction };
     let connect_timeout = Duration::from_millis(u64::from(config.requests.connect_ms));
     let (connected, connections) = tokio::sync::mpsc::unbounded_channel();
-    let links = Links::new(myself, connect_timeout, mailboxes.clone(), connected, faults.clone());
-    let transfers = TransferDesk::open(
-        &config.node.data_dir,
-        transfer_settings(&config, mark.member, &disk.verdict),
+    let links = Links::new(
+        myself(&config, &mark),
+        connect_timeout,
+        mailboxes.clone(),
+        connected,
+        faults.clone(),
+    );
+    let settings = transfer_settings(&config, mark.member, &disk.verdict);
+    let home = &config.node.data_dir;
+    let transfers = TransferDesk::open(home, settings, cluster.topology(), clock, entropy()?)?;
+    let reaping = ReapDesk::new(
+        reap_settings(&config, mark.member, mailboxes.len()),
         cluster.topology(),
         clock,
         entropy()?,
-    )?;
-    cluster.prepare_with(&transfers);
+    );
+    cluster.prepare_with(&transfers, &reaping);
     let sync =
         SyncDesk::new(sync_settings(&config, mark.member), cluster.topology(), clock, entropy()?);
     let (gossip, gossip_task, news) = gossip::prepare(
@@ -300,6 +307,8 @@ async fn assemble(
         cluster,
         links,
         transfers,
+        reaping,
+        gates: Arc::default(),
         sync,
         scrub,
         gossip,
@@ -314,6 +323,17 @@ async fn assemble(
         config,
     };
     Ok(Assembled { node: Arc::new(node), connections, gossip: gossip_task, news })
+}
+
+/// Who this node is, to others.
+fn myself(config: &Config, mark: &MarkState) -> Myself {
+    let introduction = Introduction {
+        id: mark.member,
+        incarnation: mark.incarnation,
+        name: config.node.name.clone(),
+        address: config.advertised().to_owned(),
+    };
+    Myself { cluster: config.cluster.name.clone(), introduction }
 }
 
 fn install_log(config: &Config) {
@@ -338,23 +358,6 @@ async fn bind_unless_empty(address: &str, setting: &str) -> Result<Option<TcpLis
     match address.is_empty() {
         true => Ok(None),
         false => bind(address, setting).await.map(Some),
-    }
-}
-
-fn rocks_options(config: &Config) -> RocksOptions {
-    let storage = &config.storage;
-    let interval = Duration::from_millis(u64::from(storage.interval_ms));
-    RocksOptions {
-        durability: match storage.durability {
-            ConfiguredDurability::Fsync => Durability::Fsync,
-            ConfiguredDurability::Interval => Durability::Interval(interval),
-            ConfiguredDurability::None => Durability::None,
-        },
-        cache_bytes: storage.cache_mb << 20,
-        memtable_bytes: storage.memtable_mb << 20,
-        background_jobs: storage.max_background_jobs as u16,
-        reserve_bytes: (storage.reserve_mb as u64) << 20,
-        trees: !cfg!(feature = "without-trees"),
     }
 }
 
@@ -394,57 +397,6 @@ fn open_cluster(config: &Config, disk: &Disk, mailboxes: Vec<Arc<Mailbox>>) -> R
     Ok(Cluster::open(directory, fresh, me, entry, config.founders(), mailboxes)?)
 }
 
-fn shard_settings(node: &Node, index: usize) -> Settings {
-    let (requests, limits, hints) =
-        (&node.config.requests, &node.config.limits, &node.config.hints);
-    let shards = node.mailboxes.len() as u64;
-    let millis = |ms: u32| Duration::from_millis(u64::from(ms));
-    Settings {
-        shard: u8::try_from(index).expect("the configuration allows few shards"),
-        shards: u8::try_from(node.mailboxes.len()).expect("the configuration allows few shards"),
-        node: node.id,
-        incarnation: node.incarnation,
-        amnesiac: node.amnesiac.load(Ordering::Relaxed),
-        fsync: node.config.storage.durability == ConfiguredDurability::Fsync,
-        attempt: millis(requests.attempt_ms),
-        timeout: millis(requests.timeout_ms),
-        key_bytes: limits.key_bytes,
-        value_bytes: limits.value_bytes,
-        siblings_warn: limits.siblings_warn,
-        siblings_refuse: limits.siblings_refuse,
-        max_in_flight: requests.max_in_flight.div_ceil(node.mailboxes.len()),
-        breaker_failures: requests.breaker_failures,
-        breaker_open: millis(requests.breaker_open_ms),
-        hint_bytes_by_owner: (hints.mb_by_member << 20) / shards,
-        hint_bytes: (hints.mb << 20) / shards,
-    }
-}
-
-fn transfer_settings(config: &Config, node: NodeId, verdict: &Verdict) -> transfer::Settings {
-    let transfers = &config.transfers;
-    let is_synced = config.storage.durability == ConfiguredDurability::Fsync;
-    transfer::Settings {
-        node,
-        amnesiac: matches!(verdict, Verdict::Amnesiac { .. }),
-        resume: is_synced || matches!(verdict, Verdict::Complete { clean: true }),
-        at_once: transfers.at_once,
-        rate: transfers.rate_mb_s << 20,
-        cleanup_after: Duration::from_secs(transfers.cleanup_after_s.into()),
-    }
-}
-
-fn sync_settings(config: &Config, node: NodeId) -> sync::Settings {
-    let settings = &config.sync;
-    sync::Settings {
-        node,
-        interval: Duration::from_secs(settings.interval_s.into()),
-        settle: Duration::from_millis(settings.settle_ms.into()),
-        alarm: Duration::from_secs(settings.alarm_s.into()),
-        at_once: settings.at_once,
-        rate: settings.rate_mb_s << 20,
-    }
-}
-
 /// Exchanges cluster states with every member whose connection has come up.
 async fn exchange_on_connect(node: Arc<Node>, mut connections: Connections) {
     while let Some(peer) = connections.recv().await {
@@ -457,6 +409,24 @@ async fn exchange_on_connect(node: Arc<Node>, mut connections: Connections) {
             node.exchange_with_all().await;
         }
     }
+}
+
+/// Tells the shards what is remembered of keys that were reaped.
+fn report_graves(store: &dyn Store, mailboxes: &[Arc<Mailbox>]) -> Result<()> {
+    let graves = match store.graves() {
+        // They are a second guard: a node does without rather than not at all.
+        Err(StoreError::Corrupt(why)) => {
+            tracing::error!(why, "what is remembered of forgotten keys cannot all be read");
+            Vec::new()
+        }
+        graves => graves?,
+    };
+    for grave in graves {
+        let shard = usize::from(grave.key.partition().0) % mailboxes.len();
+        let found = Input::GraveFound { key: grave.key, bytes: grave.record };
+        mailboxes[shard].post([Mail::Input(found)]);
+    }
+    Ok(())
 }
 
 /// Tells the shards what the disk keeps for others, before they do anything else.

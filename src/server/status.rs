@@ -7,6 +7,7 @@ use super::gossip::Shown;
 use super::node::Node;
 use crate::ids::NodeId;
 use crate::membership::Standing;
+use crate::membership::Topology;
 use crate::membership::swim::State;
 use crate::replica::HintTally;
 use crate::store::Store as _;
@@ -49,28 +50,9 @@ impl Node {
         counters.extend(self.transfers.status().counters);
         counters.extend(self.sync.counters());
         counters.extend(self.scrub.counters(self));
-        let hints = self.hints();
-        let mut gauges = vec![
-            ("in_flight", self.in_flight() as u64),
-            ("slots_changing", topology.changing() as u64),
-            ("buckets_moving", topology.moving() as u64),
-            ("hints_keys", hints.iter().map(|hint| hint.count).sum()),
-            ("hints_bytes", hints.iter().map(|hint| hint.bytes).sum()),
-            ("hints_oldest_ms", hints.iter().map(|hint| hint.oldest_ms).max().unwrap_or(0)),
-            ("hints_marked_partitions", hints.iter().map(|hint| hint.dirty_partitions).sum()),
-            ("disk_used_bytes", self.store.estimated_bytes()),
-        ];
-        if self.faults.are_allowed() {
-            gauges.push(("faults_in_force", self.faults.count() as u64));
-        }
-        // A disk that cannot be asked is not known to be full.
-        let space = rustix::fs::statvfs(&self.config.node.data_dir);
-        gauges.extend(
-            space
-                .ok()
-                .map(|space| ("disk_free_bytes", space.f_bavail.saturating_mul(space.f_frsize))),
+        counters.extend(
+            self.gauges(&topology).into_iter().map(|(name, value)| (name.to_owned(), value)),
         );
-        counters.extend(gauges.into_iter().map(|(name, value)| (name.to_owned(), value)));
         NodeStatus {
             id: self.id,
             name: self.config.node.name.clone(),
@@ -83,6 +65,37 @@ impl Node {
             peers: peers.collect(),
             counters,
         }
+    }
+
+    /// What is so now, by its name.
+    fn gauges(&self, topology: &Topology) -> Vec<(&'static str, u64)> {
+        let hints = self.hints();
+        let reaping = self.reaping.status();
+        let now = self.clock.now().wall;
+        let mut gauges = vec![
+            ("in_flight", self.in_flight() as u64),
+            ("slots_changing", topology.changing() as u64),
+            ("buckets_moving", topology.moving() as u64),
+            ("hints_keys", hints.iter().map(|hint| hint.count).sum()),
+            ("hints_bytes", hints.iter().map(|hint| hint.bytes).sum()),
+            ("hints_oldest_ms", hints.iter().map(|hint| hint.oldest_ms).max().unwrap_or(0)),
+            ("hints_marked_partitions", hints.iter().map(|hint| hint.dirty_partitions).sum()),
+            ("tombstones_waiting", reaping.waiting),
+            ("tombstones_bytes", reaping.bytes),
+            ("tombstones_oldest_ms", reaping.age_ms(now)),
+            ("disk_used_bytes", self.store.estimated_bytes()),
+        ];
+        if self.faults.are_allowed() {
+            gauges.push(("faults_in_force", self.faults.count() as u64));
+        }
+        // A disk that cannot be asked is not known to be full.
+        let space = rustix::fs::statvfs(&self.config.node.data_dir);
+        gauges.extend(
+            space
+                .ok()
+                .map(|space| ("disk_free_bytes", space.f_bavail.saturating_mul(space.f_frsize))),
+        );
+        gauges
     }
 
     /// What this node keeps for members that are away.

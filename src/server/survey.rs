@@ -10,6 +10,7 @@ use crate::ids::NodeId;
 use crate::wire::messages::{
     Control, ControlReply, HintStatus, MemberReport, MemberState, NodeStatus, Response, SyncState,
 };
+use crate::wire::reap::ReapStatus;
 use crate::wire::sync::SyncStatus;
 
 /// How long one member may take. Short enough for whoever asked to hear of the others.
@@ -63,8 +64,11 @@ impl Node {
 
     /// What every member says of itself, in the order of their names.
     pub async fn survey(&self) -> Vec<MemberReport> {
-        let (statuses, hints) =
-            tokio::join!(self.ask_all(Control::Status), self.ask_all(Control::Hints));
+        let (statuses, hints, reaping) = tokio::join!(
+            self.ask_all(Control::Status),
+            self.ask_all(Control::Hints),
+            self.ask_all(Control::Reaping)
+        );
         // Not before its status: the pairs are to be those of the cluster state it has named, or
         // of a newer one. Whoever is silent is not waited for twice.
         let answered = statuses.iter().filter(|said| said.reply.is_some());
@@ -75,12 +79,13 @@ impl Node {
             all.iter().find(|said| said.id == id).and_then(|said| said.reply.clone())
         };
         let report = |Said { id, name, reply }| {
-            let said = match (reply, find(&hints, id), find(&syncs, id)) {
+            let said = match (reply, find(&hints, id), find(&reaping, id), find(&syncs, id)) {
                 (
                     Some(ControlReply::Status(status)),
                     Some(ControlReply::Hints(hints)),
+                    Some(ControlReply::Reaping(reaping)),
                     Some(ControlReply::SyncStatus(sync)),
-                ) => Some(state(status, hints, &sync, &is_asked)),
+                ) => Some(state(status, (hints, reaping), &sync, &is_asked)),
                 _ => None,
             };
             MemberReport { id, name, said }
@@ -91,7 +96,7 @@ impl Node {
 
 fn state(
     status: NodeStatus,
-    hints: Vec<HintStatus>,
+    (hints, reaping): (Vec<HintStatus>, ReapStatus),
     sync: &SyncStatus,
     is_asked: &[NodeId],
 ) -> MemberState {
@@ -110,5 +115,6 @@ fn state(
         apart_from: apart.map(|peer| peer.name).collect(),
         hints,
         sync: SyncState { pairs, oldest_ms, paused },
+        reaping,
     }
 }

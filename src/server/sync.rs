@@ -222,6 +222,17 @@ impl SyncDesk {
                         this.take(Input::Looked { id, reply });
                     });
                 }
+                // Here, and not in a task: nothing that follows may be begun before.
+                Effect::BeginMove(partition) => {
+                    if let Some(node) = this.node() {
+                        node.reaping.begin_moves([partition]);
+                    }
+                }
+                Effect::EndMove(partition) => {
+                    if let Some(node) = this.node() {
+                        node.reaping.end_moves([partition]);
+                    }
+                }
                 Effect::Merge { id, from, entries } => {
                     tokio::spawn(async move {
                         let Some(node) = this.node() else { return };
@@ -242,6 +253,10 @@ impl SyncDesk {
 
     async fn ask(self: &Arc<Self>, to: NodeId, id: u64, request: SyncRequest) {
         let Some(node) = self.node() else { return };
+        // What a member that was removed has may be older than what all others have forgotten.
+        if !node.topology().is_present(to) {
+            return self.take(Input::Answered { id, reply: None });
+        }
         let answer = node.links.ask(to, Control::Sync(request), ANSWER_WITHIN).await;
         let reply = match answer {
             Some(Response::Control(ControlReply::Sync(reply))) => Some(reply),

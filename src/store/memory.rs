@@ -22,6 +22,7 @@ pub struct MemoryStore {
 #[derive(Clone, Default)]
 struct Contents {
     rows: BTreeMap<StoredKey, Row>,
+    graves: BTreeMap<StoredKey, Bytes>,
     forest: Forest,
 }
 
@@ -107,6 +108,12 @@ impl Store for MemoryStore {
             };
             contents.rows.insert(change.key.clone(), Row { record, imprint: change.after });
         }
+        for (key, grave) in batches.iter().flat_map(|batch| &batch.graves) {
+            match grave.clone() {
+                Some(grave) => drop(contents.graves.insert(key.clone(), grave)),
+                None => drop(contents.graves.remove(key)),
+            }
+        }
         Ok(())
     }
 
@@ -168,6 +175,14 @@ impl Store for MemoryStore {
             self.contents().rows.keys().filter_map(StoredKey::owner).collect();
         owners.dedup();
         Ok(owners)
+    }
+
+    fn graves(&self) -> Result<Vec<Entry>, StoreError> {
+        let entry = |(key, record): (&StoredKey, &Bytes)| Entry {
+            key: key.clone(),
+            record: record.clone(),
+        };
+        Ok(self.contents().graves.iter().map(entry).collect())
     }
 
     fn digest(&self) -> Result<(u64, u128), StoreError> {

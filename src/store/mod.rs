@@ -14,10 +14,11 @@
 //!   fading       : partition  bucket  0x00  time (8 bytes, big-endian)  name -> nothing
 //!   conflicts    : stored key -> nothing
 //!   hints        : owner (16 bytes, big-endian)  stored key -> record
+//!   graves       : stored key -> grave
 //! ```
 //!
 //! Digests stand in the order of their places in the trees ([`forest`]), so that a leaf is one range. The
-//! last three families are small: most keys are not in them.
+//! last four families are small: most keys are not in them.
 
 pub mod forest;
 pub mod memory;
@@ -68,6 +69,12 @@ impl StoredKey {
     #[must_use]
     pub fn kept_for(&self, owner: NodeId) -> Self {
         Self { owner: Some(owner), bytes: self.bytes.clone() }
+    }
+
+    /// This node's own record of the same key.
+    #[must_use]
+    pub fn own(&self) -> Self {
+        Self { owner: None, bytes: self.bytes.clone() }
     }
 
     /// Whom the record is kept for; `None` for this node's own.
@@ -202,6 +209,16 @@ pub struct Places {
 pub struct Batch {
     /// In the order in which they were made.
     pub changes: Vec<Change>,
+    /// What is remembered of reaped keys from now on, or `None` for what is forgotten of one.
+    pub graves: Vec<(StoredKey, Option<Bytes>)>,
+}
+
+impl Batch {
+    /// Changes of records.
+    #[must_use]
+    pub fn of(changes: Vec<Change>) -> Self {
+        Self { changes, graves: Vec::new() }
+    }
 }
 
 /// Why a disk could not do what it was asked.
@@ -295,6 +312,12 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// As [`Store::read`].
     fn hint_owners(&self) -> Result<Vec<NodeId>, StoreError>;
+
+    /// What is remembered of reaped keys, in order of key.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    fn graves(&self) -> Result<Vec<Entry>, StoreError>;
 
     /// The digests in `places`, in order of place and key: all behind `after`, or the first `count`.
     ///

@@ -63,7 +63,9 @@ impl Role {
                 Control::Exchange(_)
                 | Control::Transfer(_)
                 | Control::OwnerKeys(_)
-                | Control::Tally(_),
+                | Control::Tally(_)
+                | Control::Sync(_)
+                | Control::Reap(_),
             ) => true,
             Request::Get(_) | Request::Put(_) | Request::Control(_) => flags & FORWARDED != 0,
         };

@@ -515,11 +515,15 @@ pub enum Control {
     SyncPairs {
         /// The first pair, in order of partition and other owner.
         from: (Partition, NodeId),
-        /// Pairs of the answer, 1 to [`limits::PAGE_KEYS`].
+        /// Pairs of the answer, 1 to [`PAGE_KEYS`](crate::limits::PAGE_KEYS).
         count: u32,
     },
     /// Inject faults into this node, or lift them. Refused by one that was not started for it.
     Fault(super::faults::FaultOrder),
+    /// Deleted keys are to be forgotten (between nodes).
+    Reap(super::reap::ReapRequest),
+    /// What waits to be forgotten, and who holds it up.
+    Reaping,
 }
 
 /// The answer to a [`Control`].
@@ -569,4 +573,8 @@ pub enum ControlReply {
     SyncPairs(Vec<super::sync::SyncPair>),
     /// To [`Control::Fault`]: the one that was added, all in force, or those that were lifted.
     Faults(Vec<super::faults::FaultRow>),
+    /// To [`Control::Reap`].
+    Reap(super::reap::ReapReply),
+    /// To [`Control::Reaping`].
+    Reaping(super::reap::ReapStatus),
 }

@@ -10,6 +10,7 @@
 //!   transfer   what moves when a partition changes hands, and its pages
 //!   listing    pages of keys, and counts of them
 //!   faults     what a node is told to do to itself, in tests
+//!   reap       what is agreed on before deleted keys are forgotten
 //! ```
 //!
 //! What always holds: every length and count is compared with its bound before anything is
@@ -24,6 +25,7 @@ pub mod frame;
 pub mod greeting;
 pub mod listing;
 pub mod messages;
+pub mod reap;
 mod report;
 mod settings;
 mod survey;

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::messages::{HintStatus, TopologyVersion};
+use super::reap::ReapStatus;
 use crate::ids::NodeId;
 
 /// What one member said, or that it did not answer.
@@ -36,6 +37,8 @@ pub struct MemberState {
     pub hints: Vec<HintStatus>,
     /// How it stands with the other owners of what it owns.
     pub sync: SyncState,
+    /// What waits to be forgotten, of partitions it comes first in.
+    pub reaping: ReapStatus,
 }
 
 /// The anti-entropy of a member, in short.
@@ -249,6 +252,7 @@ mod tests {
             apart_from: Vec::new(),
             hints: Vec::new(),
             sync: SyncState { oldest_ms: Some(0), ..SyncState::default() },
+            reaping: Default::default(),
         };
         let id = NodeId(name.as_bytes()[0].into());
         MemberReport { id, name: name.to_owned(), said: Some(said) }

@@ -150,7 +150,7 @@ impl World {
         }
         let (w, needed) = level(random, plan.n_least, least);
         let large = if random.chance(10) { random.below(2000) as usize } else { 0 };
-        let is_delete = (78..92).contains(&dice);
+        let is_delete = (78..92).contains(&dice) || plan.calm && (48..66).contains(&dice);
         let (basis, condition) = match dice {
             36..66 | 78..89 => match session.context(&key) {
                 Some((bytes, token)) => {

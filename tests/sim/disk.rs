@@ -8,6 +8,7 @@ use ringdove::replica::Input;
 use ringdove::store::memory::MemoryStore;
 use ringdove::store::record::Record;
 use ringdove::store::{Batch, Change, Entry, Imprint, Store, StoreError, StoredKey};
+use ringdove::time::WallMs;
 
 use crate::history::{Fact, Held, Time};
 use crate::plan::{Bug, MS, SECOND};
@@ -60,7 +61,20 @@ impl Disk {
     /// Planted: what was listed is gone.
     pub fn forget_hints(&mut self, listed: &[Entry]) {
         let gone = |entry: &Entry| Change::fresh(entry.key.clone(), None, Imprint::NONE);
-        self.apply(&Batch { changes: listed.iter().map(gone).collect() });
+        self.apply(&Batch::of(listed.iter().map(gone).collect()));
+    }
+
+    /// What is remembered of reaped keys.
+    pub fn graves(&self) -> Vec<Entry> {
+        self.synced.graves().expect("memory never fails")
+    }
+
+    /// Keys of which nothing is shown at any time.
+    pub fn tombstones(&self, partitions: u32) -> Vec<StoredKey> {
+        let page =
+            |partition| self.synced.faded(Partition(partition as u16), WallMs(0), None, usize::MAX);
+        let pages = (0..partitions).flat_map(|partition| page(partition).expect("memory"));
+        pages.map(|(_, key)| key).collect()
     }
 
     /// All that is kept, with the bytes of each record.
@@ -131,7 +145,15 @@ impl World {
     pub fn commit(&mut self, node: usize, shard: usize, batch: u64, changes: Batch) {
         for change in &changes.changes {
             let Some(record) = change.record.clone() else {
-                self.note(format!("n{node} drops a hint of {}", change.key.key()));
+                let what = if change.key.owner().is_some() { "drops a hint of" } else { "reaps" };
+                self.note(format!("n{node} {what} {}", change.key.key()));
+                let held = self.nodes[node].disk.held(&change.key);
+                let agreed = self.reaped.get(&change.key);
+                let covers = |held: Held| agreed.is_some_and(|agreed| agreed.covers(&held.clock));
+                if change.key.owner().is_none() && !held.is_none_or(covers) {
+                    let line = format!("n{node} drops {}, and nobody agreed", change.key.key());
+                    self.history.stuck.push(line);
+                }
                 // The next dot that is made in its place is a new actor's.
                 self.fact(Fact::NewActor { node });
                 continue;
@@ -207,6 +229,10 @@ impl World {
     pub fn stored(&mut self, node: usize, changes: &Batch) {
         for change in &changes.changes {
             let own = change.key.owner().is_none();
+            if own && change.record.is_none() {
+                let key = change.key.key().to_string();
+                self.fact(Fact::Reaped { node, key });
+            }
             let Some(record) = change.record.clone().filter(|_| own) else { continue };
             let record = Record::decode(record).expect("it was decoded before");
             let held = held_in(&record, &change.key);
@@ -214,7 +240,7 @@ impl World {
                 .is_ok_and(|object| object.tombstones() == object.siblings().len());
             if deleted && self.plan.bug == Some(Bug::EarlyReaping) {
                 let delay = 100 * MS + self.random.below(SECOND);
-                self.after(delay, Event::Reap { node, key: change.key.clone() });
+                self.after(delay, Event::Forget { node, key: change.key.clone() });
             }
             let key = change.key.key().to_string();
             self.fact(Fact::Stored { time: self.now, node, key, held });
@@ -222,7 +248,7 @@ impl World {
     }
 
     /// Planted: the record of a deleted key is forgotten before all replicas know of the deletion.
-    pub fn reap(&mut self, node: usize, key: &StoredKey) {
+    pub fn forget_deleted(&mut self, node: usize, key: &StoredKey) {
         let held = self.nodes[node].disk.held(key);
         let Some(held) = held else { return };
         if held.live.len() == 1 {

@@ -181,7 +181,7 @@ impl World {
     }
 
     fn all_down(&mut self) {
-        let disks = (0..self.nodes.len()).map(|node| self.contents(node)).collect();
+        let disks = (0..self.nodes.len()).map(|node| self.all_known(node)).collect();
         let victims = usize::from(self.has_lost_data());
         self.fact(Fact::AllDown { time: self.now, disks, victims });
     }

@@ -106,6 +106,10 @@ pub enum Fact {
     Stored { time: Time, node: usize, key: String, held: Held },
     /// The disk has lost or forgotten data: of one key or, with `None`, of any.
     Forgot { node: usize, key: Option<String> },
+    /// All have agreed to forget a key: what these writes had deleted, and that they had.
+    Agreed { key: String, writes: Vec<WriteId> },
+    /// The disk has dropped a key that all had agreed to forget.
+    Reaped { node: usize, key: String },
     /// All processes were down: this stood on the disks. `victims` have lost data of their own.
     AllDown { time: Time, disks: Vec<BTreeMap<String, Held>>, victims: usize },
     /// Slots of a partition changed hands: what the owners' disks have of each of its keys, as far as
@@ -128,6 +132,9 @@ pub struct History {
     pub final_disks: Vec<BTreeMap<String, Held>>,
     /// Primaries of each key.
     pub primaries: BTreeMap<String, Vec<usize>>,
+    /// Tombstones that were reaped by agreement, with their timestamps, and when that was last agreed: as
+    /// good as alive where it is asked what has replaced a write.
+    pub reaped: BTreeMap<String, BTreeMap<(WriteId, u64), Time>>,
     /// Keys of the bucket that keeps the latest only.
     pub last_write_wins: Vec<String>,
     /// How many owners may lose a disk, or be replaced, and what they have confirmed with it.

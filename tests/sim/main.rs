@@ -16,6 +16,7 @@ mod members;
 mod network;
 mod node;
 mod plan;
+mod reap;
 mod report;
 mod run;
 mod suite;

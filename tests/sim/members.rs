@@ -8,7 +8,7 @@ use ringdove::limits;
 use ringdove::membership::{
     ClusterState, Contact, HandOver, MemberEntry, Register, Standing, Topology,
 };
-use ringdove::replica::Input;
+use ringdove::replica::{Input, reap};
 use ringdove::store::StoredKey;
 use ringdove::wire::messages::{BucketSettings, Conflicts, Level};
 
@@ -82,6 +82,7 @@ impl World {
         let topology = Arc::new(Topology::after(&self.nodes[node].topology, state.clone()));
         self.note(format!("n{node} knows {:?}", topology.version()));
         let later = self.transfer_topology(node, &topology);
+        self.reap_input(node, reap::Input::Topology(topology.clone()));
         let before = std::mem::replace(&mut self.nodes[node].topology, topology.clone());
         self.nodes[node].state = state;
         for shard in 0..self.nodes[node].shards.len() {
@@ -127,10 +128,16 @@ impl World {
                 let what =
                     format!("slot {at} of {partition:?} for {scope:?} went from {from} to {to}");
                 self.note(&what);
-                let nodes = slots.iter().filter_map(|slot| self.number(slot.owner?));
-                let nodes: Vec<usize> = nodes.collect();
+                // Whoever gives one slot away need not have heard who owns the others.
+                let newest = |at: usize| {
+                    let views = self.nodes.iter().filter(|node| !node.gone);
+                    let views =
+                        views.filter_map(|node| node.topology.slots(partition, scope).get(at));
+                    views.max_by_key(|slot| slot.version).and_then(|slot| self.number(slot.owner?))
+                };
+                let nodes: Vec<usize> = (0..slots.len()).filter_map(newest).collect();
                 let of = |key: &StoredKey| {
-                    nodes.iter().filter_map(|node| self.nodes[*node].disk.held(key)).collect()
+                    nodes.iter().filter_map(|node| self.known(*node, key)).collect()
                 };
                 let keys = self.clients.keys().iter().map(|key| self.stored_key(key));
                 let keys = keys.filter(|key| key.partition() == partition);

@@ -10,6 +10,7 @@ use ringdove::replica::{Input, Shard};
 
 use crate::disk::Disk;
 use crate::history::Time;
+use crate::reap::Reaping;
 use crate::sync;
 use crate::transfers::Desk;
 use crate::world::{Event, Sender};
@@ -25,6 +26,7 @@ pub struct Node {
     /// What its transfers have kept. Durable.
     pub kept: Option<Vec<u8>>,
     pub desk: Option<Desk>,
+    pub reaping: Option<Reaping>,
     pub sync: Option<sync::Desk>,
     /// Which of its processes this is; messages for earlier ones are dropped, as their
     /// connections are.
@@ -74,6 +76,7 @@ impl Node {
             state,
             kept: None,
             desk: None,
+            reaping: None,
             sync: None,
             process: 0,
             up: false,
@@ -104,6 +107,11 @@ impl Node {
     /// Under a new incarnation, or for a planted bug, actors start again.
     pub fn forget_leases(&mut self) {
         self.next_actor = 0;
+    }
+
+    /// Whether it may bring in what it has: it runs, and was not removed.
+    pub fn is_present(&self) -> bool {
+        self.up && !self.gone && self.topology.is_present(self.id)
     }
 
     pub fn is_quiet(&self) -> bool {

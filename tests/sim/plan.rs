@@ -28,6 +28,12 @@ pub enum Bug {
     ClaimsComplete,
     /// Replicas forget records of deleted keys after a while, each on its own.
     EarlyReaping,
+    /// Deleted keys are forgotten when a majority of the members has agreed.
+    ReapedByQuorum,
+    /// A member agrees to forget deleted keys although it keeps hints of them.
+    ForgetsItsHints,
+    /// Objects that anti-entropy moves are not told to those who agree to forget deleted keys.
+    SyncUnseenByReaping,
     /// What is kept for a member is dropped when it is sent, delivered or not.
     ForgottenHint,
     /// An owner says too early that its successor has everything.
@@ -47,6 +53,9 @@ impl Bug {
         (Self::OlderValue, &["P7"]),
         (Self::ClaimsComplete, &["P7"]),
         (Self::EarlyReaping, &["P2"]),
+        (Self::ReapedByQuorum, &["P2"]),
+        (Self::ForgetsItsHints, &["P2"]),
+        (Self::SyncUnseenByReaping, &["P2"]),
         (Self::ForgottenHint, &["P1"]),
         (Self::ReadyTooEarly, &["P16"]),
         (Self::StaleLeaf, &["P6"]),
@@ -157,10 +166,17 @@ pub struct Plan {
     pub sloppy: bool,
     /// Bytes a shard keeps for one member that is away.
     pub hint_bytes: u64,
+    /// Reaped keys a shard remembers; none in half of all runs, for the agreement has to do without.
+    pub graves: usize,
     pub max_in_flight: usize,
     pub attempt: Duration,
     /// Mean time a client thinks between operations.
     pub think: Time,
+    /// Clients rest long, over more keys, every second write is a deletion, and now and then no fault is
+    /// at work: so that keys are forgotten in between, and written again.
+    pub calm: bool,
+    /// How long a task that merges objects of an exchange may wait for its turn.
+    pub task_wait: Time,
     pub faults: Vec<Fault>,
     pub victim: usize,
     pub actions: Vec<(Time, Action)>,
@@ -201,24 +217,41 @@ impl Plan {
             sloppy: random.chance(60) || bug == Some(Bug::ForgottenHint),
             hint_bytes: match bug {
                 // Hints would mend what anti-entropy is to find.
-                Some(Bug::StaleLeaf) => 0,
+                Some(Bug::StaleLeaf | Bug::SyncUnseenByReaping) => 0,
                 _ if random.chance(15) => 2_000,
                 _ => 1 << 20,
             },
+            graves: if bug.is_some() || seed.is_multiple_of(2) { 0 } else { 100 },
             max_in_flight: if random.chance(15) { 4 } else { 256 },
             attempt: Duration::from_millis(50 + random.below(150)),
             think: 0,
+            calm: false,
+            task_wait: if bug == Some(Bug::SyncUnseenByReaping) { 4 * SECOND } else { 500 * MS },
             faults,
             victim: random.below(nodes as u64) as usize,
             actions: Vec::new(),
             ends: WORK,
             bug,
         };
+        plan.calm = plan.is_calm();
         // Some 2,000 operations a run; faults make it fewer.
         plan.think = u64::from(plan.sessions) * WORK / 9_000;
         plan.actions = plan.schedule(&mut random);
         plan.change_counts();
+        if plan.calm {
+            plan.think *= 8;
+            plan.keys *= 3;
+        }
         plan
+    }
+
+    /// Half of the runs are. Drawn apart, as changes of N are.
+    fn is_calm(&self) -> bool {
+        let reaping = [Bug::ReapedByQuorum, Bug::ForgetsItsHints, Bug::SyncUnseenByReaping];
+        match self.bug {
+            None => Random::new(self.seed ^ 0x6361_6c6d_0000_0000).chance(50),
+            Some(bug) => reaping.contains(&bug),
+        }
     }
 
     /// Adds changes of N in some of the runs, with whatever faults they have. What is drawn here is
@@ -256,9 +289,12 @@ impl Plan {
         let mut at = SECOND / 2;
         while at < last {
             let fault = self.faults[random.below(self.faults.len() as u64) as usize];
-            let span = 100 * MS + random.below(4 * SECOND);
-            self.strike(random, fault, at, (at + span).min(WORK), &mut actions);
+            let end = (at + 100 * MS + random.below(4 * SECOND)).min(WORK);
+            self.strike(random, fault, at, end, &mut actions);
             at += 100 * MS + random.below(2 * SECOND);
+            if self.calm {
+                at = at.max(end) + random.below(4 * SECOND);
+            }
         }
         // Stable: steps of one moment stay in the order in which they were drawn.
         actions.sort_by_key(|(at, _)| *at);
@@ -404,7 +440,9 @@ fn draw_faults(random: &mut Random, bug: Option<Bug>) -> Vec<Fault> {
     // A defect shows only where its occasion arises.
     let needed = match bug {
         Some(Bug::ReusedIncarnation | Bug::ClaimsComplete) => Some(Fault::S15Wipe),
-        Some(Bug::ForgottenHint | Bug::StaleLeaf) => Some(Fault::S1Halves),
+        Some(Bug::ForgottenHint | Bug::StaleLeaf | Bug::SyncUnseenByReaping) => {
+            Some(Fault::S1Halves)
+        }
         Some(Bug::ReadyTooEarly) => Some(Fault::S19Change),
         _ => None,
     };

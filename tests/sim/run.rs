@@ -7,6 +7,7 @@ use ringdove::membership::Standing;
 use ringdove::replica::sync;
 
 use crate::history::{Held, History, Outcome, Time};
+use crate::node::Node;
 use crate::plan::{Fault, MS, Plan, SECOND};
 use crate::world::{Event, World};
 
@@ -61,6 +62,7 @@ impl World {
         self.mend_damage();
         self.drain_hints();
         self.converge();
+        self.forget_the_deleted();
         self.read_everything();
         self.wait(4 * SECOND);
         for key in self.clients.keys().to_vec() {
@@ -91,16 +93,44 @@ impl World {
     /// Waits until everybody has what was kept for them.
     fn drain_hints(&mut self) {
         let limit = self.now + 20 * SECOND;
-        let keeps = |node: &crate::node::Node| !node.gone && !node.disk.all_hints().is_empty();
+        // Of one that was removed nothing is taken any more.
+        let keeps = |node: &Node| node.is_present() && !node.disk.all_hints().is_empty();
         let kept = |world: &Self| world.nodes.iter().any(keeps);
         self.wait(2 * SECOND);
         self.run(limit, |world| !kept(world));
         for number in 0..self.nodes.len() {
             let left = self.nodes[number].disk.all_hints().len();
-            if left > 0 && !self.nodes[number].gone {
+            if left > 0 && self.nodes[number].is_present() {
                 self.history.stuck.push(format!("n{number} still keeps {left} hints"));
             }
         }
+    }
+
+    /// Waits until all that was deleted is forgotten.
+    fn forget_the_deleted(&mut self) {
+        if self.plan.faults.contains(&Fault::S16Restore) {
+            return;
+        }
+        let is_left = |world: &Self| world.nodes.iter().any(|node| !world.left_at(node).is_empty());
+        // Where a crash left a tombstone with some owners only, it has to spread again first.
+        self.run(self.now + 60 * SECOND, |world| !is_left(world));
+        for number in 0..self.nodes.len() {
+            let left = self.left_at(&self.nodes[number]);
+            if !left.is_empty() {
+                let held_up = self.reaping_of(number);
+                let line = format!("n{number} still has tombstones: {left:?}; {held_up}");
+                self.history.stuck.push(line);
+            }
+        }
+    }
+
+    /// Deleted keys that a node should have forgotten by now.
+    fn left_at(&self, node: &Node) -> Vec<String> {
+        if !node.is_present() {
+            return Vec::new();
+        }
+        let tombstones = node.disk.tombstones(self.plan.partitions).into_iter();
+        tombstones.map(|key| key.key().to_string()).collect()
     }
 
     /// Waits until all know the same members, and every slot is with whom the ring wants.
@@ -148,8 +178,7 @@ impl World {
 
     fn is_settled(&self) -> bool {
         let newest = self.newest();
-        let knows =
-            |node: &crate::node::Node| !node.up || node.topology.version() == newest.version();
+        let knows = |node: &Node| !node.up || node.topology.version() == newest.version();
         newest.changing() == 0 && newest.moving() == 0 && self.nodes.iter().all(knows)
     }
 
@@ -157,7 +186,7 @@ impl World {
     fn mend_damage(&mut self) {
         for key in self.clients.keys().to_vec() {
             let stored = self.stored_key(&key);
-            let damaged = |node: &crate::node::Node| node.disk.corrupt.contains(&stored);
+            let damaged = |node: &Node| node.disk.corrupt.contains(&stored);
             if self.nodes.iter().any(damaged) {
                 for via in self.primaries(&key) {
                     let others = (self.n_of(&key) - 1).max(1);

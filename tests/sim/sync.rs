@@ -1,6 +1,6 @@
 //! Owners that compare: the production `Syncs` of each node, and what it is owed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ringdove::ids::{NodeId, Partition};
@@ -31,9 +31,9 @@ pub struct Desk {
 }
 
 #[derive(Debug)]
-enum Waiting {
+pub enum Waiting {
     Own(u64),
-    Peer { to: usize, process: u32, id: u64, entries: Vec<PageEntry> },
+    Peer { to: usize, process: u32, id: u64, entries: Vec<PageEntry>, moved: BTreeSet<Partition> },
 }
 
 /// Something that takes its time.
@@ -42,9 +42,15 @@ pub enum SyncEvent {
     Wake(Time),
     Second,
     Look(u64, SyncRequest),
-    Asked { from: usize, asker: u32, id: u64, request: SyncRequest },
+    Asked {
+        from: usize,
+        asker: u32,
+        id: u64,
+        request: SyncRequest,
+    },
     Answered(u64, Option<SyncReply>),
-    Merge(u64, Vec<PageEntry>),
+    /// Of these objects, which the node has given.
+    Merge(NodeId, Vec<PageEntry>, Waiting),
 }
 
 impl World {
@@ -88,9 +94,10 @@ impl World {
                     let delay = 50 + self.random.below(2 * MS) + self.nodes[node].disk.slow;
                     self.sync_later(node, delay, SyncEvent::Look(id, request));
                 }
-                Effect::Merge { id, entries, .. } => {
-                    let delay = 50 + self.random.below(MS);
-                    self.sync_later(node, delay, SyncEvent::Merge(id, entries));
+                Effect::BeginMove(partition) => self.begin_moves(node, [partition]),
+                Effect::EndMove(partition) => self.end_moves(node, [partition]),
+                Effect::Merge { id, from, entries } => {
+                    self.sync_merge_later(node, from, entries, Waiting::Own(id));
                 }
                 Effect::Recount(partition) => self.recount(node, partition),
                 Effect::Complete(partition) => self.complete(node, partition),
@@ -112,11 +119,16 @@ impl World {
 
     fn sync_ask(&mut self, node: usize, to: NodeId, id: u64, request: SyncRequest) {
         self.sync_later(node, ANSWER_WITHIN, SyncEvent::Answered(id, None));
+        // What a member that was removed has may be older than what all others have forgotten.
+        if !self.nodes[node].topology.is_present(to) {
+            return;
+        }
         let Some(to) = self.number(to) else { return };
         let (asker, process) = (self.nodes[node].process, self.nodes[to].process);
         for delay in self.network.between(&mut self.random, node, to).into_iter().take(1) {
             let request = request.clone();
             let what = Box::new(SyncEvent::Asked { from: node, asker, id, request });
+            self.is_on_its_way(node, to, delay);
             self.after(delay, Event::Sync { node: to, process, what });
         }
     }
@@ -150,11 +162,19 @@ impl World {
                 self.sync_input(node, Input::Looked { id, reply });
             }
             SyncEvent::Asked { from, asker, id, request } => match request {
+                SyncRequest::Take { .. } if self.has_removed(node, from) => {
+                    let reply = SyncReply::Failed("this node was removed".to_owned());
+                    self.sync_answer(node, (from, asker), id, reply);
+                }
                 SyncRequest::Take { body } => {
                     let entries = body_entries(&body).expect("peers send sound pages");
+                    let partition = |entry: &PageEntry| self.topology.partition(&entry.key);
+                    let moved: BTreeSet<Partition> = entries.iter().map(partition).collect();
+                    self.begin_moves(node, moved.iter().copied());
+                    let (to, process, giver) = (from, asker, self.nodes[from].id);
                     let waiting =
-                        Waiting::Peer { to: from, process: asker, id, entries: entries.clone() };
-                    self.sync_merge(node, entries, waiting);
+                        Waiting::Peer { to, process, id, entries: entries.clone(), moved };
+                    self.sync_merge_later(node, giver, entries, waiting);
                 }
                 request => {
                     if let Some(partition) = request.mends() {
@@ -168,7 +188,9 @@ impl World {
             SyncEvent::Answered(id, reply) => {
                 self.sync_input(node, Input::Answered { id, reply });
             }
-            SyncEvent::Merge(id, entries) => self.sync_merge(node, entries, Waiting::Own(id)),
+            SyncEvent::Merge(from, entries, waiting) => {
+                self.sync_merge(node, from, entries, waiting);
+            }
         }
     }
 
@@ -186,7 +208,26 @@ impl World {
         answer(&node.disk.synced, &node.topology, request).expect("memory never fails")
     }
 
-    fn sync_merge(&mut self, node: usize, entries: Vec<PageEntry>, waiting: Waiting) {
+    /// A task merges these; now and then it waits for its turn.
+    fn sync_merge_later(
+        &mut self,
+        node: usize,
+        from: NodeId,
+        entries: Vec<PageEntry>,
+        waiting: Waiting,
+    ) {
+        let rare = if self.random.chance(10) { self.random.below(self.plan.task_wait) } else { 0 };
+        let delay = 50 + self.random.below(MS) + rare;
+        self.sync_later(node, delay, SyncEvent::Merge(from, entries, waiting));
+    }
+
+    fn sync_merge(
+        &mut self,
+        node: usize,
+        sender: NodeId,
+        entries: Vec<PageEntry>,
+        waiting: Waiting,
+    ) {
         let Some(desk) = &mut self.nodes[node].sync else { return };
         desk.last += 1;
         let merge = desk.last;
@@ -204,7 +245,8 @@ impl World {
             own.waiting.insert(own.last_origin, (Sender::SyncMerge(merge), 0));
             let (from, request) = (Origin(own.last_origin), Request::Write(write));
             let forwarded = false;
-            self.input(node, shard, replica::Input::Request { from, received, forwarded, request });
+            let input = replica::Input::Request { from, sender, received, forwarded, request };
+            self.input(node, shard, input);
         }
     }
 
@@ -227,7 +269,8 @@ impl World {
                 let result = if failed { Err("refused".to_owned()) } else { Ok(()) };
                 self.sync_input(node, Input::Merged { id, result });
             }
-            Waiting::Peer { to, process, id, entries } => {
+            Waiting::Peer { to, process, id, entries, moved } => {
+                self.end_moves(node, moved);
                 let own = &self.nodes[node];
                 let more = with_more(&own.disk.synced, &own.topology, &entries);
                 let reply = match failed {

@@ -154,6 +154,7 @@ impl World {
                 local(self, 5 * MS + slow, Local::ReadPage(ask, Box::new(request)));
             }
             Effect::Merge { id, from, entries } => {
+                self.page_begins(node, id, &entries);
                 local(self, 2 * MS, Local::Merge(id, from, entries));
             }
             Effect::HandOver { order, basis, changes } => {
@@ -170,7 +171,7 @@ impl World {
     }
 
     /// A number under which this node's own request is answered.
-    fn own_request(&mut self, node: usize, sender: Sender) -> Origin {
+    pub fn own_request(&mut self, node: usize, sender: Sender) -> Origin {
         let node = &mut self.nodes[node];
         node.last_origin += 1;
         node.waiting.insert(node.last_origin, (sender, 0));
@@ -276,7 +277,7 @@ impl World {
                 Some(object) => object,
                 None if !self.nodes[source].up || !self.network.is_open(source, node) => {
                     let result = Err("it does not answer".to_owned().into());
-                    return self.transfer_input(node, Input::Merged { id, result });
+                    return self.merged(node, id, result);
                 }
                 None => {
                     let record = self.nodes[source].disk.read(&self.stored_key(&key));
@@ -284,7 +285,7 @@ impl World {
                         Ok(Some(record)) => record.object,
                         _ => {
                             let result = Err("it cannot be read".to_owned().into());
-                            return self.transfer_input(node, Input::Merged { id, result });
+                            return self.merged(node, id, result);
                         }
                     }
                 }
@@ -293,17 +294,23 @@ impl World {
             writes.push(Write { key, object, purpose, slots, budget_ms });
         }
         if writes.is_empty() {
-            return self.transfer_input(node, Input::Merged { id, result: Ok(()) });
+            return self.merged(node, id, Ok(()));
         }
         let desk = self.nodes[node].desk.as_mut().expect("a process has one");
         desk.merges.insert(id, (writes.len(), false, false));
         for write in writes {
             let shard = usize::from(self.stored_key(&write.key).partition().0) % self.plan.shards;
-            let from = self.own_request(node, Sender::Merge(id));
+            let (sender, from) = (from, self.own_request(node, Sender::Merge(id)));
             let (received, request) = (self.transfer_now(node), Request::Write(write));
             let forwarded = false;
-            self.input(node, shard, replica::Input::Request { from, received, forwarded, request });
+            let input = replica::Input::Request { from, sender, received, forwarded, request };
+            self.input(node, shard, input);
         }
+    }
+
+    fn merged(&mut self, node: usize, id: u64, result: Result<(), Unmerged>) {
+        self.page_ends(node, id);
+        self.transfer_input(node, Input::Merged { id, result });
     }
 
     /// A shard has answered what this node's transfers asked of it.
@@ -322,7 +329,7 @@ impl World {
                     desk.merges.remove(&id);
                     let why = "refused".to_owned();
                     let result = if failed { Err(Unmerged { why, begin_again }) } else { Ok(()) };
-                    self.transfer_input(node, Input::Merged { id, result });
+                    self.merged(node, id, result);
                 }
             }
             _ => {}

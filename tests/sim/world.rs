@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use ringdove::causality::Dot;
+use ringdove::causality::{Dot, VersionVector};
 use ringdove::ids::{Incarnation, NodeId, Partition, Scope};
 use ringdove::key::Key;
 use ringdove::limits;
@@ -36,6 +36,7 @@ use crate::members;
 use crate::network::Network;
 use crate::node::{Node, Place};
 use crate::plan::{Bug, MS, Plan};
+use crate::reap;
 use crate::sync::SyncEvent;
 use crate::transfers::Local;
 
@@ -53,6 +54,8 @@ pub enum Sender {
     Merge(u64),
     /// This node's own anti-entropy.
     SyncMerge(u64),
+    /// An order of this node's reaping.
+    Reap(u64),
 }
 
 /// Something that will happen. Those of a node name its process, and die with it.
@@ -123,6 +126,11 @@ pub enum Event {
         id: u64,
         reply: Option<Box<TransferReply>>,
     },
+    Reap {
+        node: usize,
+        process: u32,
+        what: reap::Local,
+    },
     Sync {
         node: usize,
         process: u32,
@@ -156,7 +164,7 @@ pub enum Event {
     },
     Fault(usize),
     /// Planted: a replica forgets a deleted key.
-    Reap {
+    Forget {
         node: usize,
         key: StoredKey,
     },
@@ -169,6 +177,7 @@ impl Event {
             Self::Deliver { to: node, process, .. }
             | Self::State { to: node, process, .. }
             | Self::Transfer { node, process, .. }
+            | Self::Reap { node, process, .. }
             | Self::Sync { node, process, .. }
             | Self::TransferAsk { to: node, process, .. }
             | Self::TransferReply { to: node, process, .. }
@@ -203,6 +212,10 @@ pub struct World {
     pub minted: BTreeSet<(StoredKey, Dot)>,
     /// Slots that have changed hands: scope, partition, slot, version.
     pub handed: BTreeSet<(Scope, Partition, usize, u32)>,
+    /// When the last frame from one node to another arrives, at the latest.
+    pub arrivals: BTreeMap<(usize, usize), Time>,
+    /// What was known of keys when all had agreed to forget them.
+    pub reaped: BTreeMap<StoredKey, VersionVector>,
     /// Planted: the first state each node had of a key.
     pub first_states: BTreeMap<(usize, StoredKey), Bytes>,
 }
@@ -237,6 +250,8 @@ impl World {
             history: History::default(),
             minted: BTreeSet::new(),
             handed: BTreeSet::new(),
+            arrivals: BTreeMap::new(),
+            reaped: BTreeMap::new(),
             first_states: BTreeMap::new(),
             plan,
         };
@@ -402,7 +417,8 @@ impl World {
                 let action = self.plan.actions[index].1.clone();
                 self.act(action);
             }
-            Event::Reap { node, key } => self.reap(node, &key),
+            Event::Reap { node, what, .. } => self.reap_local(node, what),
+            Event::Forget { node, key } => self.forget_deleted(node, &key),
         }
     }
 
@@ -440,6 +456,11 @@ impl World {
             let input = Input::HintFound { key, bytes, kept: WALL_EPOCH };
             self.nodes[number].shards[shard].inbox.push(input);
         }
+        for grave in self.nodes[number].disk.graves() {
+            let shard = usize::from(grave.key.partition().0) % self.plan.shards;
+            let input = Input::GraveFound { key: grave.key, bytes: grave.record };
+            self.nodes[number].shards[shard].inbox.push(input);
+        }
         let node = &self.nodes[number];
         let line = format!(
             "n{number} starts: incarnation {:?}, amnesiac {}",
@@ -449,6 +470,7 @@ impl World {
         self.fact(Fact::NewActor { node: number });
         self.open_desk(number);
         self.open_sync(number);
+        self.open_reap(number);
     }
 
     pub fn input(&mut self, node: usize, shard: usize, input: Input) {
@@ -549,8 +571,15 @@ impl World {
             delays.truncate(1);
         }
         for delay in delays {
+            self.is_on_its_way(from, to, delay);
             self.after(delay, Event::Deliver { to, process, from: sender, frame: frame.clone() });
         }
+    }
+
+    /// Something that a barrier must not overtake leaves one node for another.
+    pub fn is_on_its_way(&mut self, from: usize, to: usize, delay: Time) {
+        let arrival = self.arrivals.entry((from, to)).or_default();
+        *arrival = (*arrival).max(self.now + delay);
     }
 
     /// A client's request leaves for a node.
@@ -572,6 +601,7 @@ impl World {
         let frame = out.freeze();
         match to {
             Sender::Fence(_) | Sender::Merge(_) => self.answer_desk(node, to, response),
+            Sender::Reap(id) => self.answer_reap(node, id, response),
             Sender::SyncMerge(merge) => self.answer_sync(node, merge, response),
             Sender::Peer(peer, process) => self.transmit(node, peer, process, frame),
             Sender::Client => {
@@ -619,6 +649,14 @@ impl World {
             self.respond(to, origin, &Response::Failed(refused));
             return;
         }
+        if let (Request::Write(_), Sender::Peer(peer, _)) = (&request, from)
+            && self.has_removed(to, peer)
+        {
+            let message = "this node was removed";
+            let refused = Failure::not_applied(FailureCode::Denied, message);
+            self.respond(to, origin, &Response::Failed(refused));
+            return;
+        }
         let key = self.stored_key(key);
         if let Some(object) = self.first_states.get(&(to, key.clone()))
             && matches!(request, Request::Read(_))
@@ -631,7 +669,12 @@ impl World {
         let shard = usize::from(key.partition().0) % self.plan.shards;
         let received = self.now_at(to).instant;
         let forwarded = frame.flags & frame::FORWARDED != 0;
-        self.input(to, shard, Input::Request { from: origin, received, forwarded, request });
+        let sender = match from {
+            Sender::Peer(peer, _) => self.nodes[peer].id,
+            _ => self.nodes[to].id,
+        };
+        let input = Input::Request { from: origin, sender, received, forwarded, request };
+        self.input(to, shard, input);
     }
 }
 
@@ -654,5 +697,6 @@ fn settings(plan: &Plan, node: &Node, shard: u8) -> Settings {
         breaker_open: Duration::from_millis(500),
         hint_bytes_by_owner: plan.hint_bytes,
         hint_bytes: 2 * plan.hint_bytes,
+        graves: plan.graves,
     }
 }

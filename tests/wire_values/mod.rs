@@ -12,6 +12,7 @@ use ringdove::wire::faults::{Direction, Fault, FaultKind, FaultOrder, Passage, P
 use ringdove::wire::frame::{self, Frame};
 use ringdove::wire::greeting::{Hello, Introduction, Refused, Role, Welcome};
 use ringdove::wire::messages::*;
+use ringdove::wire::reap::{Candidate, HeldUp, ReapReply, ReapRequest, ReapStatus, Round};
 use ringdove::wire::transfer::{
     Blob, Noted, PageBuilder, PageRequest, SlotId, SlotView, TransferReply, TransferRequest,
 };
@@ -155,6 +156,7 @@ impl Values {
             PlannedChange::Zone(name.clone()),
             PlannedChange::Replace { dead: NodeId(partition.into()) },
         ]);
+        let reap = self.reap_request();
         let which = self.one_of(&[Which::Live, Which::Conflicts]);
         let (bucket, prefix) = (name.clone(), bytes.clone());
         let (cursor, r) = (self.number(), self.level());
@@ -190,6 +192,8 @@ impl Values {
             Control::SyncPause(true),
             Control::SyncPairs { from: (Partition(7), member), count: 1000 },
             Control::Fault(fault),
+            Control::Reap(reap),
+            Control::Reaping,
         ]))
     }
 
@@ -203,6 +207,38 @@ impl Values {
     fn noted(&mut self) -> Noted {
         let (partition, slot) = (Partition(self.number() as u16), self.small());
         Noted { slot: SlotId { scope: self.scope(), partition, slot }, note: self.number() }
+    }
+
+    fn reap_request(&mut self) -> ReapRequest {
+        let round = Round { reaper: NodeId(self.number_u128()), number: self.number() };
+        let topology = TopologyVersion { epoch: self.number(), hash: self.number() };
+        let key = Blob(self.bytes(40));
+        let keys = vec![Candidate { key, digest: self.number_u128() }];
+        self.one_of(&[
+            ReapRequest::Watch { round, topology, keys: keys.clone() },
+            ReapRequest::Confirm(round),
+            ReapRequest::Drop(keys),
+            ReapRequest::Barrier,
+        ])
+    }
+
+    fn reap_reply(&mut self) -> ReapReply {
+        let standing = vec![self.flag(), self.flag(), self.flag()];
+        let why = HeldUp::AwayFrom(NodeId(self.number_u128()));
+        let not_now = [ReapReply::NotNow(HeldUp::Keys), ReapReply::NotNow(why)];
+        let choices = [ReapReply::Standing(standing), ReapReply::Done];
+        let choices: Vec<ReapReply> = choices.into_iter().chain(not_now).collect();
+        self.one_of(&choices)
+    }
+
+    fn reap_status(&mut self) -> ReapStatus {
+        ReapStatus {
+            waiting: self.number(),
+            bytes: self.number(),
+            oldest: self.flag().then(|| WallMs(self.number())),
+            held_up: vec![(NodeId(self.number_u128()), HeldUp::Away, self.number())],
+            counters: vec![(self.text(20), self.number())],
+        }
     }
 
     fn transfer_request(&mut self) -> TransferRequest {
@@ -401,6 +437,8 @@ impl Values {
             ControlReply::Outliers(outliers),
             ControlReply::Digest { objects: self.number(), digest: self.number_u128() },
             ControlReply::Transfer(self.transfer_reply()),
+            ControlReply::Reap(self.reap_reply()),
+            ControlReply::Reaping(self.reap_status()),
         ];
         Response::Control(self.one_of(&choices))
     }

@@ -22,7 +22,7 @@ fn put(store: &MemoryStore, key: &Key, siblings: u16, fades_at: Option<u64>) {
     let record = Some(Bytes::from_static(b"r"));
     let stored = StoredKey::new(partition(key), key);
     let changes = vec![Change::fresh(stored, record, after)];
-    store.commit(&[Batch { changes }]).unwrap();
+    store.commit(&[Batch::of(changes)]).unwrap();
 }
 
 fn asked(position: Position, which: Which, count: u32) -> OwnerListing {
@@ -196,7 +196,7 @@ fn the_keys_that_stand_out_are_found_and_all_are_looked_at_within_the_budget() {
         };
         let stored = StoredKey::new(partition(&key(n)), &key(n));
         let changes = vec![Change::fresh(stored, Some(Bytes::from_static(b"r")), after)];
-        store.commit(&[Batch { changes }]).unwrap();
+        store.commit(&[Batch::of(changes)]).unwrap();
     }
     let found = outliers(&store, PARTITIONS, Partition(40), u64::MAX).unwrap();
     assert!(found.complete && found.seen == 300);

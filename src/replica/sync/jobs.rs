@@ -24,6 +24,8 @@ pub(super) struct Job {
     repaired: u64,
     /// Objects that are being merged here, or given to the peer.
     pub(super) moving: Vec<PageEntry>,
+    /// [`Effect::BeginMove`] was said of it.
+    moves: bool,
 }
 
 impl Syncs {
@@ -43,7 +45,16 @@ impl Syncs {
             let (trees, moving) = (VecDeque::new(), Vec::new());
             self.jobs.insert(
                 number,
-                Job { pair, began, trees, exchange: None, unsettled: false, repaired: 0, moving },
+                Job {
+                    pair,
+                    began,
+                    trees,
+                    exchange: None,
+                    unsettled: false,
+                    repaired: 0,
+                    moving,
+                    moves: false,
+                },
             );
             let request = SyncRequest::Trees(self.shared(&pair));
             self.compare(pair.1, request, Purpose::Trees(number));
@@ -76,6 +87,7 @@ impl Syncs {
     pub(super) fn step(&mut self, number: u64, step: Step) {
         let Some(job) = self.jobs.get(&number) else { return };
         let peer = job.pair.1;
+        self.set_moves(number, matches!(step, Step::Fetch(_) | Step::Push(_)));
         match step {
             Step::Compare(request) => self.compare(peer, request, Purpose::Compare(number)),
             Step::Settle => {
@@ -96,6 +108,17 @@ impl Syncs {
             Step::Confused => {
                 self.fail(number, &SyncReply::Failed("answers of other forms".into()))
             }
+        }
+    }
+
+    /// Says when objects begin to move for a job, and when that is over.
+    fn set_moves(&mut self, number: u64, moves: bool) {
+        let Some(job) = self.jobs.get_mut(&number) else { return };
+        let partition = job.pair.0;
+        match (std::mem::replace(&mut job.moves, moves), moves) {
+            (false, true) => self.effects.push(Effect::BeginMove(partition)),
+            (true, false) => self.effects.push(Effect::EndMove(partition)),
+            _ => {}
         }
     }
 
@@ -154,6 +177,7 @@ impl Syncs {
     }
 
     pub(super) fn fail(&mut self, number: u64, reply: &SyncReply) {
+        self.set_moves(number, false);
         let Some(job) = self.jobs.remove(&number) else { return };
         self.tally.failed += 1;
         if let SyncReply::Failed(why) = reply {

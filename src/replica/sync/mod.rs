@@ -24,7 +24,8 @@
 //!   both.
 //! - Objects are merged by their shard, as any write is: an exchange can only add knowledge. Cut
 //!   off anywhere, it has done no harm and is begun again.
-//! - A value is read only to be moved.
+//! - A value is read only to be moved, and only between a [`Effect::BeginMove`] and its
+//!   [`Effect::EndMove`].
 
 mod answer;
 mod exchange;
@@ -136,6 +137,11 @@ pub enum Effect {
         /// The question.
         request: SyncRequest,
     },
+    /// From now on objects of this partition may be on their way, here or to a peer. Before any is
+    /// asked for or read, whoever agrees to forget deleted keys has to know (`super::reap`).
+    BeginMove(Partition),
+    /// What [`Effect::BeginMove`] announced is merged, or will not be.
+    EndMove(Partition),
     /// Merge these into this node's records, through their shards; read the object of an entry
     /// without one from the node it comes from. Then say [`Input::Merged`].
     Merge {

@@ -31,6 +31,8 @@ struct Pairing {
     wire: usize,
     notices: Vec<Notice>,
     complete: [BTreeSet<Partition>; 2],
+    /// Movements that were announced and are not over.
+    moving: [u32; 2],
     recounts: usize,
     /// What happens between the first look and the second.
     while_settling: Option<Meanwhile>,
@@ -83,7 +85,7 @@ fn merge(store: &MemoryStore, key: &Key, brought: &Object) {
     let record = Record { mint: None, object: object.encode() }.encode();
     let after = imprint(&key, &object);
     let change = Change { key, record: Some(record), before: Some(before), after };
-    store.commit(&[Batch { changes: vec![change] }]).unwrap();
+    store.commit(&[Batch::of(vec![change])]).unwrap();
 }
 
 impl Pairing {
@@ -116,6 +118,7 @@ impl Pairing {
             wire: 0,
             notices: Vec::new(),
             complete: Default::default(),
+            moving: [0; 2],
             recounts: 0,
             while_settling: None,
         }
@@ -162,7 +165,23 @@ impl Pairing {
                 merge(store, &entry.key, &object);
             }
         };
+        let carries = match &effect {
+            Effect::Look { request, .. } | Effect::Ask { request, .. } => {
+                matches!(request, SyncRequest::Objects { .. } | SyncRequest::Take { .. })
+            }
+            effect => matches!(effect, Effect::Merge { .. }),
+        };
+        assert!(!carries || self.moving[side] > 0, "it was not announced: {effect:?}");
         match effect {
+            Effect::BeginMove(partition) => {
+                assert_eq!(partition, P);
+                self.moving[side] += 1;
+                None
+            }
+            Effect::EndMove(_) => {
+                self.moving[side] -= 1;
+                None
+            }
             Effect::Look { id, request } => {
                 let reply = answer(&self.stores[side], &self.topology, &request).unwrap();
                 Some(Input::Looked { id, reply })
@@ -206,6 +225,7 @@ impl Pairing {
     fn assert_equal(&self) {
         let page = |store: &MemoryStore| store.page(P, None, usize::MAX).unwrap();
         assert_eq!(page(&self.stores[0]), page(&self.stores[1]));
+        assert_eq!(self.moving, [0, 0], "what has moved is over");
         assert_eq!(self.stores[0].roots(P), self.stores[1].roots(P));
     }
 }
@@ -336,7 +356,7 @@ fn trees_that_are_wrong_are_counted_again() {
         before: Some(Imprint::NONE),
         after,
     };
-    pairing.stores[0].commit(&[Batch { changes: vec![change] }]).unwrap();
+    pairing.stores[0].commit(&[Batch::of(vec![change])]).unwrap();
     pairing.stores[0].lose(&stray);
     pairing.exchange(0);
     assert_eq!(pairing.recounts, 1);

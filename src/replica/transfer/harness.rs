@@ -497,7 +497,7 @@ impl World {
             let record = Record { mint: None, object }.encode();
             let after = Imprint { digest, ..Imprint::NONE };
             let change = Change::fresh(stored, Some(record), after);
-            node.store.commit(&[Batch { changes: vec![change] }]).unwrap();
+            node.store.commit(&[Batch::of(vec![change])]).unwrap();
             match staged.then {
                 Then::Ack { write, to } => {
                     self.send(id, to, Message::Stored { write, ok: true });

@@ -98,7 +98,7 @@ mod tests {
             let after = Imprint { digest, ..Imprint::NONE };
             Change::fresh(StoredKey::new(PARTITION, &key), Some(record), after)
         };
-        store.commit(&[Batch { changes: rows.iter().map(change).collect() }]).unwrap();
+        store.commit(&[Batch::of(rows.iter().map(change).collect())]).unwrap();
         store
     }
 
@@ -162,7 +162,7 @@ mod tests {
         let key = StoredKey::new(PARTITION, &Key::new(b"default", b"b").unwrap());
         let record = Some(Bytes::from_static(b"\x09"));
         let change = Change::fresh(key, record, Imprint::NONE);
-        store.commit(&[Batch { changes: vec![change] }]).unwrap();
+        store.commit(&[Batch::of(vec![change])]).unwrap();
         let topology = Topology::new(ClusterState::new("test", 64));
         let slot = SlotId { scope: 3.into(), partition: PARTITION, slot: 0 };
         let request = PageRequest {

@@ -69,6 +69,9 @@ impl RocksStore {
         for change in batches.iter().flat_map(|batch| &batch.changes) {
             self.gather_change(&mut gathering, change);
         }
+        for (key, grave) in batches.iter().flat_map(|batch| &batch.graves) {
+            gathering.bytes += rows::add_grave(&self.db, &mut gathering.batch, key, grave.as_ref());
+        }
         gathering.group.clone()
     }
 

@@ -53,7 +53,7 @@ use commit::{Committing, Gathering, LeafChange, sync_in_intervals};
 pub(super) use damage::{Damage, demanded_rebuild, forget_demand};
 use keys::{digest_key, fading_key, hint_key, read_digest_key, read_fading_key};
 pub(super) use open::{Refusal, number_of, open_strictly, salvage, set_number};
-use options::{CONFLICTS, DIGESTS, FADING, HINTS, META, OBJECTS};
+use options::{CONFLICTS, DIGESTS, FADING, GRAVES, HINTS, META, OBJECTS};
 pub use options::{Durability, RocksOptions};
 pub(super) use rebuild::rebuild;
 use space::Space;
@@ -68,7 +68,7 @@ use crate::store::{Batch, Cached, Digest, Entry, Imprint, Places, Store, StoreEr
 use crate::time::WallMs;
 
 /// All families.
-const FAMILIES: [&str; 6] = [OBJECTS, DIGESTS, FADING, CONFLICTS, HINTS, META];
+const FAMILIES: [&str; 7] = [OBJECTS, DIGESTS, FADING, CONFLICTS, HINTS, GRAVES, META];
 
 /// Under this key of the meta family stands the number of the last commit, little-endian.
 const NUMBER_KEY: &[u8] = b"commit";
@@ -286,7 +286,7 @@ impl Store for RocksStore {
 
     fn commit(&self, batches: &[Batch]) -> Result<(), StoreError> {
         // A group of nothing would cost a sync all the same.
-        if batches.iter().all(|batch| batch.changes.is_empty()) {
+        if batches.iter().all(|batch| batch.changes.is_empty() && batch.graves.is_empty()) {
             return Ok(());
         }
         let group = self.gather(batches);
@@ -381,6 +381,22 @@ impl Store for RocksStore {
         let read = rows.status().map_err(|error| read_failed(&error));
         read.inspect_err(|error| self.hints_failed(error))?;
         Ok(owners)
+    }
+
+    fn graves(&self) -> Result<Vec<Entry>, StoreError> {
+        let mut rows = self.db.raw_iterator_cf_opt(self.family(GRAVES), scan());
+        rows.seek_to_first();
+        let mut graves = Vec::new();
+        let read = each(&mut rows, |key, grave| {
+            let key = StoredKey::from_bytes(Bytes::copy_from_slice(key));
+            let key = key.map_err(|_| damaged("the key of a grave"))?;
+            graves.push(Entry { key, record: Bytes::copy_from_slice(grave) });
+            Ok(true)
+        });
+        if let Err(StoreError::Corrupt(why)) = &read {
+            self.damage.demand_rebuild(&format!("what is remembered of forgotten keys: {why}"));
+        }
+        read.map(|()| graves)
     }
 
     fn digest(&self) -> Result<(u64, u128), StoreError> {

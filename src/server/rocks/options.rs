@@ -16,6 +16,8 @@ pub(super) const FADING: &str = "fading";
 pub(super) const CONFLICTS: &str = "conflicts";
 /// Objects kept for owners that are away.
 pub(super) const HINTS: &str = "hints";
+/// What is remembered of reaped keys, by stored key.
+pub(super) const GRAVES: &str = "graves";
 /// What the database says about itself: the number of its last commit.
 pub(super) const META: &str = "meta";
 
@@ -127,6 +129,7 @@ pub(super) fn families(options: &RocksOptions) -> Vec<ColumnFamilyDescriptor> {
         family(FADING, 8, lz4),
         family(CONFLICTS, 8, lz4),
         family(HINTS, 4, lz4),
+        family(GRAVES, 8, lz4),
         family(META, 8, none),
     ]
 }

@@ -17,7 +17,7 @@ use rocksdb::{DB, WriteBatch};
 
 use super::keys::read_digest_key;
 use super::open::{Refusal, open_read_only, open_strictly, refusal};
-use super::options::{DIGESTS, HINTS, OBJECTS, RocksOptions};
+use super::options::{DIGESTS, GRAVES, HINTS, OBJECTS, RocksOptions};
 use super::{OWNER_BYTES, each, family, rows, scan};
 use crate::causality::Object;
 use crate::replica::imprint;
@@ -55,6 +55,7 @@ pub(in crate::server) fn rebuild(
     let mut new = Builder::new(open_strictly(to, options, true)?);
     take_records(&old, &mut new)?;
     take_hints(&old, &mut new)?;
+    take_graves(&old, &mut new)?;
     new.finish()
 }
 
@@ -72,6 +73,16 @@ impl Builder {
 
     fn add(&mut self, change: &Change) -> Result<(), StoreError> {
         self.bytes += rows::add(&self.db, &mut self.batch, change, &Imprint::NONE, true);
+        self.write_if_full()
+    }
+
+    fn grave(&mut self, key: &StoredKey, grave: &[u8]) -> Result<(), StoreError> {
+        let grave = Bytes::copy_from_slice(grave);
+        self.bytes += rows::add_grave(&self.db, &mut self.batch, key, Some(&grave));
+        self.write_if_full()
+    }
+
+    fn write_if_full(&mut self) -> Result<(), StoreError> {
         if self.bytes < BATCH_BYTES { Ok(()) } else { self.write() }
     }
 
@@ -217,6 +228,37 @@ fn take_hints(old: &DB, new: &mut Builder) -> Result<(), Refusal> {
             Err(StoreError::Corrupt(why)) => {
                 let owner = crate::ids::NodeId(from);
                 tracing::error!(why, %owner, "some of what is kept for a member cannot be read");
+            }
+            Err(other) => return Err(failed(other)),
+        }
+        let Some(next) = from.checked_add(1) else { return Ok(()) };
+        from = next;
+    }
+}
+
+/// Takes what is remembered of reaped keys; of a partition, up to the first that cannot be read. That
+/// is a second guard only: what is lost of it is not known to be lost by anybody.
+fn take_graves(old: &DB, new: &mut Builder) -> Result<(), Refusal> {
+    let mut from: u16 = 0;
+    loop {
+        let mut graves = old.raw_iterator_cf_opt(family(old, GRAVES), scan());
+        graves.seek(from.to_be_bytes());
+        let read = each(&mut graves, |key, grave| {
+            let key = StoredKey::from_bytes(Bytes::copy_from_slice(key));
+            let Ok(key) = key else { return Ok(true) };
+            from = key.partition().0;
+            new.grave(&key, grave)?;
+            Ok(true)
+        });
+        match read {
+            Ok(()) => return Ok(()),
+            Err(StoreError::Corrupt(why)) => {
+                tracing::error!(
+                    why,
+                    partition = from,
+                    "some of what is remembered of forgotten keys \
+                    cannot be read"
+                );
             }
             Err(other) => return Err(failed(other)),
         }

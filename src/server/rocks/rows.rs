@@ -1,11 +1,12 @@
 //! The rows that a change of one key consists of.
 
+use bytes::Bytes;
 use rocksdb::{DB, WriteBatch};
 
 use super::family;
 use super::keys::{digest_key, fading_key, hint_key};
-use super::options::{CONFLICTS, DIGESTS, FADING, HINTS, OBJECTS};
-use crate::store::{Change, Imprint};
+use super::options::{CONFLICTS, DIGESTS, FADING, GRAVES, HINTS, OBJECTS};
+use crate::store::{Change, Imprint, StoredKey};
 
 /// Adds a change's rows to `batch`; `before` is what the store has of the key. Returns their bytes,
 /// roughly.
@@ -54,4 +55,20 @@ pub(super) fn add(
         _ => {}
     }
     bytes
+}
+
+/// Adds what is remembered of a reaped key from now on, or that nothing is. Returns the bytes of it,
+/// roughly.
+pub(super) fn add_grave(
+    db: &DB,
+    batch: &mut WriteBatch,
+    key: &StoredKey,
+    grave: Option<&Bytes>,
+) -> usize {
+    let graves = family(db, GRAVES);
+    match grave {
+        Some(grave) => batch.put_cf(graves, key.as_bytes(), grave),
+        None => batch.delete_cf(graves, key.as_bytes()),
+    }
+    key.as_bytes().len() + grave.map_or(0, Bytes::len)
 }

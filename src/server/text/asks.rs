@@ -55,6 +55,7 @@ impl Asks {
         let reply = ReplyTo::Task(sender);
         self.by_shard[shard].push(Ask {
             reply,
+            sender: node.id,
             received: self.received,
             forwarded: false,
             request,

@@ -18,7 +18,7 @@ const REDIS_VERSION: &str = "7.4.0";
 type Section = fn(&Server, &mut String);
 
 /// The sections of `INFO`, in order.
-const SECTIONS: [(&str, Section); 11] = [
+const SECTIONS: [(&str, Section); 12] = [
     ("Server", server),
     ("Clients", clients),
     ("Memory", memory),
@@ -27,6 +27,7 @@ const SECTIONS: [(&str, Section); 11] = [
     ("Cluster", cluster),
     ("Members", members),
     ("Hints", hints),
+    ("Tombstones", tombstones),
     ("Sync", sync),
     ("Counters", counters),
     ("Keyspace", keyspace),
@@ -117,6 +118,18 @@ fn members(server: &Server, out: &mut String) {
         let value = format_args!("node={id},address={address},zone={zone},up={up},state={state}");
         line(out, &format!("member_{name}"), value);
     }
+}
+
+/// What waits to be forgotten in the partitions this node comes first in; `RD.TOMBSTONES` asks all
+/// nodes.
+fn tombstones(server: &Server, out: &mut String) {
+    let (status, now) = (server.node.reaping.status(), server.node.clock.now().wall);
+    let counters = server.node.counters();
+    line(out, "tombstones_waiting", status.waiting);
+    line(out, "tombstones_bytes", status.bytes);
+    line(out, "tombstones_oldest_ms", status.age_ms(now));
+    line(out, "tombstones_reaped", counters.reaped);
+    line(out, "resurrections_refused", counters.resurrections_refused);
 }
 
 /// What this node keeps for members that are away; `RD.HINTS` asks all nodes.

@@ -11,9 +11,10 @@ use super::settings::Settings;
 use super::sync;
 use crate::membership::{MemberEntry, Topology};
 use crate::resp::{Command, Reply};
+use crate::time::WallMs;
 use crate::wire::messages::{
-    Control, ControlReply, Explanation, Failure, Goals, MemberReport, NodeStatus, Open,
-    ReplicaView, Request, Response, Waiting,
+    Control, ControlReply, Explanation, Failure, Goals, MemberReport, MemberState, NodeStatus,
+    Open, ReplicaView, Request, Response, Waiting,
 };
 use crate::wire::transfer::{Incoming, TransferStatus};
 
@@ -29,8 +30,8 @@ pub(super) struct Inside {
 }
 
 impl Inside {
-    /// Answers `RD.EXPLAIN`, `RD.RING`, `RD.NODES`, `RD.TRANSFERS`, `RD.DIGEST`, `RD.HINTS` `RD.SYNC` or
-    /// `RD.WAIT`.
+    /// Answers `RD.EXPLAIN`, `RD.RING`, `RD.NODES`, `RD.TRANSFERS`, `RD.DIGEST`, `RD.HINTS`,
+    /// `RD.TOMBSTONES`, `RD.SYNC` or `RD.WAIT`.
     pub(super) async fn run(self, command: Command) -> Reply {
         let answered = match command {
             Command::Explain { key } => self.explain(&key).await,
@@ -51,6 +52,10 @@ impl Inside {
                 _ => answers::unexpected(),
             }),
             Command::Hints => Ok(hints(&self.server.node.survey().await)),
+            Command::Tombstones => {
+                let now = self.server.node.clock.now().wall;
+                Ok(tombstones(&self.server.node.survey().await, now))
+            }
             Command::Sync(command) => Ok(sync::run(&self.server.node, command).await),
             Command::Wait { goals, timeout_ms } => Ok(self.wait(goals, timeout_ms).await),
             _ => Ok(answers::unexpected()),
@@ -159,6 +164,31 @@ fn hints(reports: &[MemberReport]) -> Reply {
         }));
     }
     Reply::Array(rows)
+}
+
+fn tombstones(reports: &[MemberReport], now: WallMs) -> Reply {
+    let row = |(report, said): (&MemberReport, &MemberState)| {
+        let held_up = said.reaping.held_up.iter().map(|(by, why, keys)| {
+            let known = reports.iter().find(|report| report.id == *by);
+            let by_name = known.map_or_else(|| by.short(), |report| report.name.clone());
+            Reply::map([
+                ("by", Reply::text(by.to_string())),
+                ("by_name", Reply::text(by_name)),
+                ("why", Reply::text(why.words().to_owned())),
+                ("keys", Reply::Integer(*keys as i64)),
+            ])
+        });
+        Reply::map([
+            ("node", Reply::text(report.id.to_string())),
+            ("name", Reply::text(report.name.clone())),
+            ("waiting", Reply::Integer(said.reaping.waiting as i64)),
+            ("bytes", Reply::Integer(said.reaping.bytes as i64)),
+            ("oldest_ms", Reply::Integer(said.reaping.age_ms(now) as i64)),
+            ("held_up", Reply::Array(held_up.collect())),
+        ])
+    };
+    let said = reports.iter().filter_map(|report| Some((report, report.said.as_ref()?)));
+    Reply::Array(said.map(row).collect())
 }
 
 fn transfers(status: &TransferStatus) -> Reply {

@@ -280,6 +280,7 @@ impl Session {
             | Command::Transfers
             | Command::Digest
             | Command::Hints
+            | Command::Tombstones
             | Command::Sync(_)
             | Command::Wait { .. } => {
                 let (server, settings) = (self.server.clone(), self.settings.clone());

@@ -28,7 +28,7 @@ use crate::replica::transfer::{Effect, Input, Notice, Settings, Transfers, read_
 use crate::store::StoreError;
 use crate::wire::messages::{Control, ControlReply, Purpose, Response, TopologyVersion};
 use crate::wire::transfer::{
-    PageRequest, SlotView, TransferReply, TransferRequest, TransferStatus,
+    PageEntry, PageRequest, SlotView, TransferReply, TransferRequest, TransferStatus,
 };
 
 /// The file's name within the data directory.
@@ -132,6 +132,7 @@ impl TransferDesk {
                     let p99 = self.p99();
                     self.handle(Input::Second { p99 }, &mut effects);
                 }
+                // Merges nothing: pages come with answers.
                 () = sleep => {
                     let now = self.clock.instant();
                     self.machine().transfers.handle_deadline(now, &mut effects);
@@ -156,7 +157,13 @@ impl TransferDesk {
 
     fn handle(&self, input: Input, effects: &mut Vec<Effect>) {
         let now = self.clock.instant();
-        self.machine().transfers.handle(now, input, effects);
+        let mut machine = self.machine();
+        machine.transfers.handle(now, input, effects);
+        // Before the machine hears of another cluster state: what waits to be merged is moving.
+        if let Some(node) = self.node() {
+            effects.iter().for_each(|effect| node.reaping.begin_moves(moved_by(&node, effect)));
+        }
+        drop(machine);
         self.wake.notify_one();
     }
 
@@ -284,11 +291,11 @@ impl TransferDesk {
                 tokio::spawn(async move { this.read_page(ask, request).await });
             }
             Effect::Merge { id, from, entries } => {
+                let Some(node) = self.node() else { return };
+                let partitions = partitions_of(&node, &entries);
                 tokio::spawn(async move {
-                    let result = match this.node() {
-                        Some(node) => merge(&node, from, entries, Purpose::Handoff).await,
-                        None => return,
-                    };
+                    let result = merge(&node, from, entries, Purpose::Handoff).await;
+                    node.reaping.end_moves(partitions);
                     this.take(Input::Merged { id, result }).await;
                 });
             }
@@ -440,6 +447,20 @@ impl TransferDesk {
         }
         self.take(Input::Cleared { partition, scope, found }).await;
     }
+}
+
+/// The partitions of objects that an effect is to merge.
+fn moved_by(node: &Node, effect: &Effect) -> BTreeSet<Partition> {
+    match effect {
+        Effect::Merge { entries, .. } => partitions_of(node, entries),
+        _ => BTreeSet::new(),
+    }
+}
+
+/// The partitions of some objects.
+pub(super) fn partitions_of(node: &Node, entries: &[PageEntry]) -> BTreeSet<Partition> {
+    let topology = node.topology();
+    entries.iter().map(|entry| topology.partition(&entry.key)).collect()
 }
 
 fn shard_of(node: &Node, partition: Partition) -> usize {

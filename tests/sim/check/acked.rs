@@ -61,6 +61,9 @@ fn at_the_end(history: &History, relations: &Relations) -> Vec<Violation> {
     for (key, held) in history.final_disks.iter().flatten() {
         alive.entry(key).or_default().extend(held.live.iter().map(|(_, write, _)| write));
     }
+    for (key, writes) in &history.reaped {
+        alive.entry(key).or_default().extend(writes.keys().map(|(write, _)| write));
+    }
     let mut found = Vec::new();
     for (op, write) in acknowledged(history) {
         let none = BTreeSet::new();
@@ -85,8 +88,14 @@ fn wrongful_deaths(history: &History, relations: &Relations) -> Vec<Violation> {
     // Objects remember what was replaced by its name: the other dots of a write that was made
     // twice die in merges, where nobody writes.
     let mut replaced: BTreeSet<(&str, WriteId)> = BTreeSet::new();
+    // A deletion that all have agreed to forget may come back from an owner that had not forgotten it
+    // yet, and is forgotten there by merging, too.
+    let mut agreed: BTreeSet<(&str, WriteId)> = BTreeSet::new();
     let mut found = Vec::new();
     for fact in &history.facts {
+        if let Fact::Agreed { key, writes } = fact {
+            agreed.extend(writes.iter().map(|write| (key.as_str(), *write)));
+        }
         let Fact::Staged { key, minted, held, .. } = fact else { continue };
         if history.keeps_latest(key) {
             continue;
@@ -109,7 +118,9 @@ fn wrongful_deaths(history: &History, relations: &Relations) -> Vec<Violation> {
             });
             if is_entitled(history, relations, killer, victim) {
                 replaced.insert((key, victim));
-            } else if !replaced.contains(&(key.as_str(), victim)) {
+            } else if !replaced.contains(&(key.as_str(), victim))
+                && !agreed.contains(&(key.as_str(), victim))
+            {
                 let by = killer.map_or("no write at all".to_owned(), |k| Named(k).to_string());
                 let what = format!(
                     "{} ({dot}) of {key} was replaced by {by}, which had not seen it",

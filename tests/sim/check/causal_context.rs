@@ -25,6 +25,9 @@ pub fn check(history: &History) -> Vec<Violation> {
             Fact::Forgot { node, key: Some(key), .. } => {
                 last.remove(&(*node, key.as_str()));
             }
+            Fact::Reaped { node, key } => {
+                last.remove(&(*node, key.as_str()));
+            }
             Fact::Cleared { node, keys } => {
                 last.retain(|(of, key), _| of != node || !keys.iter().any(|gone| gone == key));
             }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use ringdove::ids::WriteId;
 
 use super::Violation;
-use crate::history::{Fact, History, Named, Outcome};
+use crate::history::{Fact, History, Named, Outcome, Time};
 
 pub fn check(history: &History) -> Vec<Violation> {
     let mut ages: BTreeMap<WriteId, u64> = BTreeMap::new();
@@ -22,20 +22,27 @@ pub fn check(history: &History) -> Vec<Violation> {
     let mut found = Vec::new();
     for key in &history.last_write_wins {
         let disks = history.final_disks.iter().filter_map(|disk| disk.get(key));
-        let Some(held) = disks.max_by_key(|held| held.live.len()) else { continue };
+        let held = disks.max_by_key(|held| held.live.len());
         let ok = history.ops.iter().filter(|op| op.key == *key && op.outcome == Outcome::Ok);
-        let ok: Vec<_> = ok.filter_map(|op| Some((op.id, op.write?))).collect();
-        let last = match held.live.as_slice() {
+        let ok: Vec<_> = ok.filter_map(|op| Some((op.id, op.write?, op.invoked))).collect();
+        let last = match held.map_or(&[][..], |held| &held.live) {
             [(_, _, hlc)] => *hlc,
-            [] if ok.is_empty() => continue,
+            // Nothing is left of it: all that was acknowledged must have been forgotten.
+            [] => 0,
             live => {
                 let what = format!("{key} has {} writes left, not one", live.len());
                 found.push(Violation::new("LWW", what, Vec::new()));
                 continue;
             }
         };
-        for (id, write) in ok {
-            if ages.get(&write).is_some_and(|age| *age > last) {
+        // A deletion that all have agreed to forget is gone with its timestamp: what is written
+        // afterwards is a new key. It stands for what was asked for before the agreement, and is older.
+        let forgotten = |age: u64, asked: Time| {
+            let mut reaped = history.reaped.get(key).into_iter().flatten();
+            reaped.any(|((_, by), agreed)| asked < *agreed && *by >= age)
+        };
+        for (id, write, asked) in ok {
+            if ages.get(&write).is_some_and(|age| *age > last && !forgotten(*age, asked)) {
                 let what = format!("{} of {key} is younger than what was kept", Named(write));
                 found.push(Violation::new("LWW", what, vec![id]));
             }
