@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::faults::Line;
 use super::gates::Pass;
+use super::links::end_when_cut_off;
 use super::mailbox::Ask;
 use super::node::{Node, busy};
 use super::outbox::Outbox;
@@ -132,6 +133,9 @@ async fn connection(node: &Arc<Node>, stream: TcpStream) -> Result<(), Closed> {
     // Only what passes between nodes is subject to faults.
     let member = greeted.as_ref().ok().and_then(Option::as_ref).and_then(Peer::member);
     let line = |way| member.and_then(|member| node.faults.line(member, way));
+    if member.is_some() {
+        end_when_cut_off(reader.as_ref());
+    }
     let writing = tokio::spawn({
         let (outbox, line) = (outbox.clone(), line(Direction::Out));
         async move { outbox.write_to(writer, line).await }

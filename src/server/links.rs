@@ -34,6 +34,11 @@ use crate::wire::messages::{Control, Request, Response};
 const CONTROL_SHARD: u64 = 0xff;
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LAST: Duration = Duration::from_secs(2);
+/// How long what was sent to another node may stay without its kernel's acknowledgement before the
+/// connection ends. While a network drops packets, TCP tries again after twice as long each time, up
+/// to two minutes: a connection that had lived through a cut of half a minute stood still for as long
+/// again once the network was whole. A new one is made within [`RETRY_LAST`].
+const UNACKNOWLEDGED_MOST_MS: u32 = 5_000;
 
 /// What a node tells others about itself when it connects.
 #[derive(Clone, Debug)]
@@ -329,6 +334,7 @@ impl Links {
         let greeted = async {
             let mut stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
+            end_when_cut_off(&stream);
             let mut out = BytesMut::new();
             greeting::encode_hello(&mut out, &self.hello());
             self.faults.pass_greeting(peer, Direction::Out, out.len()).await;
@@ -370,6 +376,15 @@ impl Link {
     fn pending(&self) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Response>>> {
         self.pending.lock().expect("no holder of the lock panics")
     }
+}
+
+/// Has a connection between nodes end when the network drops what is sent on it, where the operating
+/// system offers that; elsewhere it takes as long as TCP takes.
+pub(super) fn end_when_cut_off(stream: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(stream, UNACKNOWLEDGED_MOST_MS);
+    #[cfg(not(target_os = "linux"))]
+    let _ = (stream, UNACKNOWLEDGED_MOST_MS);
 }
 
 /// Why a connection to another node did not come about, or ended.
