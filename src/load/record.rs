@@ -43,6 +43,9 @@ pub struct Second {
     pub p999_us: Option<u64>,
     /// The slowest, as `p50_us`.
     pub max_us: Option<u64>,
+    /// 99th percentile of the time until a refusal, from when the request was due, of the requests
+    /// that failed in this second.
+    pub refused_p99_us: Option<u64>,
 }
 
 /// What a run was and what came of it.

@@ -12,7 +12,7 @@
 //! [`NOT_SENT`]: the rate is kept, and nothing slows down in silence.
 //!
 //! Everything runs on one thread, so nothing is locked. Several processes share a run with
-//! [`Part`](super::workload::Part)s.
+//! [`Part`]s.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;

@@ -42,6 +42,8 @@ pub fn latency_of(histogram: &Histogram<u64>) -> Latency {
 pub(super) struct Tally {
     second: Counts,
     interval: Histogram<u64>,
+    /// As `interval`, of what failed.
+    refusals: Histogram<u64>,
     measured: Counts,
     by_kind: BTreeMap<Kind, Histogram<u64>>,
     all: Histogram<u64>,
@@ -93,6 +95,7 @@ impl Tally {
         Self {
             second: Counts::default(),
             interval: latencies(),
+            refusals: latencies(),
             measured: Counts::default(),
             by_kind: BTreeMap::new(),
             all: latencies(),
@@ -139,7 +142,11 @@ impl Tally {
         self.under_way.all -= 1;
         *self.under_way.measured(kind) -= u64::from(is_measured);
         self.second.add(answer);
-        let took_us = answer.is_ok().then(|| micros(due.elapsed()).max(1));
+        let elapsed_us = micros(due.elapsed()).max(1);
+        if answer.is_err_and(|failure| !failure.is_unknown) {
+            self.refusals.saturating_record(elapsed_us);
+        }
+        let took_us = answer.is_ok().then_some(elapsed_us);
         if let Some(took_us) = took_us {
             self.interval.saturating_record(took_us);
         }
@@ -172,9 +179,12 @@ impl Tally {
             p99_us: percentile(99.0),
             p999_us: percentile(99.9),
             max_us: (!interval.is_empty()).then(|| interval.max()),
+            refused_p99_us: (!self.refusals.is_empty())
+                .then(|| self.refusals.value_at_percentile(99.0)),
         };
         let kept = keep(&second, interval);
         self.interval.reset();
+        self.refusals.reset();
         kept
     }
 

@@ -515,7 +515,7 @@ pub enum Control {
     SyncPairs {
         /// The first pair, in order of partition and other owner.
         from: (Partition, NodeId),
-        /// Pairs of the answer, 1 to [`limits::PAGE_KEYS`].
+        /// Pairs of the answer, 1 to [`PAGE_KEYS`](crate::limits::PAGE_KEYS).
         count: u32,
     },
     /// Inject faults into this node, or lift them. Refused by one that was not started for it.

@@ -107,7 +107,9 @@ async fn a_listing_of_100_000_keys_misses_none_when_a_node_dies_and_another_come
         tally = client.tallies().await.unwrap();
     }
     let of = &tally.buckets[0];
-    assert_eq!((of.keys, of.deleted, of.conflicts), (KEYS as u64 - 500, 500, 0), "{tally:?}");
+    assert_eq!((of.keys, of.conflicts), (KEYS as u64 - 500, 0), "{tally:?}");
+    // Some may have been forgotten meanwhile: all members are there.
+    assert!(of.deleted <= 500, "{tally:?}");
     // Half of the members cannot answer: others count for them as far as they own the same.
     cluster.nodes[2].kill();
     let tally = client.tallies().await.unwrap();

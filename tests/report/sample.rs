@@ -273,6 +273,7 @@ pub fn seconds(
             p99_us: Some(us(2_900)),
             p999_us: Some(us(7_100)),
             max_us: Some(us(14_000)),
+            refused_p99_us: None,
         }
     };
     (0..count).map(second).collect()

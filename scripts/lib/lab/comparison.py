@@ -20,6 +20,8 @@ class Comparison:
         self.at = 0
         self.cursors = {bucket: b"0" for bucket in buckets}
         self.looked = False
+        # Whether what differs is expected to differ no more.
+        self.heals = False
 
     def differing(self):
         """How many keys differed when they were looked at last, or None before the first look."""
@@ -29,8 +31,8 @@ class Comparison:
         """Compares the next few keys."""
         try:
             self._learn()
-            # Those that differed, so that healing is seen at once; and some others in turn.
-            differed = [key for key, differs in self.differ.items() if differs][:COMPARED]
+            # Some in turn; and when it heals, all that differed, so that this is seen at once.
+            differed = [key for key, differs in self.differ.items() if differs and self.heals]
             others = (self.keys[self.at:] + self.keys[: self.at])[:COMPARED]
             self.at = (self.at + len(others)) % max(len(self.keys), 1)
             self.compare([*differed, *(key for key in others if not self.differ.get(key))])

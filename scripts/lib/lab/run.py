@@ -112,6 +112,7 @@ class Run:
             self.now = ", ".join(in_force) or "healed"
         if self.done:
             self.healed_ms = max(record["to_ms"] for record in self.done)
+            self.watch.comparison.heals = True
             waiter = threading.Thread(target=self._wait_converged, daemon=True)
             waiter.start()
         self._until(self.plan.seconds)
@@ -177,6 +178,7 @@ class Run:
             faults=[(record["from_ms"], record["to_ms"]) for record in self.done],
             healed_ms=self.healed_ms,
             converged_ms=self.converged_ms,
+            looks=self.watch.looks,
             views=self.watch.views,
             members=members,
             compared=compared,

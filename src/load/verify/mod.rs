@@ -9,7 +9,7 @@
 //!                                          judge (what must stand)   stale (the run's reads)
 //! ```
 //!
-//! The rules are in [`judge`] and [`stale`]. What always holds: memory is bounded by a bin, however
+//! The rules stand at the top of `judge` and `stale`. What always holds: memory is bounded by a bin, however
 //! long the runs were; all ledgers of those who wrote the same keys must be given together, or what
 //! the others wrote is somebody else's.
 
