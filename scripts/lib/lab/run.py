@@ -164,7 +164,10 @@ class Run:
         self.watch.stop()
         self.now = "reading everything back"
         self._show()
-        found = self.watch.comparison.all_of_them()
+        try:
+            found = self.watch.comparison.all_of_them()
+        except (OSError, Refused) as error:
+            raise terminal.Trouble(f"the copies could not be compared: {error}") from None
         verify(self.program, self.cluster, self.groups)
         return found
 
