@@ -306,7 +306,13 @@ impl Ballot {
         let slow = (0..self.voters.len()).filter(|index| is_late(&self.voters[*index].vote));
         let slow: Vec<usize> = slow.collect();
         for index in &slow {
-            core.slow(self.voters[*index].node);
+            let Voter { node, vote, .. } = &self.voters[*index];
+            core.slow(*node);
+            // So long at least. Whoever is always that late would not be measured otherwise: its
+            // answers come when the read is over, and unmeasured it would be asked like any other.
+            if let Vote::Asked(at) = vote {
+                core.peers.took(*node, core.now.instant - *at, core.now.instant);
+            }
         }
         if self.ask_next(core, op) {
             core.counters.hedged_reads += 1;

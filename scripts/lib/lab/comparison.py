@@ -14,7 +14,7 @@ class Comparison:
 
     def __init__(self, cluster, buckets):
         self.cluster, self.buckets = cluster, buckets
-        self.connections = {}
+        self.connections, self.patience_s = {}, PATIENCE_S
         self.keys, self.known = [], {}
         self.differ = {}
         self.at = 0
@@ -25,7 +25,7 @@ class Comparison:
 
     def differing(self):
         """How many keys differed when they were looked at last, or None before the first look."""
-        return sum(self.differ.values()) if self.looked else None
+        return sum(list(self.differ.values())) if self.looked else None
 
     def look(self):
         """Compares the next few keys."""
@@ -51,6 +51,7 @@ class Comparison:
     def all_of_them(self):
         """Compares every key there is: (keys, of these different)."""
         self.forget_connections()
+        self.patience_s = 20
         for bucket in self.buckets:
             self.cursors[bucket] = b"0"
             while True:
@@ -70,7 +71,7 @@ class Comparison:
     def _connection(self, name):
         if name not in self.connections:
             address = address_of(self.cluster.nodes[name].text)
-            self.connections[name] = Connection(address, PATIENCE_S)
+            self.connections[name] = Connection(address, self.patience_s)
         return self.connections[name]
 
     def _learn(self):
@@ -97,11 +98,9 @@ class Comparison:
         """Of each key whether two owners that could be asked hold different things."""
         copies = {name: {} for name in names}
         left = dict.fromkeys(names, True)
-        asked = set()
         order = [node.name for node in self.cluster.serving()]
         while order and left:
             node = order.pop(0)
-            asked.add(node)
             unreached = set()
             for name, said in zip(list(left), self._explain(node, bucket, list(left))):
                 if isinstance(said, Refused):

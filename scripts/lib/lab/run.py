@@ -18,6 +18,8 @@ from .watch import Watch, now_ms
 
 # How long owners may take to converge before the lab gives up waiting, and clients to end.
 CONVERGE_S, CLIENTS_END_S = 60, 30
+# While one of these is in force, keys go on differing.
+KEEP_APART = ("split", "cut", "only", "crash", "freeze")
 
 
 class Run:
@@ -99,7 +101,7 @@ class Run:
                 self.faults.end(step)
                 record = next(record for record in self.done if record["step"] is step)
                 record["to_ms"] = now_ms()
-                in_force.remove(step.label)
+                in_force.remove(step)
             else:
                 self.now = step.label
                 self._show()
@@ -108,11 +110,11 @@ class Run:
                 if step.until is None:
                     self.done[-1]["to_ms"] = now_ms()
                 else:
-                    in_force.append(step.label)
-            self.now = ", ".join(in_force) or "healed"
+                    in_force.append(step)
+            self.now = ", ".join(step.label for step in in_force) or "healed"
+            self.watch.comparison.heals = not any(step.do in KEEP_APART for step in in_force)
         if self.done:
             self.healed_ms = max(record["to_ms"] for record in self.done)
-            self.watch.comparison.heals = True
             waiter = threading.Thread(target=self._wait_converged, daemon=True)
             waiter.start()
         self._until(self.plan.seconds)
@@ -162,7 +164,10 @@ class Run:
         self.watch.stop()
         self.now = "reading everything back"
         self._show()
-        found = self.watch.comparison.all_of_them()
+        try:
+            found = self.watch.comparison.all_of_them()
+        except (OSError, Refused) as error:
+            raise terminal.Trouble(f"the copies could not be compared: {error}") from None
         verify(self.program, self.cluster, self.groups)
         return found
 

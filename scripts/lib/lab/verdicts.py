@@ -216,24 +216,26 @@ def refuses(seen, side, share, during, settle):
     return text, due > 0 and failed >= share * due, evidence
 
 
-def answers_within(seen, side, ms, during, settle):
+def answers_within(seen, side, ms, seconds, during, settle):
     text = f"{side}: 99 of 100 answers come within {ms} ms {_when(during, settle)}"
-    return text, *_p99_within(seen.during(seen.side(side), during, settle), "p99_us", ms)
+    return text, *_p99_within(seen.during(seen.side(side), during, settle), "p99_us", ms, seconds)
 
 
-def refuses_within(seen, side, ms, during, settle):
+def refuses_within(seen, side, ms, seconds, during, settle):
     text = f"{side}: 99 of 100 refusals come within {ms} ms {_when(during, settle)}"
-    return text, *_p99_within(seen.during(seen.side(side), during, settle), "refused_p99_us", ms)
+    rows = seen.during(seen.side(side), during, settle)
+    return text, *_p99_within(rows, "refused_p99_us", ms, seconds)
 
 
-def _p99_within(rows, field, ms):
-    # Of nine in ten seconds, not of each: one in which this machine's disk is slow tells nothing.
+def _p99_within(rows, field, ms, share):
+    """In this share of the seconds, not in each: one in which this machine's disk is slow tells
+    nothing."""
     slowest = sorted(row[field] for row in rows if row.get(field) is not None)
     if not slowest:
         return False, "there were none"
-    typical, worst = slowest[math.ceil(len(slowest) * 0.9) - 1], slowest[-1]
-    evidence = f"p99 is {_ms(typical)} or less in 9 of 10 seconds, and {_ms(worst)} in the slowest"
-    return typical <= ms * 1000, evidence
+    typical, worst = slowest[math.ceil(len(slowest) * share) - 1], slowest[-1]
+    part = f"{10 * share:g} of 10 seconds"
+    return typical <= ms * 1000, f"p99 is {_ms(typical)} or less in {part}, {_ms(worst)} in the slowest"
 
 
 def _ms(micros):
