@@ -1,5 +1,6 @@
 //! Deleted keys are forgotten by real nodes, and not while one is away or hangs.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use ringdove::wire::messages::{Control, ControlReply};
@@ -34,6 +35,13 @@ async fn objects(cluster: &Cluster, nodes: &[usize]) -> Vec<u64> {
     counts
 }
 
+/// What `ringdove tombstones` says.
+fn tombstones(cluster: &Cluster) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringdove"));
+    let output = command.args(["tombstones", "--addr", &cluster.nodes[0].frames]).output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 async fn wait_forgotten(cluster: &Cluster) {
     let began = Instant::now();
     loop {
@@ -66,6 +74,8 @@ async fn deleted_keys_are_forgotten_and_a_node_that_is_away_or_hangs_holds_that_
     assert_eq!(objects(&cluster, &[0, 1]).await, [KEYS as u64; 2]);
     let held_up: u64 = statuses(&cluster, &[0, 1]).await.iter().map(|status| status.waiting).sum();
     assert!(held_up > 0);
+    let (code, said) = tombstones(&cluster);
+    assert!(code == Some(3) && said.contains("held up by node-2: away"), "{said}");
     cluster.nodes[2].start();
     cluster.wait_ready(2);
     wait_forgotten(&cluster).await;
@@ -88,6 +98,11 @@ async fn deleted_keys_are_forgotten_and_a_node_that_is_away_or_hangs_holds_that_
     for (at, key) in keys.iter().enumerate() {
         let read = bucket.get(key.as_str()).await.unwrap();
         assert_eq!(read.values.is_empty(), at < KEYS / 2, "{key}");
+    }
+    let began = Instant::now();
+    while tombstones(&cluster) != (Some(0), "nothing waits to be forgotten\n".to_owned()) {
+        assert!(began.elapsed() < PATIENCE, "{:?}", tombstones(&cluster));
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
     for node in 0..3 {
         assert_eq!(cluster.nodes[node].counter("resurrections_refused").await, 0);
