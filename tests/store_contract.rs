@@ -245,6 +245,11 @@ fn trees_and_lists_follow_every_change(store: &dyn Store) {
         let (first, last) = (expected[2].place, expected[6].place);
         let some = Places { first, last, ..all };
         assert_eq!(store.digests(&some, None, 1000).unwrap(), expected[2..=6]);
+        let at = |index: usize| expected[index].place;
+        let ranges = [0..=at(0) - 1, at(1)..=at(2), at(2) + 1..=at(3) - 1, at(4)..=u64::MAX];
+        let mut among = Vec::new();
+        (store.each_digest(partition, bucket, &ranges, &mut |digest| among.push(digest))).unwrap();
+        assert_eq!(among, [&expected[1..=2], &expected[4..]].concat());
         let leaves = store.leaves(partition, bucket).unwrap();
         for (leaf, sum) in (0..=u8::MAX).zip(leaves) {
             let within = expected.iter().filter(|digest| leaf_of(digest.place) == leaf);

@@ -1,7 +1,7 @@
 //! A store in memory, with the contract of a real one: for the simulator and for tests.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::ops::{Bound, RangeInclusive};
 use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -211,6 +211,19 @@ impl Store for MemoryStore {
         }
         digests.truncate(count);
         Ok(digests)
+    }
+
+    fn each_digest(
+        &self,
+        partition: Partition,
+        bucket: &str,
+        ranges: &[RangeInclusive<u64>],
+        visit: &mut dyn FnMut(Digest),
+    ) -> Result<(), StoreError> {
+        let all = Places { partition, bucket: bucket.to_owned(), first: 0, last: u64::MAX };
+        let is_wanted = |digest: &Digest| ranges.iter().any(|range| range.contains(&digest.place));
+        self.digests(&all, None, usize::MAX)?.into_iter().filter(is_wanted).for_each(visit);
+        Ok(())
     }
 
     fn roots(&self, partition: Partition) -> Option<Vec<Root>> {

@@ -25,6 +25,7 @@ pub mod memory;
 pub mod record;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -329,6 +330,19 @@ pub trait Store: Send + Sync {
         after: Option<&Key>,
         count: usize,
     ) -> Result<Vec<Digest>, StoreError>;
+
+    /// Shows the digests of a tree whose places are in one of `ranges`, in order of place and key. The ranges
+    /// are in order and do not overlap; many small ones cost little more than reading what lies between them.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    fn each_digest(
+        &self,
+        partition: Partition,
+        bucket: &str,
+        ranges: &[RangeInclusive<u64>],
+        visit: &mut dyn FnMut(Digest),
+    ) -> Result<(), StoreError>;
 
     /// The roots of a partition's trees, by bucket; `None` while they are being counted.
     fn roots(&self, partition: Partition) -> Option<Vec<Root>>;

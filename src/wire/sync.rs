@@ -131,6 +131,8 @@ pub enum SyncRequest {
         tree: TreeId,
         /// Keys within their bucket.
         names: Vec<Blob>,
+        /// About how many bytes a page may have.
+        most: u32,
     },
     /// Merge these objects.
     Take {

@@ -80,6 +80,9 @@ async fn a_node_that_missed_a_tenth_of_the_writes_is_equal_soon_and_clients_hard
     let (ended, took) = (Instant::now(), began.elapsed().as_secs_f64());
     let during = book.figures(began, ended);
     let (keys_after, bytes_after) = moved(&cluster).await;
+    let began = Instant::now();
+    tokio::time::sleep(rest).await;
+    let after = book.figures(began, Instant::now());
     steady.stop().await;
     let mib = (missed * VALUE_BYTES) as f64 / f64::from(1 << 20);
     println!(
@@ -91,6 +94,7 @@ async fn a_node_that_missed_a_tenth_of_the_writes_is_equal_soon_and_clients_hard
     );
     println!("clients, two of three nodes:  {quiet:.1?}");
     println!("clients, while one catches up: {during:.1?}");
+    println!("clients, three nodes:          {after:.1?}");
     let slower = during.p99.as_secs_f64() / quiet.p99.as_secs_f64();
     println!("p99 {slower:.1} times that before");
     assert_eq!((quiet.failed, during.failed), (0, 0));

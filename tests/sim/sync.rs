@@ -196,7 +196,7 @@ impl World {
 
     fn sync_look(&self, node: usize, request: &SyncRequest) -> SyncReply {
         let node = &self.nodes[node];
-        if let SyncRequest::Objects { tree, names } = request {
+        if let SyncRequest::Objects { tree, names, .. } = request {
             let damaged = node.disk.corrupt.iter().map(|key| key.key());
             let is_asked = |key: &ringdove::key::Key| {
                 key.bucket() == tree.bucket && names.iter().any(|name| name.0 == key.name())

@@ -1,6 +1,6 @@
 //! Answers from a store: what each side of an exchange says of what it has.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
@@ -9,7 +9,7 @@ use crate::key::Key;
 use crate::limits::TREE_LEAVES;
 use crate::membership::Topology;
 use crate::store::record::Record;
-use crate::store::{Digest, Places, Store, StoreError, StoredKey};
+use crate::store::{Digest, Store, StoreError, StoredKey};
 use crate::wire::sync::{
     Branches, Mark, Named, Shared, SyncReply, SyncRequest, TreeId, branch_sums, pack_leaves,
     pack_sums,
@@ -19,12 +19,10 @@ use crate::wire::transfer::{Blob, PageBuilder, PageEntry};
 /// A leaf of so many records or fewer is answered with their marks: its branches would say no less
 /// in no fewer bytes.
 const FEW: usize = 64;
-/// About how many bytes of objects an answer has.
+/// About how many bytes of objects an answer has at most.
 const OBJECT_BYTES: usize = 1 << 20;
 /// Largest object that travels with others.
 const OBJECT_IN_PAGE: usize = 4 << 20;
-/// Digests of one read.
-const DIGESTS: usize = 4096;
 /// Most marks, leaves, branches or names of one question: whoever asks is not obeyed without end.
 const ASKED_MOST: usize = 16_384;
 
@@ -51,21 +49,17 @@ pub fn answer(
             None => SyncReply::Counting,
         },
         SyncRequest::Branches { tree, salt, leaves } => {
-            let leaves = leaves.iter().take(TREE_LEAVES);
-            let branches = leaves.map(|leaf| branches(store, tree, *leaf, *salt));
-            SyncReply::Branches(branches.collect::<Result<_, _>>()?)
+            SyncReply::Branches(branches_of(store, tree, leaves, *salt)?)
         }
         SyncRequest::Marks { tree, salt, branches } => {
-            let marks = branches.iter().take(ASKED_MOST).map(|(leaf, branch)| {
-                let digests = digests_within(store, tree, &[*leaf, *branch])?;
-                Ok(Mark::pack(&marks(&digests, *salt)))
-            });
-            SyncReply::Marks(marks.collect::<Result<_, StoreError>>()?)
+            SyncReply::Marks(marks_of(store, tree, branches, *salt)?)
         }
         SyncRequest::Names { tree, salt, marks } => {
-            SyncReply::Names(names(store, tree, *salt, &marks[..marks.len().min(ASKED_MOST)])?)
+            SyncReply::Names(names(store, tree, *salt, marks)?)
         }
-        SyncRequest::Objects { tree, names } => SyncReply::Objects(objects(store, tree, names)?),
+        SyncRequest::Objects { tree, names, most } => {
+            SyncReply::Objects(objects(store, tree, names, *most as usize)?)
+        }
         SyncRequest::Take { .. } => SyncReply::Failed("this is no question".to_owned()),
     })
 }
@@ -87,43 +81,66 @@ fn root(store: &dyn Store, topology: &Topology, shared: &Shared) -> Option<u128>
     Some(hasher.digest128())
 }
 
-/// The digests of all places that begin with these bytes.
-fn digests_within(
+/// The marks of all records whose places begin with one of `prefixes`, by prefix; each prefix is of the
+/// same length.
+fn marks_below<const LENGTH: usize>(
     store: &dyn Store,
     tree: &TreeId,
-    prefix: &[u8],
-) -> Result<Vec<Digest>, StoreError> {
-    let (mut first, mut last) = ([0; 8], [0xff; 8]);
-    first[..prefix.len()].copy_from_slice(prefix);
-    last[..prefix.len()].copy_from_slice(prefix);
-    let places = Places {
-        partition: tree.partition,
-        bucket: tree.bucket.clone(),
-        first: u64::from_be_bytes(first),
-        last: u64::from_be_bytes(last),
+    prefixes: &BTreeSet<[u8; LENGTH]>,
+    salt: u64,
+) -> Result<BTreeMap<[u8; LENGTH], Vec<Mark>>, StoreError> {
+    let mut marks: BTreeMap<[u8; LENGTH], Vec<Mark>> = BTreeMap::new();
+    each_below(store, tree, prefixes, |prefix, digest| {
+        let mark = Mark::of(digest.place, digest.imprint.digest, salt);
+        marks.entry(prefix).or_default().push(mark);
+    })?;
+    Ok(marks)
+}
+
+fn each_below<const LENGTH: usize>(
+    store: &dyn Store,
+    tree: &TreeId,
+    prefixes: &BTreeSet<[u8; LENGTH]>,
+    mut visit: impl FnMut([u8; LENGTH], Digest),
+) -> Result<(), StoreError> {
+    let range = |prefix: &[u8; LENGTH]| {
+        let (mut first, mut last) = ([0; 8], [0xff; 8]);
+        first[..LENGTH].copy_from_slice(prefix);
+        last[..LENGTH].copy_from_slice(prefix);
+        u64::from_be_bytes(first)..=u64::from_be_bytes(last)
     };
-    let mut all: Vec<Digest> = Vec::new();
-    loop {
-        let page = store.digests(&places, all.last().map(|digest| &digest.key), DIGESTS)?;
-        let done = page.len() < DIGESTS;
-        all.extend(page);
-        if done {
-            return Ok(all);
-        }
-    }
-}
-
-fn marks(digests: &[Digest], salt: u64) -> Vec<Mark> {
-    let mark = |digest: &Digest| Mark::of(digest.place, digest.imprint.digest, salt);
-    digests.iter().map(mark).collect()
-}
-
-fn branches(store: &dyn Store, tree: &TreeId, leaf: u8, salt: u64) -> Result<Branches, StoreError> {
-    let marks = marks(&digests_within(store, tree, &[leaf])?, salt);
-    Ok(match marks.len() <= FEW {
-        true => Branches::Marks(Mark::pack(&marks)),
-        false => Branches::Sums(pack_sums(&branch_sums(&marks))),
+    let ranges: Vec<_> = prefixes.iter().map(range).collect();
+    store.each_digest(tree.partition, &tree.bucket, &ranges, &mut |digest| {
+        let prefix = digest.place.to_be_bytes().first_chunk().copied();
+        visit(prefix.expect("a place is longer than a prefix"), digest);
     })
+}
+
+fn branches_of(
+    store: &dyn Store,
+    tree: &TreeId,
+    leaves: &[u8],
+    salt: u64,
+) -> Result<Vec<Branches>, StoreError> {
+    let leaves = &leaves[..leaves.len().min(TREE_LEAVES)];
+    let marks = marks_below(store, tree, &leaves.iter().map(|leaf| [*leaf]).collect(), salt)?;
+    let of_leaf = |leaf: &u8| match marks.get(&[*leaf]).map_or(&[][..], Vec::as_slice) {
+        few if few.len() <= FEW => Branches::Marks(Mark::pack(few)),
+        many => Branches::Sums(pack_sums(&branch_sums(many))),
+    };
+    Ok(leaves.iter().map(of_leaf).collect())
+}
+
+fn marks_of(
+    store: &dyn Store,
+    tree: &TreeId,
+    branches: &[(u8, u8)],
+    salt: u64,
+) -> Result<Vec<Blob>, StoreError> {
+    let branches: Vec<[u8; 2]> = branches.iter().take(ASKED_MOST).map(|at| (*at).into()).collect();
+    let marks = marks_below(store, tree, &branches.iter().copied().collect(), salt)?;
+    let of_branch = |at: &[u8; 2]| Mark::pack(marks.get(at).map_or(&[][..], Vec::as_slice));
+    Ok(branches.iter().map(of_branch).collect())
 }
 
 fn names(
@@ -132,22 +149,26 @@ fn names(
     salt: u64,
     wanted: &[Mark],
 ) -> Result<Vec<Named>, StoreError> {
+    let wanted = &wanted[..wanted.len().min(ASKED_MOST)];
     let mut found = Vec::new();
-    let branches: BTreeSet<(u8, u8)> = wanted.iter().map(|mark| (mark.leaf, mark.branch)).collect();
-    for (leaf, branch) in branches {
-        for digest in digests_within(store, tree, &[leaf, branch])? {
-            let mark = Mark::of(digest.place, digest.imprint.digest, salt);
-            if let Ok(at) = wanted.binary_search(&mark) {
-                let (at, name) = (at as u32, Blob(digest.key.name_bytes()));
-                found.push(Named { at, name, latest: digest.imprint.latest });
-            }
+    let branches = wanted.iter().map(|mark| [mark.leaf, mark.branch]).collect();
+    each_below(store, tree, &branches, |_, digest| {
+        let mark = Mark::of(digest.place, digest.imprint.digest, salt);
+        if let Ok(at) = wanted.binary_search(&mark) {
+            let (at, name) = (at as u32, Blob(digest.key.name_bytes()));
+            found.push(Named { at, name, latest: digest.imprint.latest });
         }
-    }
+    })?;
     found.sort_unstable_by_key(|named| named.at);
     Ok(found)
 }
 
-fn objects(store: &dyn Store, tree: &TreeId, names: &[Blob]) -> Result<Blob, StoreError> {
+fn objects(
+    store: &dyn Store,
+    tree: &TreeId,
+    names: &[Blob],
+    most: usize,
+) -> Result<Blob, StoreError> {
     let mut body = PageBuilder::default();
     for name in names.iter().take(ASKED_MOST) {
         let Ok(key) = Key::new(tree.bucket.as_bytes(), &name.0) else { continue };
@@ -157,7 +178,7 @@ fn objects(store: &dyn Store, tree: &TreeId, names: &[Blob]) -> Result<Blob, Sto
         // A larger one is named only, and read alone.
         let object = (record.object.len() <= OBJECT_IN_PAGE).then_some(&record.object[..]);
         body.push(&key, digest_of(&key, &record.object), object);
-        if body.len() >= OBJECT_BYTES {
+        if body.len() >= most.min(OBJECT_BYTES) {
             break;
         }
     }

@@ -41,10 +41,12 @@ pub(super) enum Step {
     Compare(SyncRequest),
     /// Let what is on its way arrive, then call [`Exchange::awake`].
     Settle,
-    /// Ask the peer for objects, merge them, then call [`Exchange::merged`].
-    Fetch(SyncRequest),
-    /// Read objects here, give the peer [`Exchange::news`], then call [`Exchange::pushed`].
-    Push(SyncRequest),
+    /// Ask the peer for these objects, or the first of them, merge them, then call
+    /// [`Exchange::merged`].
+    Fetch(Vec<Blob>),
+    /// Read these objects here, or the first of them, give the peer [`Exchange::news`], then call
+    /// [`Exchange::pushed`].
+    Push(Vec<Blob>),
     /// The tree has been compared.
     Done,
     /// An answer made no sense.
@@ -200,8 +202,7 @@ impl Exchange {
     fn next(&mut self) -> Step {
         let (tree, salt) = (self.tree.clone(), self.salt);
         let objects = |queue: &VecDeque<Bytes>| {
-            let names = queue.iter().take(OBJECTS_AT_ONCE).cloned().map(Blob).collect();
-            SyncRequest::Objects { tree: self.tree.clone(), names }
+            queue.iter().take(OBJECTS_AT_ONCE).cloned().map(Blob).collect()
         };
         if !self.fetch.is_empty() {
             return Step::Fetch(objects(&self.fetch));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::exchange::{Exchange, Step};
 use super::{AGAIN, COUNT_AGAIN, Effect, Notice, PairId, Purpose, Syncs};
 use crate::ids::Partition;
+use crate::replica::transfer::PAGE_BYTES;
 use crate::time::Instant;
 use crate::wire::sync::{SyncReply, SyncRequest, TreeId};
 use crate::wire::transfer::{Blob, PageBuilder, PageEntry, body_entries};
@@ -88,26 +89,47 @@ impl Syncs {
         let Some(job) = self.jobs.get(&number) else { return };
         let peer = job.pair.1;
         self.set_moves(number, matches!(step, Step::Fetch(_) | Step::Push(_)));
+        // What it moved, if it did, has arrived.
+        self.moving.remove(&number);
         match step {
             Step::Compare(request) => self.compare(peer, request, Purpose::Compare(number)),
             Step::Settle => {
                 self.sleeping.insert((self.now + self.settings.settle, number));
             }
-            Step::Fetch(_) | Step::Push(_) if self.pace.free_at() > self.now => {
-                self.sleeping.insert((self.pace.free_at(), number));
-            }
-            Step::Fetch(request) => {
-                let id = self.question(Purpose::Fetch(number), (false, true));
-                self.effects.push(Effect::Ask { to: peer, id, request });
-            }
-            Step::Push(request) => {
-                let id = self.question(Purpose::PushRead(number), (true, false));
-                self.effects.push(Effect::Look { id, request });
-            }
+            Step::Fetch(_) | Step::Push(_) => self.line.push_back(number),
             Step::Done => self.end_exchange(number),
             Step::Confused => {
                 self.fail(number, &SyncReply::Failed("answers of other forms".into()))
             }
+        }
+    }
+
+    /// Moves the next pieces of those jobs that stand in line, as the pace allows.
+    pub(super) fn move_next(&mut self) {
+        while self.moving.len() < self.settings.at_once
+            && self.pace.free_at() <= self.now
+            && let Some(number) = self.line.pop_front()
+        {
+            let most = self.pace.piece(PAGE_BYTES);
+            let Some(exchange) = self.exchange(number) else { continue };
+            let (tree, peer) = (exchange.tree.clone(), exchange.peer);
+            match exchange.awake() {
+                Step::Fetch(names) => {
+                    let id = self.question(Purpose::Fetch(number), (false, true));
+                    let request = SyncRequest::Objects { tree, names, most };
+                    self.effects.push(Effect::Ask { to: peer, id, request });
+                }
+                Step::Push(names) => {
+                    let id = self.question(Purpose::PushRead(number), (true, false));
+                    let request = SyncRequest::Objects { tree, names, most };
+                    self.effects.push(Effect::Look { id, request });
+                }
+                other => {
+                    self.step(number, other);
+                    continue;
+                }
+            }
+            self.moving.insert(number);
         }
     }
 
@@ -122,7 +144,7 @@ impl Syncs {
         }
     }
 
-    /// A pause is over: that before the second look, or one for the pace.
+    /// The pause before the second look is over.
     pub(super) fn wake(&mut self, number: u64) {
         let Some(exchange) = self.jobs.get_mut(&number).and_then(|job| job.exchange.as_mut())
         else {
@@ -178,6 +200,7 @@ impl Syncs {
 
     pub(super) fn fail(&mut self, number: u64, reply: &SyncReply) {
         self.set_moves(number, false);
+        self.moving.remove(&number);
         let Some(job) = self.jobs.remove(&number) else { return };
         self.tally.failed += 1;
         if let SyncReply::Failed(why) = reply {

@@ -237,11 +237,16 @@ pub struct Syncs {
     questions: BTreeMap<u64, Question>,
     /// Peers whose roots are being compared.
     rounds: BTreeSet<NodeId>,
+    /// A round may begin: pairs may have come to be due since the last look.
+    look: bool,
     /// Pairs that differ and wait for a job.
     queue: VecDeque<(PairId, Instant)>,
     jobs: BTreeMap<u64, Job>,
     /// Jobs that go on at a time of their own.
     sleeping: BTreeSet<(Instant, u64)>,
+    /// Jobs that have something to move, in the order of their turns, and those that move a piece.
+    line: VecDeque<u64>,
+    moving: BTreeSet<u64>,
     merges: BTreeMap<u64, u64>,
     complete: BTreeSet<Partition>,
     whole: bool,
@@ -270,9 +275,12 @@ impl Syncs {
             pairs: BTreeMap::new(),
             questions: BTreeMap::new(),
             rounds: BTreeSet::new(),
+            look: true,
             queue: VecDeque::new(),
             jobs: BTreeMap::new(),
             sleeping: BTreeSet::new(),
+            line: VecDeque::new(),
+            moving: BTreeSet::new(),
             merges: BTreeMap::new(),
             complete: BTreeSet::new(),
             whole: false,
@@ -290,6 +298,15 @@ impl Syncs {
     /// Takes one input; appends what is to be done.
     pub fn handle(&mut self, now: Instant, input: Input, effects: &mut Vec<Effect>) {
         self.now = now;
+        // With each second the pairs whose time has come are compared; these do not wait for it.
+        self.look |= matches!(
+            input,
+            Input::Topology(_)
+                | Input::Connected(_)
+                | Input::Second { .. }
+                | Input::Now
+                | Input::Pause(_)
+        );
         match input {
             Input::Topology(topology) => self.learn(topology),
             Input::Answered { id, reply } => {
@@ -330,7 +347,9 @@ impl Syncs {
     /// When [`Syncs::handle_deadline`] wants to be called next, besides every second.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.sleeping.first().map(|(at, _)| *at)
+        let moves = !self.line.is_empty() && self.moving.len() < self.settings.at_once;
+        let wakes = self.sleeping.first().map(|(at, _)| *at);
+        wakes.into_iter().chain(moves.then(|| self.pace.free_at())).min()
     }
 
     fn go_on(&mut self, effects: &mut Vec<Effect>) {
@@ -344,6 +363,7 @@ impl Syncs {
             self.begin_rounds();
             self.begin_jobs();
         }
+        self.move_next();
         effects.append(&mut self.effects);
     }
 
@@ -377,6 +397,9 @@ impl Syncs {
     }
 
     fn begin_rounds(&mut self) {
+        if !std::mem::take(&mut self.look) {
+            return;
+        }
         let mut due: BTreeMap<NodeId, Vec<(Option<Instant>, PairId)>> = BTreeMap::new();
         for (id, pair) in &self.pairs {
             if !pair.busy && pair.due <= self.now && !self.rounds.contains(&id.1) {
@@ -419,6 +442,7 @@ impl Syncs {
         let Some(began) = in_sync else { return };
         if began < self.asked_at {
             pair.due = self.now;
+            self.look = true;
         }
         (pair.in_sync, pair.yielded) = (Some(began), false);
         let of_partition = (id.0, NodeId(0))..=(id.0, NodeId(u128::MAX));
@@ -445,6 +469,7 @@ impl Syncs {
         (ours, theirs): (SyncReply, SyncReply),
     ) {
         self.rounds.remove(&peer);
+        self.look = true;
         let (SyncReply::Roots(ours), SyncReply::Roots(theirs)) = (ours, theirs) else {
             for id in pairs {
                 self.settle_pair(id, None, AGAIN);

@@ -27,6 +27,7 @@
 mod check;
 mod commit;
 mod damage;
+mod digests;
 mod keys;
 mod open;
 mod options;
@@ -36,6 +37,7 @@ mod space;
 mod trees;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -51,7 +53,7 @@ use rocksdb::{
 pub use check::Checked;
 use commit::{Committing, Gathering, LeafChange, sync_in_intervals};
 pub(super) use damage::{Damage, demanded_rebuild, forget_demand};
-use keys::{digest_key, fading_key, hint_key, read_digest_key, read_fading_key};
+use keys::{fading_key, hint_key, read_digest_key, read_fading_key};
 pub(super) use open::{Refusal, number_of, open_strictly, salvage, set_number};
 use options::{CONFLICTS, DIGESTS, FADING, GRAVES, HINTS, META, OBJECTS};
 pub use options::{Durability, RocksOptions};
@@ -417,26 +419,17 @@ impl Store for RocksStore {
         after: Option<&Key>,
         count: usize,
     ) -> Result<Vec<Digest>, StoreError> {
-        let (first, end) = keys::digest_range(places);
-        let mut options = ReadOptions::default();
-        options.fill_cache(false);
-        options.set_iterate_upper_bound(end);
-        let mut rows = self.db.raw_iterator_cf_opt(self.family(DIGESTS), options);
-        let after = after.map(|after| digest_key(&StoredKey::new(places.partition, after)));
-        rows.seek(after.as_ref().unwrap_or(&first));
-        if after.is_some() && rows.key() == after.as_deref() {
-            rows.next();
-        }
-        let mut digests = Vec::new();
-        each(&mut rows, |key, imprint| {
-            if digests.len() == count {
-                return Ok(false);
-            }
-            let (place, key) = read_digest_key(key).ok_or_else(|| damaged("a digest's key"))?;
-            digests.push(Digest { place, key, imprint: read_imprint(imprint)? });
-            Ok(true)
-        })?;
-        Ok(digests)
+        digests::page(&self.db, places, after, count)
+    }
+
+    fn each_digest(
+        &self,
+        partition: Partition,
+        bucket: &str,
+        ranges: &[RangeInclusive<u64>],
+        visit: &mut dyn FnMut(Digest),
+    ) -> Result<(), StoreError> {
+        digests::each_among(&self.db, partition, bucket, ranges, visit)
     }
 
     fn roots(&self, partition: Partition) -> Option<Vec<Root>> {
