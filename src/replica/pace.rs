@@ -15,7 +15,8 @@
 //! comes below that: a move that can be starved holds up the operator who waits for it, and where
 //! something else keeps clients waiting it does not help them. What clients are used to is learnt
 //! within seconds while nothing moves, and hardly while something does: what a move does to them must
-//! not become usual.
+//! not become usual. Only that it is less than was thought is believed at any time; a node that began with a
+//! move has seen nothing else yet.
 //!
 //! A piece is what moves in a 128th of a second. Where pieces stay large while the rate falls, each is
 //! felt as before, only less often: with 256 KiB at 1 MiB a second the 99th percentile was still 1.7
@@ -37,7 +38,7 @@ const GROWTH: f64 = 1.1;
 const NEVER_BELOW_MICROS: u64 = 2_000;
 /// How much of a second's percentile is believed: a single slow answer moves it by a fifth.
 const RECENT: f64 = 1.0 / 4.0;
-/// How fast what is seen becomes usual, each second: at rest, and while something moves.
+/// How fast what is seen becomes usual, each second: at rest, and what is more while something moves.
 const LEARNT: f64 = 1.0 / 16.0;
 const LEARNT_MOVING: f64 = 1.0 / 1024.0;
 
@@ -74,7 +75,8 @@ impl Pace {
                 (self.recent, self.usual) = (micros, micros);
             }
             self.recent += (micros - self.recent) * RECENT;
-            let learnt = if is_moving { LEARNT_MOVING } else { LEARNT };
+            let is_worse = self.recent > self.usual;
+            let learnt = if is_moving && is_worse { LEARNT_MOVING } else { LEARNT };
             self.usual += (self.recent - self.usual) * learnt;
         }
         if !is_moving {

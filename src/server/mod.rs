@@ -18,6 +18,7 @@
 pub mod config;
 
 mod admin;
+mod background;
 mod clock;
 mod cluster;
 mod committer;

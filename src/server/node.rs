@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
+use super::background::Background;
 use super::clock::Clock;
 use super::cluster::{Cluster, ClusterError};
 use super::config::Config;
@@ -75,6 +76,8 @@ pub struct Node {
     pub draining: watch::Sender<bool>,
     /// Where write ids come from.
     pub random: Mutex<Random>,
+    /// Where it reads what no request waits for.
+    pub background: Background,
     /// Held by whoever looks at the digests for keys that stand out.
     pub looking: tokio::sync::Mutex<()>,
     /// What it does to itself when it is told to.

@@ -181,14 +181,13 @@ impl ReapDesk {
         let (store, topology, me) = (node.store.clone(), node.topology(), node.id);
         let now = self.clock.now().wall;
         let look = move || scan(store.as_ref(), &topology, me, &wanted, now);
-        let found = match tokio::task::spawn_blocking(look).await {
-            Ok(Ok(found)) => Some(found),
-            Ok(Err(StoreError::Fatal(why))) => committer::die(&why),
-            Ok(Err(error)) => {
+        let found = match node.background.run(look).await {
+            Ok(found) => Some(found),
+            Err(StoreError::Fatal(why)) => committer::die(&why),
+            Err(error) => {
                 tracing::warn!(%error, "deleted keys cannot be looked for");
                 None
             }
-            Err(_) => None,
         };
         self.take(Input::Listed { id, found });
     }

@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::admin;
+use super::background::Background;
 use super::clock::Clock;
 use super::cluster::Cluster;
 use super::committer::Committer;
@@ -318,6 +319,7 @@ async fn assemble(
         traffic: Traffic::default(),
         draining: tokio::sync::watch::Sender::new(false),
         random: Mutex::new(Random::new(entropy()?)),
+        background: Background::start(),
         looking: tokio::sync::Mutex::default(),
         faults,
         config,

@@ -194,14 +194,14 @@ impl SyncDesk {
                     return SyncReply::Failed(why);
                 }
                 let more = move || with_more(store.as_ref(), &topology, &entries);
-                tokio::task::spawn_blocking(move || more().map(SyncReply::Taken)).await
+                node.background.run(move || more().map(SyncReply::Taken)).await
             }
             request => {
                 let look = move || answer(store.as_ref(), &topology, &request);
-                tokio::task::spawn_blocking(look).await
+                node.background.run(look).await
             }
         };
-        match answer.expect("reading does not panic") {
+        match answer {
             Ok(reply) => reply,
             Err(StoreError::Fatal(why)) => super::committer::die(&why),
             Err(error) => SyncReply::Failed(error.to_string()),

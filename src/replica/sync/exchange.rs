@@ -77,6 +77,8 @@ pub(super) struct Exchange {
     theirs: BTreeSet<Mark>,
     fetch: VecDeque<Bytes>,
     push: VecDeque<Bytes>,
+    /// The marks of keys that wait to be moved.
+    waiting: BTreeMap<Bytes, Vec<Mark>>,
     /// What the peer has of keys that were fetched: what this node has after the merge goes back,
     /// unless it is the same.
     fetched: BTreeMap<Bytes, u128>,
@@ -84,7 +86,8 @@ pub(super) struct Exchange {
     pub(super) differed: bool,
     /// A mark differed, at all.
     pub(super) found: bool,
-    /// Keys that had to be moved.
+    /// Something was to be moved when its turn came; and how many keys were.
+    pub(super) has_moved: bool,
     pub(super) repaired: u64,
     looks: u32,
     /// Some keys changed at every look.
@@ -114,9 +117,11 @@ impl Exchange {
             theirs: BTreeSet::new(),
             fetch: VecDeque::new(),
             push: VecDeque::new(),
+            waiting: BTreeMap::new(),
             fetched: BTreeMap::new(),
             differed: false,
             found: false,
+            has_moved: false,
             repaired: 0,
             looks: 0,
             unsettled: false,
@@ -156,9 +161,22 @@ impl Exchange {
         }
     }
 
+    /// What was to be moved has waited for its turn: by now it may be in both. Looks again.
+    pub(super) fn look_at_waiting(&mut self) -> Step {
+        let names: Vec<Bytes> = self.fetch.drain(..).chain(self.push.drain(..)).collect();
+        let marks = names.iter().filter_map(|name| self.waiting.remove(name)).flatten().collect();
+        self.waiting.clear();
+        self.fetched.clear();
+        self.look_at(marks)
+    }
+
     fn look_again(&mut self) -> Step {
         let mut marks = std::mem::take(&mut self.ours);
         marks.append(&mut self.theirs);
+        self.look_at(marks)
+    }
+
+    fn look_at(&mut self, marks: BTreeSet<Mark>) -> Step {
         let marks: Vec<Mark> = marks.into_iter().collect();
         self.stage = Stage::Names(marks.clone());
         Step::Compare(SyncRequest::Names { tree: self.tree.clone(), salt: self.salt, marks })
@@ -169,6 +187,8 @@ impl Exchange {
         for name in self.fetch.drain(..moved(&self.fetch, entries)) {
             self.push.push_back(name);
         }
+        self.has_moved = true;
+        self.repaired += entries.len() as u64;
         let digests = entries.iter().map(|entry| (entry.key.name_bytes(), entry.digest));
         self.fetched.extend(digests);
         self.next()
@@ -177,26 +197,29 @@ impl Exchange {
     /// Of the objects that were read here, those the peer has not.
     pub(super) fn news(&mut self, entries: Vec<PageEntry>) -> Vec<PageEntry> {
         let _ = self.push.drain(..moved(&self.push, &entries));
-        let is_news = |entry: &PageEntry| {
-            self.fetched.remove(&entry.key.name_bytes()).is_none_or(|theirs| theirs != entry.digest)
+        self.has_moved = true;
+        let is_news = |entry: &PageEntry| match self.fetched.remove(&entry.key.name_bytes()) {
+            Some(theirs) => theirs != entry.digest,
+            None => {
+                self.repaired += 1;
+                true
+            }
         };
         entries.into_iter().filter(is_news).collect()
     }
 
     /// The peer has merged what was given to it, or there was nothing to give. Of some keys it has more.
     pub(super) fn pushed(&mut self, more: impl Iterator<Item = Bytes>) -> Step {
+        let before = self.fetch.len();
         self.fetch.extend(more);
+        // They are counted when they come.
+        self.repaired = self.repaired.saturating_sub((self.fetch.len() - before) as u64);
         self.next()
     }
 
     /// Whether it does nothing now but let what is on its way arrive.
     pub(super) fn is_settling(&self) -> bool {
         matches!(self.stage, Stage::Settling)
-    }
-
-    /// How many keys are known to differ and wait to be moved.
-    pub(super) fn waiting(&self) -> u64 {
-        (self.fetch.len() + self.push.len()) as u64
     }
 
     fn next(&mut self) -> Step {
@@ -294,9 +317,11 @@ impl Exchange {
         }
         for named in ours.iter().filter(|named| !at_theirs.contains(&named.at)) {
             keys.entry(&named.name.0).or_default().0 = Some(named.latest);
+            self.waiting.entry(named.name.0.clone()).or_default().push(asked[named.at as usize]);
         }
         for named in theirs.iter().filter(|named| !at_ours.contains(&named.at)) {
             keys.entry(&named.name.0).or_default().1 = Some(named.latest);
+            self.waiting.entry(named.name.0.clone()).or_default().push(asked[named.at as usize]);
         }
         for (name, latest) in keys {
             // Where both have something, whoever seems to have the younger gives it first.
@@ -306,7 +331,6 @@ impl Exchange {
                 _ => self.push.push_back(name.clone()),
             }
         }
-        self.repaired += self.waiting();
         Some(())
     }
 }

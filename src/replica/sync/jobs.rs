@@ -22,7 +22,10 @@ pub(super) struct Job {
     trees: VecDeque<TreeId>,
     pub(super) exchange: Option<Exchange>,
     unsettled: bool,
+    has_moved: bool,
     repaired: u64,
+    /// When both sides last answered: what they said of keys that differ grows old.
+    pub(super) looked_at: Instant,
     /// Objects that are being merged here, or given to the peer.
     pub(super) moving: Vec<PageEntry>,
     /// [`Effect::BeginMove`] was said of it.
@@ -34,14 +37,23 @@ impl Syncs {
         // Those that wait for what is on its way cost nothing meanwhile.
         let is_settling = |job: &&Job| job.exchange.as_ref().is_some_and(Exchange::is_settling);
         let mut busy = self.jobs.len() - self.jobs.values().filter(is_settling).count();
+        // What this node lacks it would be given by both peers of a partition that is mended with two.
+        let mut mended: BTreeSet<Partition> = self.jobs.values().map(|job| job.pair.0).collect();
+        let mut at = 0;
         while busy < self.settings.at_once
             && self.jobs.len() < JOBS_MOST
-            && let Some((pair, began)) = self.queue.pop_front()
+            && let Some(((partition, _), _)) = self.queue.get(at)
         {
+            if mended.contains(partition) {
+                at += 1;
+                continue;
+            }
+            let Some((pair, began)) = self.queue.remove(at) else { return };
             if !self.pairs.contains_key(&pair) {
                 continue;
             }
             busy += 1;
+            mended.insert(pair.0);
             let number = self.next_id();
             let (trees, moving) = (VecDeque::new(), Vec::new());
             self.jobs.insert(
@@ -52,6 +64,8 @@ impl Syncs {
                     trees,
                     exchange: None,
                     unsettled: false,
+                    has_moved: false,
+                    looked_at: self.now,
                     repaired: 0,
                     moving,
                     moves: false,
@@ -89,13 +103,13 @@ impl Syncs {
         let Some(job) = self.jobs.get(&number) else { return };
         let peer = job.pair.1;
         self.set_moves(number, matches!(step, Step::Fetch(_) | Step::Push(_)));
-        // What it moved, if it did, has arrived.
-        self.moving.remove(&number);
+        let has_turn = self.moving.remove(&number);
         match step {
             Step::Compare(request) => self.compare(peer, request, Purpose::Compare(number)),
             Step::Settle => {
                 self.sleeping.insert((self.now + self.settings.settle, number));
             }
+            Step::Fetch(_) | Step::Push(_) if has_turn => self.line.push_front(number),
             Step::Fetch(_) | Step::Push(_) => self.line.push_back(number),
             Step::Done => self.end_exchange(number),
             Step::Confused => {
@@ -111,9 +125,13 @@ impl Syncs {
             && let Some(number) = self.line.pop_front()
         {
             let most = self.pace.piece(PAGE_BYTES);
-            let Some(exchange) = self.exchange(number) else { continue };
+            let Some(job) = self.jobs.get_mut(&number) else { continue };
+            let Some(exchange) = job.exchange.as_mut() else { continue };
             let (tree, peer) = (exchange.tree.clone(), exchange.peer);
-            match exchange.awake() {
+            let is_stale = self.now - job.looked_at > self.settings.settle;
+            let step = if is_stale { exchange.look_at_waiting() } else { exchange.awake() };
+            match step {
+                Step::Compare(request) => self.compare(peer, request, Purpose::Compare(number)),
                 Step::Fetch(names) => {
                     let id = self.question(Purpose::Fetch(number), (false, true));
                     let request = SyncRequest::Objects { tree, names, most };
@@ -159,6 +177,7 @@ impl Syncs {
         let Some(exchange) = job.exchange.take() else { return };
         let (pair, repaired) = (job.pair, exchange.repaired);
         job.repaired += repaired;
+        job.has_moved |= exchange.has_moved;
         job.unsettled |= exchange.unsettled;
         if repaired > 0 {
             self.tally.repaired += repaired;
@@ -168,9 +187,9 @@ impl Syncs {
                 peer: pair.1,
                 keys: repaired,
             }));
-        } else if exchange.found {
+        } else if exchange.found && !exchange.has_moved {
             self.tally.in_flight += 1;
-        } else if exchange.differed {
+        } else if exchange.differed && !exchange.found {
             self.doubt(pair.0);
         }
         self.next_tree(number);
@@ -191,10 +210,12 @@ impl Syncs {
         if let Some(pair) = self.pairs.get_mut(&job.pair) {
             pair.repaired += job.repaired;
         }
-        match job.repaired {
-            0 if job.unsettled => self.settle_pair(job.pair, None, AGAIN),
-            0 => self.settle_pair(job.pair, Some(job.began), self.settings.interval),
-            _ => self.settle_pair(job.pair, None, Duration::ZERO),
+        match (job.has_moved, job.unsettled) {
+            (true, _) => self.settle_pair(job.pair, None, Duration::ZERO),
+            (false, true) => self.settle_pair(job.pair, None, AGAIN),
+            (false, false) => {
+                self.settle_pair(job.pair, Some(job.began), self.settings.interval);
+            }
         }
     }
 

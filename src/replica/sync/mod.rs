@@ -41,6 +41,8 @@ use std::time::Duration;
 pub use answer::{answer, with_more};
 pub use show::Tally;
 
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
 use super::pace::Pace;
 use crate::ids::{NodeId, Partition, Scope};
 use crate::membership::Topology;
@@ -232,6 +234,8 @@ pub struct Syncs {
     topology: Arc<Topology>,
     now: Instant,
     random: Random,
+    /// In which order this node compares partitions that are equally due.
+    order: u64,
     last_id: u64,
     pairs: BTreeMap<PairId, Pair>,
     questions: BTreeMap<u64, Question>,
@@ -270,6 +274,7 @@ impl Syncs {
             settings,
             topology: topology.clone(),
             now,
+            order: random.next_u64(),
             random,
             last_id,
             pairs: BTreeMap::new(),
@@ -400,16 +405,20 @@ impl Syncs {
         if !std::mem::take(&mut self.look) {
             return;
         }
-        let mut due: BTreeMap<NodeId, Vec<(Option<Instant>, PairId)>> = BTreeMap::new();
+        // Every node has an order of its own: if all began with the same partition, a node that
+        // lacks something would be given it by all others at once.
+        let order =
+            |partition: Partition| xxh3_64_with_seed(&partition.0.to_le_bytes(), self.order);
+        let mut due: BTreeMap<NodeId, Vec<(Option<Instant>, u64, PairId)>> = BTreeMap::new();
         for (id, pair) in &self.pairs {
             if !pair.busy && pair.due <= self.now && !self.rounds.contains(&id.1) {
-                due.entry(id.1).or_default().push((pair.in_sync, *id));
+                due.entry(id.1).or_default().push((pair.in_sync, order(id.0), *id));
             }
         }
         for (peer, mut pairs) in due {
             pairs.sort_unstable();
             pairs.truncate(ROOTS_AT_ONCE);
-            let pairs: Vec<PairId> = pairs.into_iter().map(|(_, id)| id).collect();
+            let pairs: Vec<PairId> = pairs.into_iter().map(|(.., id)| id).collect();
             let shared = pairs.iter().map(|id| self.shared(id)).collect();
             for id in &pairs {
                 self.pairs.get_mut(id).expect("it was listed").busy = true;
@@ -537,7 +546,9 @@ impl Syncs {
                 if let Some(failed) = failed.cloned() {
                     return self.fail(number, &failed);
                 }
-                let Some(exchange) = self.exchange(number) else { return };
+                let Some(job) = self.jobs.get_mut(&number) else { return };
+                let Some(exchange) = job.exchange.as_mut() else { return };
+                job.looked_at = self.now;
                 let step = exchange.compared(ours, theirs);
                 self.step(number, step);
             }

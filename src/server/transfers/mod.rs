@@ -394,7 +394,7 @@ impl TransferDesk {
         let Some(node) = self.node() else { return };
         let (store, topology) = (node.store.clone(), node.topology());
         let read = move || read_page(store.as_ref(), &topology, &request);
-        let result = tokio::task::spawn_blocking(read).await.expect("reading does not panic");
+        let result = node.background.run(read).await;
         if let Err(StoreError::Fatal(why)) = &result {
             committer::die(why);
         }
