@@ -2,7 +2,7 @@
 //!
 //! Background work runs under an admission controller with feedback from the latencies of
 //! foreground requests (the Dynamo paper, section 6.5). The feedback is the recent 99th percentile.
-//! Once a second the rate is multiplied by how far that is from the goal, 1.5 times what clients
+//! Once a second the rate is multiplied by how far that is from the goal, 1.25 times what clients
 //! are used to:
 //!
 //! ```text
@@ -11,7 +11,7 @@
 //!                      seen
 //! ```
 //!
-//! It begins with a thirty-second of the full rate, for strain takes seconds to be seen, and never
+//! It begins with a sixty-fourth of the full rate, for strain takes seconds to be seen, and never
 //! comes below that: a move that can be starved holds up the operator who waits for it, and where
 //! something else keeps clients waiting it does not help them. What clients are used to is learnt
 //! within seconds while nothing moves, and hardly while something does: what a move does to them must
@@ -27,13 +27,15 @@ use std::time::Duration;
 use crate::time::Instant;
 
 /// What is left of the full rate under the greatest strain.
-const LEAST: u64 = 32;
+const LEAST: u64 = 64;
 /// Pieces a second, at any rate between the bounds of a piece.
 const PIECES: u64 = 128;
 /// The smallest piece: below it is mostly round trips.
 const SMALLEST: u64 = 16 << 10;
 /// How fast the rate grows each second: strain is seen seconds after it began.
 const GROWTH: f64 = 1.1;
+/// The goal, in units of what clients are used to.
+const GOAL: f64 = 1.25;
 /// A goal below this is none, whatever clients are used to.
 const NEVER_BELOW_MICROS: u64 = 2_000;
 /// How much of a second's percentile is believed: a single slow answer moves it by a fifth.
@@ -83,7 +85,7 @@ impl Pace {
             self.rate = self.most / LEAST;
             return;
         }
-        let goal = (1.5 * self.usual).max(NEVER_BELOW_MICROS as f64);
+        let goal = (GOAL * self.usual).max(NEVER_BELOW_MICROS as f64);
         let room = if micros > 0.0 { goal / self.recent.max(1.0) } else { GROWTH };
         let rate = (self.rate as f64 * room.clamp(0.5, GROWTH)) as u64;
         self.rate = rate.clamp(self.most / LEAST, self.most);
@@ -124,7 +126,7 @@ mod tests {
         let mut pace = Pace::new(FULL);
         observe(&mut pace, 60, 10, false);
         assert_eq!(pace.rate(), FULL / LEAST, "it begins slowly");
-        observe(&mut pace, 40, 10, true);
+        observe(&mut pace, 60, 10, true);
         assert_eq!(pace.rate(), FULL);
         observe(&mut pace, 60, 20, true);
         assert_eq!(pace.rate(), FULL / LEAST, "and never stops");
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn it_settles_where_clients_wait_one_and_a_half_times_as_long() {
+    fn it_settles_where_clients_wait_a_quarter_longer() {
         let mut pace = Pace::new(FULL);
         observe(&mut pace, 60, 10, false);
         // Clients wait a millisecond longer for each MiB a second.
@@ -141,7 +143,7 @@ mod tests {
             pace.observe(Duration::from_micros(10_000 + (pace.rate() >> 20) * 1000), true);
         }
         let rate = pace.rate() as f64 / f64::from(1 << 20);
-        assert!((4.0..6.5).contains(&rate), "{rate}");
+        assert!((2.0..3.5).contains(&rate), "{rate}");
     }
 
     #[test]
@@ -152,7 +154,7 @@ mod tests {
         assert_eq!(pace.rate(), FULL / LEAST);
         let mut pace = Pace::new(FULL);
         pace.observe(Duration::from_micros(100), false);
-        for _ in 0..40 {
+        for _ in 0..60 {
             pace.observe(Duration::from_micros(1_500), true);
         }
         assert_eq!(pace.rate(), FULL);
@@ -170,7 +172,7 @@ mod tests {
 
     #[test]
     fn pieces_are_spaced_by_their_bytes() {
-        let mut pace = Pace::new(16 << 20);
+        let mut pace = Pace::new(32 << 20);
         assert_eq!(pace.rate(), 1 << 19);
         assert_eq!(pace.take(Instant(0), 1 << 18), Duration::from_millis(500));
         assert_eq!(pace.take(Instant(0), 1 << 18), Duration::from_secs(1));
