@@ -94,6 +94,12 @@ fn merge(store: &RocksStore, entries: &[PageEntry]) {
     store.commit(&[Batch::of(changes)]).expect("a sound disk");
 }
 
+/// What others are told of is not for the stores.
+fn is_work(effect: &Effect) -> bool {
+    use Effect::{Ask, Look, Merge};
+    matches!(effect, Look { .. } | Ask { .. } | Merge { .. })
+}
+
 struct Pairing {
     ids: [NodeId; 2],
     stores: [Arc<RocksStore>; 2],
@@ -148,11 +154,7 @@ impl Pairing {
                     self.syncs.handle_deadline(self.now, &mut effects);
                 }
             }
-            queue.extend(
-                effects.into_iter().filter(|e| {
-                    !matches!(e, Effect::Notice(_) | Effect::Complete(_) | Effect::Whole)
-                }),
-            );
+            queue.extend(effects.into_iter().filter(is_work));
         }
     }
 
