@@ -147,6 +147,8 @@ pub struct Storage {
     pub memtable_mb: usize,
     /// Threads of RocksDB for flushes and compactions.
     pub max_background_jobs: usize,
+    /// MiB a second that RocksDB writes into files, at most; 0 for as much as it can.
+    pub compaction_mb_s: u32,
     /// MiB of free space below which the node refuses writes, before RocksDB fails.
     pub reserve_mb: usize,
 }
@@ -426,6 +428,7 @@ impl Default for Storage {
             cache_mb: 256,
             memtable_mb: 64,
             max_background_jobs: 2,
+            compaction_mb_s: 0,
             reserve_mb: 64,
         }
     }

@@ -78,6 +78,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("storage.cache_mb", Kind::Whole(1, 1024 * 1024)),
     setting("storage.memtable_mb", Kind::Whole(1, 4096)),
     setting("storage.max_background_jobs", Kind::Whole(1, 64)),
+    setting("storage.compaction_mb_s", Kind::Whole(0, 10_000)),
     setting("storage.reserve_mb", Kind::Whole(1, 1024 * 1024)),
     setting("requests.timeout_ms", Kind::Whole(1, limits::BUDGET_MS_MAX as u64)),
     setting("requests.attempt_ms", Kind::Whole(1, limits::BUDGET_MS_MAX as u64)),

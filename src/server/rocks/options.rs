@@ -45,6 +45,8 @@ pub struct RocksOptions {
     pub memtable_bytes: usize,
     /// Threads for flushes and compactions.
     pub background_jobs: u16,
+    /// Bytes a second that flushes and compactions write, at most; 0 for no bound.
+    pub compaction_bytes: u64,
     /// With less free space than this on the disk, commits are refused. What is below is for
     /// compactions, logs and the operator's own work.
     pub reserve_bytes: u64,
@@ -60,6 +62,7 @@ impl Default for RocksOptions {
             cache_bytes: 256 << 20,
             memtable_bytes: 128 << 20,
             background_jobs: 2,
+            compaction_bytes: 0,
             reserve_bytes: 512 << 20,
             trees: true,
         }
@@ -99,6 +102,10 @@ pub(super) fn database(options: &RocksOptions, recovery: Recovery, create: bool)
     // Tables reach the disk while they are written: left to the end, all of one at once stands
     // before the log in the disk's queue, and every commit waits for it.
     db.set_bytes_per_sync(1 << 20);
+    if let Ok(most @ 1..) = i64::try_from(options.compaction_bytes) {
+        // In portions of 20 ms: what commits wait for behind one is short. Flushes come first.
+        db.set_ratelimiter(most, 20_000, 10);
+    }
     // Files open at once: the rest of a usual limit of 1,024 is for sockets.
     db.set_max_open_files(512);
     db.set_keep_log_file_num(4);

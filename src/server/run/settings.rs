@@ -26,6 +26,7 @@ pub(super) fn rocks_options(config: &Config) -> RocksOptions {
         cache_bytes: storage.cache_mb << 20,
         memtable_bytes: storage.memtable_mb << 20,
         background_jobs: storage.max_background_jobs as u16,
+        compaction_bytes: u64::from(storage.compaction_mb_s) << 20,
         reserve_bytes: (storage.reserve_mb as u64) << 20,
         trees: !cfg!(feature = "without-trees"),
     }
