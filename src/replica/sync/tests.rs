@@ -15,7 +15,8 @@ use crate::store::record::Record;
 use crate::store::{Batch, Change, Imprint, Store, StoredKey};
 use crate::wire::control;
 use crate::wire::messages::BucketSettings;
-use crate::wire::transfer::body_entries;
+use crate::wire::sync::{Branches, Mark, Named, pack_leaves};
+use crate::wire::transfer::{Blob, PageBuilder, body_entries};
 
 const P: Partition = Partition(0);
 
@@ -439,4 +440,149 @@ fn what_was_compared_when_somebody_asked_is_compared_again_at_once() {
     }
     assert!(second.is_empty(), "{second:?}");
     assert_eq!(pairing.syncs[0].status(Instant(5000)).oldest_ms, Some(2));
+}
+
+/// One of three nodes, alone: the answers to its questions are made up, and say of every partition that the
+/// peer has one key which this node has not.
+struct Alone {
+    syncs: Syncs,
+    now: Instant,
+    /// Questions for objects that nobody has answered yet.
+    moves: Vec<(NodeId, u64, TreeId)>,
+    names_asked: usize,
+    /// From now on every key has come from somewhere.
+    has_all: bool,
+}
+
+impl Alone {
+    const AT_ONCE: usize = 2;
+
+    fn new() -> Self {
+        let mut state = ClusterState::new("test", 16);
+        for id in (1..=3).map(NodeId) {
+            let (name, address) = (format!("n{}", id.0), format!("10.0.0.{}:7400", id.0));
+            let contact = Contact { name, address, text_address: String::new() };
+            state.enter(id, MemberEntry::candidate(id, contact, "zone", limits::WEIGHT_NORMAL));
+        }
+        state.form(3);
+        let settings = Settings {
+            node: NodeId(1),
+            interval: Duration::from_secs(30),
+            settle: Duration::from_secs(1),
+            alarm: Duration::from_secs(60),
+            at_once: Self::AT_ONCE,
+            rate: 1 << 30,
+        };
+        let syncs = Syncs::new(settings, Arc::new(Topology::new(state)), Instant(0), 1);
+        Self { syncs, now: Instant(1), moves: Vec::new(), names_asked: 0, has_all: false }
+    }
+
+    fn reply(&self, request: &SyncRequest, is_ours: bool) -> SyncReply {
+        let has = self.has_all || !is_ours;
+        let mark = Mark { leaf: 3, branch: 4, bits: 5 };
+        match request {
+            SyncRequest::Roots(shared) => {
+                SyncReply::Roots(shared.iter().map(|_| Some(u128::from(has))).collect())
+            }
+            SyncRequest::Trees(_) => {
+                SyncReply::Trees(vec![("default".to_owned(), u128::from(has))])
+            }
+            SyncRequest::Leaves(_) => {
+                let mut leaves = [0; limits::TREE_LEAVES];
+                leaves[3] = u128::from(has);
+                SyncReply::Leaves(pack_leaves(&leaves))
+            }
+            SyncRequest::Branches { .. } => {
+                let marks: &[Mark] = if has { &[mark] } else { &[] };
+                SyncReply::Branches(vec![Branches::Marks(Mark::pack(marks))])
+            }
+            SyncRequest::Names { .. } => {
+                let name = Blob(Bytes::from_static(b"key"));
+                SyncReply::Names(Vec::from_iter(has.then(|| Named { at: 0, name, latest: 1 })))
+            }
+            SyncRequest::Objects { tree, .. } => Self::page(tree),
+            other => panic!("not asked here: {other:?}"),
+        }
+    }
+
+    fn page(tree: &TreeId) -> SyncReply {
+        let mut body = PageBuilder::default();
+        let key = Key::new(tree.bucket.as_bytes(), b"key").unwrap();
+        body.push(&key, 1, Some(&object(1, "sent").encode()));
+        SyncReply::Objects(body.finish(&[], true, 0).body)
+    }
+
+    /// Answers everything but questions for objects, through all pauses.
+    fn go_on(&mut self, input: Input) {
+        let mut effects = Vec::new();
+        self.syncs.handle(self.now, input, &mut effects);
+        let mut queue: VecDeque<Effect> = effects.into();
+        loop {
+            let mut effects = Vec::new();
+            match queue.pop_front() {
+                Some(Effect::Ask { to, id, request }) => {
+                    if let SyncRequest::Objects { tree, .. } = request {
+                        self.moves.push((to, id, tree));
+                        continue;
+                    }
+                    self.names_asked += usize::from(matches!(request, SyncRequest::Names { .. }));
+                    let reply = Some(self.reply(&request, false));
+                    self.syncs.handle(self.now, Input::Answered { id, reply }, &mut effects);
+                }
+                Some(Effect::Look { id, request }) => {
+                    let reply = self.reply(&request, true);
+                    self.syncs.handle(self.now, Input::Looked { id, reply }, &mut effects);
+                }
+                Some(Effect::Merge { id, .. }) => {
+                    let result = Ok(());
+                    self.syncs.handle(self.now, Input::Merged { id, result }, &mut effects);
+                }
+                Some(_) => continue,
+                None => {
+                    let Some(at) = self.syncs.next_deadline() else { return };
+                    self.now = self.now.max(at);
+                    self.syncs.handle_deadline(self.now, &mut effects);
+                }
+            }
+            queue.extend(effects);
+        }
+    }
+
+    /// The peer sends what it was asked for first.
+    fn send_first(&mut self) {
+        let (_, id, tree) = self.moves.remove(0);
+        let reply = Some(Self::page(&tree));
+        self.go_on(Input::Answered { id, reply });
+    }
+}
+
+#[test]
+fn objects_move_in_turn_and_come_from_one_peer_at_a_time() {
+    let mut alone = Alone::new();
+    alone.go_on(Input::Now);
+    assert_eq!(alone.syncs.pairs.len(), 32);
+    assert_eq!(alone.moves.len(), Alone::AT_ONCE, "{:?}", alone.moves);
+    let mended: BTreeSet<Partition> = alone.syncs.jobs.values().map(|job| job.pair.0).collect();
+    assert_eq!(mended.len(), alone.syncs.jobs.len(), "a partition is mended with one peer");
+    assert_eq!(mended.len(), 16, "all of them have something to move, and stand in line");
+    alone.send_first();
+    assert_eq!(alone.moves.len(), Alone::AT_ONCE, "the next one's turn");
+}
+
+#[test]
+fn what_has_waited_for_its_turn_is_looked_at_again() {
+    let mut alone = Alone::new();
+    alone.go_on(Input::Now);
+    let names_asked = alone.names_asked;
+    // Somebody else brings everything while the first pieces are on their way.
+    alone.has_all = true;
+    alone.now = alone.now + Duration::from_secs(5);
+    let asked: Vec<TreeId> = alone.moves.iter().map(|(.., tree)| tree.clone()).collect();
+    for _ in &asked {
+        alone.send_first();
+    }
+    assert!(alone.names_asked > names_asked, "the others were looked at again");
+    assert!(alone.moves.is_empty(), "and nothing else moved: {:?}", alone.moves);
+    assert!(alone.syncs.jobs.is_empty());
+    assert_eq!(alone.syncs.tally().repaired, asked.len() as u64);
 }
