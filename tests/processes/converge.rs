@@ -105,10 +105,11 @@ async fn a_node_that_missed_a_tenth_of_the_writes_is_equal_soon_and_clients_hard
     let slower = during.p99.as_secs_f64() / quiet.p99.as_secs_f64();
     println!("p99 {slower:.1} times that before");
     assert_eq!([&quiet, &without, &during, &after].map(|figures| figures.failed), [0; 4]);
-    assert!(slower < SLOWER, "{slower:.1} times");
     let began = Instant::now();
     wait_synced(&cluster).await;
     println!("equal again {:.1?} after the last request", began.elapsed());
     cluster.equal_digests().await;
     book.check_all(&bucket).await;
+    // Last: a run that was too slow has still shown whether anything is lost.
+    assert!(slower < SLOWER, "{slower:.1} times");
 }
