@@ -14,6 +14,7 @@ fn sibling(replica: u64, counter: u64) -> Sibling {
         dot: Dot { actor, counter },
         write_id: WriteId(u128::from(counter)),
         hlc: Hlc(counter << 16),
+        after: Hlc::default(),
         expires_at: None,
         content: Content::Value(Bytes::from(vec![b'v'; 100])),
     }

@@ -44,6 +44,7 @@ fn object(n: u64, generation: u64) -> Object {
             dot: Dot { actor, counter },
             write_id: WriteId(u128::from(n) << 64 | u128::from(counter)),
             hlc: Hlc((1_700_000_000_000 + counter) << 16),
+            after: Hlc::default(),
             expires_at: None,
             content: Content::Value(Bytes::from_iter(bytes)),
         };

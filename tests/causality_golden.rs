@@ -26,6 +26,7 @@ fn sibling(actor: Actor, counter: u64, content: Content) -> Sibling {
         dot: Dot { actor, counter },
         write_id: WriteId(0x0011_2233_4455_6677_8899_aabb_ccdd_0000 + u128::from(counter)),
         hlc: Hlc((1_700_000_000_000 << 16) | 5),
+        after: Hlc::default(),
         expires_at: None,
         content,
     }
@@ -50,7 +51,11 @@ fn objects() -> Vec<(&'static str, Object)> {
     one.write(&nothing, sibling(ANN, 1, value("hello")));
 
     let mut deleted = one.clone();
-    deleted.write(one.clock(), sibling(BOB, 200, Content::Tombstone));
+    let shown = Context::of(&one);
+    let mut tombstone = sibling(BOB, 200, Content::Tombstone);
+    (tombstone.hlc, tombstone.after) = (Hlc(shown.hlc.0 + 1), shown.hlc);
+    deleted.overwrite(&shown.names, tombstone.write_id);
+    deleted.write(&shown.clock, tombstone);
 
     let mut siblings = one.clone();
     let mut expiring = sibling(BOB, 1, value(""));

@@ -207,6 +207,7 @@ impl World {
             // Differs between histories, so that objects of two histories collide.
             write_id: WriteId((u128::from(basis) << 64) | u128::from(bit)),
             hlc: Hlc(time),
+            after: context.hlc,
             expires_at: None,
             content: if delete { Content::Tombstone } else { Content::Value(value) },
         };
@@ -360,6 +361,7 @@ fn sibling(dot: Dot, write_id: u128, value: &'static str) -> Sibling {
         dot,
         write_id: WriteId(write_id),
         hlc: Hlc(write_id as u64),
+        after: Hlc::default(),
         expires_at: None,
         content: Content::Value(Bytes::from_static(value.as_bytes())),
     }
@@ -603,7 +605,9 @@ fn a_write_that_was_made_twice_and_replaced_once_is_dead_in_every_order_of_mergi
     let first = object_of(&[sibling(dot(0, 1), 7, "twice")]);
     let second = object_of(&[sibling(dot(1, 1), 7, "twice")]);
     let mut replacement = first.clone();
-    replacement.write(first.clock(), sibling(dot(2, 1), 8, "instead"));
+    let shown = Context::of(&first);
+    replacement.overwrite(&shown.names, WriteId(8));
+    replacement.write(&shown.clock, sibling(dot(2, 1), 8, "instead"));
     let parts = [&first, &second, &replacement];
     for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
         let mut merged = Object::new();
@@ -619,6 +623,7 @@ fn a_write_that_was_made_twice_and_replaced_once_is_dead_in_every_order_of_mergi
     let mut both = first.clone();
     both.merge(&second);
     assert_eq!((both.siblings().len(), both.values(WallMs(0)).len()), (2, 1));
-    both.write(first.clock(), sibling(dot(2, 1), 8, "instead"));
+    both.overwrite(&shown.names, WriteId(8));
+    both.write(&shown.clock, sibling(dot(2, 1), 8, "instead"));
     assert_eq!(both.siblings().len(), 1);
 }

@@ -222,6 +222,7 @@ fn sibling(actor: Actor, counter: u64, value: &'static str) -> Sibling {
         dot: Dot { actor, counter },
         write_id: WriteId(u128::from(counter) << 64),
         hlc: Hlc(WALL << 16),
+        after: Hlc::default(),
         expires_at: None,
         content: Content::Value(Bytes::from_static(value.as_bytes())),
     }

@@ -46,6 +46,7 @@ fn object(n: u64, round: u64) -> Bytes {
         dot: Dot { actor, counter: round },
         write_id: WriteId(u128::from(n)),
         hlc: Hlc(round),
+        after: Hlc::default(),
         expires_at: None,
         content: Content::Value(value.into()),
     };

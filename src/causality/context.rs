@@ -88,11 +88,12 @@ impl Context {
     pub fn of(object: &Object) -> Self {
         // What was overwritten before counts as shown: its dots are in the clock, too.
         let mut names = object.replaced().clone();
+        let hlc = object.latest_hlc();
         for sibling in object.siblings() {
-            names.insert(sibling.hlc, sibling.write_id);
+            names.insert(hlc, sibling.write_id);
         }
         names.bound();
-        Self { clock: object.clock().clone(), hlc: object.latest_hlc(), names }
+        Self { clock: object.clock().clone(), hlc, names }
     }
 
     /// The context of the writer of `sibling`, who had seen `self`.
@@ -100,7 +101,7 @@ impl Context {
     pub fn after(mut self, sibling: &Sibling) -> Self {
         self.clock.insert(sibling.dot);
         self.hlc = self.hlc.max(sibling.hlc);
-        self.names.insert(sibling.hlc, sibling.write_id);
+        self.names.insert(self.hlc, sibling.write_id);
         self.names.bound();
         self
     }

@@ -9,6 +9,7 @@
 //! siblings  varint count, then ascending: place of its run in the clock varint | counter varint
 //!                                         write id u128 | hlc u64 | kind 1 byte
 //!                                         expiry varint, if kind has bit 1
+//!                                         after u64, not zero, if kind has bit 2
 //!                                         length varint | value, unless kind has bit 0
 //! ```
 
@@ -28,11 +29,12 @@ use crate::time::WallMs;
 const VERSION: u8 = 1;
 const KIND_TOMBSTONE: u8 = 1;
 const KIND_EXPIRES: u8 = 2;
+const KIND_AFTER: u8 = 4;
 
 /// Least bytes of an encoded sibling: a place, a counter, a write id, a timestamp and a kind.
 const SIBLING_BYTES_MIN: usize = 1 + 1 + 16 + 8 + 1;
 /// Most bytes of an encoded sibling without its value.
-const SIBLING_BYTES_MAX: usize = PLACE_BYTES + 3 * VARINT_BYTES + 16 + 8 + 1;
+const SIBLING_BYTES_MAX: usize = PLACE_BYTES + 3 * VARINT_BYTES + 16 + 8 + 1 + 8;
 
 impl Object {
     /// The object as bytes, the same for equal objects.
@@ -76,7 +78,7 @@ impl Object {
             if siblings.last().is_some_and(|last| *last >= sibling) {
                 return Err(CodecError::Invalid("order of siblings"));
             }
-            if replaced.contains(sibling.write_id) {
+            if replaced.end(&sibling) {
                 return Err(CodecError::Invalid("sibling of a replaced write"));
             }
             siblings.push(sibling);
@@ -112,9 +114,13 @@ fn encode_sibling(clock: &VersionVector, sibling: &Sibling, out: &mut BytesMut) 
     out.put_u64_le(sibling.hlc.0);
     let tombstone = if sibling.content == Content::Tombstone { KIND_TOMBSTONE } else { 0 };
     let expires = if sibling.expires_at.is_some() { KIND_EXPIRES } else { 0 };
-    out.put_u8(tombstone | expires);
+    let after = if sibling.after == Hlc::default() { 0 } else { KIND_AFTER };
+    out.put_u8(tombstone | expires | after);
     if let Some(expiry) = sibling.expires_at {
         out.put_varint(expiry.0);
+    }
+    if after != 0 {
+        out.put_u64_le(sibling.after.0);
     }
     if let Content::Value(value) = &sibling.content {
         out.put_bytes_with_length(value);
@@ -131,16 +137,23 @@ fn decode_sibling(clock: &VersionVector, input: &mut Reader) -> Result<Sibling, 
     let write_id = WriteId(input.u128("write id")?);
     let hlc = Hlc(input.u64("timestamp")?);
     let kind = input.u8("sibling's kind")?;
-    if kind & !(KIND_TOMBSTONE | KIND_EXPIRES) != 0 {
+    if kind & !(KIND_TOMBSTONE | KIND_EXPIRES | KIND_AFTER) != 0 {
         return Err(CodecError::Invalid("sibling's kind"));
     }
     let expires_at = match kind & KIND_EXPIRES {
         0 => None,
         _ => Some(WallMs(input.varint("expiry")?)),
     };
+    let after = match kind & KIND_AFTER {
+        0 => Hlc::default(),
+        _ => Hlc(input.u64("timestamp of what was seen")?),
+    };
+    if kind & KIND_AFTER != 0 && after == Hlc::default() {
+        return Err(CodecError::Invalid("timestamp of what was seen"));
+    }
     let content = match kind & KIND_TOMBSTONE {
         0 => Content::Value(input.bytes(limits::VALUE_BYTES_HARD, "value")?),
         _ => Content::Tombstone,
     };
-    Ok(Sibling { dot: Dot { actor, counter }, write_id, hlc, expires_at, content })
+    Ok(Sibling { dot: Dot { actor, counter }, write_id, hlc, after, expires_at, content })
 }

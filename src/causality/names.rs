@@ -6,18 +6,32 @@
 //! first, replaces it, and only then the second turns up, dots alone cannot tell that it is the
 //! same write: it would come back from the dead, beside the very write that replaced it.
 //!
-//! So an object remembers the names of writes that were seen to die, each with the timestamp that
-//! the write had, and a sibling of such a name is dead, whatever its dot. A client's context
-//! carries the names of what it was shown, because the coordinator of its next write may hold none
-//! of that. The memory is bounded by
-//! [`limits::REPLACED_WRITES`]: the newest of the union, which makes bounding and uniting commute.
+//! So a client's context carries the names of what it was shown, and the object into which it
+//! writes remembers them: a sibling of such a name is dead, whatever its dot. With one exception.
+//! Two writes that both were made twice may each have overwritten the other, A here and B there,
+//! and one must stay. So a sibling knows the greatest timestamp that its writer was shown
+//! ([`Sibling::after`]), a name bears the greatest that was shown with it, and **a name ends only
+//! siblings whose `after` is less than its timestamp**. Nothing is lost then:
+//!
+//! - whoever overwrites a sibling was shown it, or what had overwritten it, and a timestamp is
+//!   greater than its sibling's own `after`: so his `after` is greater;
+//! - whoever brings a name has an `after` that is not less than the name's timestamp: where the
+//!   name ends a sibling, his is greater again;
+//! - so of writes that ended one another the one with the greatest `after` is there.
+//!
+//! And what was written with one context has the same `after` in every copy, which is less than
+//! the timestamp of any of them: the name ends all. Of copies that took for overwritten whatever
+//! their coordinators held, one may have seen something younger than the name, and stays.
+//!
+//! The memory is bounded by [`limits::REPLACED_WRITES`]: the newest of the union, which makes
+//! bounding and uniting commute.
 //! No clock decides how long a name is kept: one that is ten minutes ahead would make everyone
 //! forget the others' names. What is forgotten can do harm only where a coordinator was cut off
 //! with a write that somebody had retried, while the key was overwritten more often than that.
 
 use bytes::{BufMut, BytesMut};
 
-use super::Hlc;
+use super::{Hlc, Sibling};
 use crate::codec::{CodecError, Reader, Write as _};
 use crate::ids::WriteId;
 use crate::limits;
@@ -25,7 +39,7 @@ use crate::limits;
 /// Names of writes, newest last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
-    /// Strictly ascending: when it was written, and the low half of the write id.
+    /// Strictly ascending: the timestamp, and the low half of the write id.
     entries: Vec<(Hlc, u64)>,
 }
 
@@ -35,6 +49,13 @@ fn name(write_id: WriteId) -> u64 {
 }
 
 impl Names {
+    /// Whether `sibling` is dead because its write was overwritten: see the module's text.
+    pub(super) fn end(&self, sibling: &Sibling) -> bool {
+        let name = name(sibling.write_id);
+        self.entries.iter().any(|(hlc, held)| *held == name && *hlc > sibling.after)
+    }
+
+    /// Whether a write of this name was overwritten; one of its copies may be alive all the same.
     pub(super) fn contains(&self, write_id: WriteId) -> bool {
         self.entries.iter().any(|(_, held)| *held == name(write_id))
     }
@@ -49,7 +70,7 @@ impl Names {
         self.entries.is_empty()
     }
 
-    /// Adds a write that was made at `hlc`; see [`Names::bound`].
+    /// Adds a write that was shown, with `hlc` as the greatest timestamp; see [`Names::bound`].
     pub(super) fn insert(&mut self, hlc: Hlc, write_id: WriteId) {
         let entry = (hlc, name(write_id));
         if let Err(place) = self.entries.binary_search(&entry) {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::hlc::MAX_SKEW_MS;
 use super::names::Names;
-use super::{Dot, Hlc, VersionVector};
+use super::{Context, Dot, Hlc, VersionVector};
 use crate::ids::WriteId;
 use crate::time::WallMs;
 
@@ -31,6 +31,9 @@ pub struct Sibling {
     pub write_id: WriteId,
     /// When it was written, to show and for last-write-wins.
     pub hlc: Hlc,
+    /// The greatest timestamp of what its writer had seen, less than `hlc`; zero if that was
+    /// nothing. It says which names of overwritten writes end it, see [`Names`].
+    pub after: Hlc,
     /// From when on it is no longer shown; never, if absent.
     pub expires_at: Option<WallMs>,
     /// What was written.
@@ -46,7 +49,7 @@ pub struct Sibling {
 pub struct Object {
     clock: VersionVector,
     siblings: Vec<Sibling>,
-    /// Names of writes that were overwritten: no sibling comes from one of them.
+    /// Names of writes that were overwritten: none of them ends a sibling that is here.
     replaced: Names,
 }
 
@@ -111,14 +114,7 @@ impl Object {
     pub fn write(&mut self, basis: &VersionVector, sibling: Sibling) {
         let dot = sibling.dot;
         debug_assert!(!self.clock.contains(dot) && !basis.contains(dot), "{dot} was used before");
-        for held in &self.siblings {
-            if basis.contains(held.dot) {
-                self.replaced.insert(held.hlc, held.write_id);
-            }
-        }
-        self.replaced.bound();
-        let replaced = &self.replaced;
-        self.siblings.retain(|held| !basis.contains(held.dot) && !replaced.contains(held.write_id));
+        self.siblings.retain(|held| !basis.contains(held.dot));
         self.clock.join(basis);
         self.clock.insert(dot);
         if let Err(place) = self.siblings.binary_search(&sibling) {
@@ -137,10 +133,10 @@ impl Object {
     }
 
     /// Takes over all that `other` knows: a sibling stays unless the other side knows its dot as
-    /// dead, or its write as overwritten, and the clocks join.
+    /// dead, or a name that ends it ([`Names`]), and the clocks join.
     ///
-    /// Merging is idempotent, commutative and associative, because it works on each dot alone and
-    /// there takes the greater of two states in a lattice:
+    /// Merging is idempotent, commutative and associative, because names unite, and because it
+    /// works on each dot alone and there takes the greater of two states in a lattice:
     ///
     /// ```text
     /// unknown  <  alive with a set of writes  <  dead
@@ -152,14 +148,7 @@ impl Object {
     /// other for dead, too, and nobody can tell. And what is *reported* depends on the order:
     /// a collision is reported by each merge that brings a further write of its dot.
     pub fn merge(&mut self, other: &Self) -> Merge {
-        let mut replaced = other.replaced.clone();
-        // Whoever overwrote them may not have held them, and so not remembered their names.
-        let dying = self.siblings.iter().filter(|sibling| other.is_dead(sibling.dot));
-        let dead = other.siblings.iter().filter(|sibling| self.is_dead(sibling.dot));
-        for sibling in dying.chain(dead) {
-            replaced.insert(sibling.hlc, sibling.write_id);
-        }
-        self.merge_dots(other, &replaced)
+        self.merge_dots(other, &other.replaced)
     }
 
     /// [`Object::merge`] and [`Object::keep_latest`] in one: also returns how many were discarded.
@@ -192,14 +181,14 @@ impl Object {
         Merge { changed, collisions }
     }
 
-    /// Takes over the names of overwritten writes, and drops their siblings, here and of `gained`.
+    /// Takes over names of overwritten writes, and drops what they end, here and of `gained`.
     /// Returns what is left of those, and whether a name was new.
     fn bury(&mut self, mut gained: Vec<Sibling>, replaced: &Names) -> (Vec<Sibling>, bool) {
         if self.replaced.is_empty() && replaced.is_empty() {
             return (gained, false);
         }
         let mut union = self.replaced.union(replaced);
-        let is_live = |sibling: &Sibling| !union.contains(sibling.write_id);
+        let is_live = |sibling: &Sibling| !union.end(sibling);
         gained.retain(is_live);
         self.siblings.retain(is_live);
         union.bound();
@@ -269,12 +258,8 @@ impl Object {
     /// What there is to remember of it once it is reaped: all that it knew is dead.
     #[must_use]
     pub fn remains(&self) -> Self {
-        let mut replaced = self.replaced.clone();
-        for sibling in &self.siblings {
-            replaced.insert(sibling.hlc, sibling.write_id);
-        }
-        replaced.bound();
-        Self { clock: self.clock.clone(), siblings: Vec::new(), replaced }
+        let Context { clock, names: replaced, .. } = Context::of(self);
+        Self { clock, siblings: Vec::new(), replaced }
     }
 
     /// The values shown by `other` that are dead here, by their dots.
@@ -295,7 +280,7 @@ impl Object {
     }
 
     /// Takes the writes of these names for overwritten, all but `write_id`: what the context of that
-    /// write was shown, wherever it was held.
+    /// write was shown, under whatever dots they turn up. Goes before [`Object::write`].
     pub fn overwrite(&mut self, names: &Names, write_id: WriteId) {
         self.bury(Vec::new(), &names.without(write_id));
     }

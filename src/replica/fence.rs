@@ -165,7 +165,8 @@ mod tests {
         let content = Content::Value(bytes::Bytes::from_static(b"v"));
         let actor = crate::causality::Actor { incarnation: Incarnation(9), k: 1 };
         let dot = crate::causality::Dot { actor, counter: 1 };
-        let sibling = Sibling { dot, write_id, hlc: Hlc(1), expires_at: None, content };
+        let after = Hlc::default();
+        let sibling = Sibling { dot, write_id, hlc: Hlc(1), after, expires_at: None, content };
         let mut object = Object::new();
         object.write(&crate::causality::VersionVector::default(), sibling);
         let (purpose, slots, budget_ms) = (Purpose::Repair, 0, 1000);

@@ -103,7 +103,8 @@ mod tests {
         let content = Content::Tombstone;
         let write_id = WriteId(u128::from(n));
         let mut object = Object::new();
-        let sibling = Sibling { dot, write_id, hlc: Hlc(n), expires_at: None, content };
+        let after = Hlc::default();
+        let sibling = Sibling { dot, write_id, hlc: Hlc(n), after, expires_at: None, content };
         object.write(&VersionVector::new(), sibling);
         object
     }

@@ -300,6 +300,7 @@ impl PutOp {
             dot: Dot { actor: mint.actor, counter: mint.counter },
             write_id: self.put.write_id,
             hlc: self.timestamp(core, state, &basis),
+            after: basis.hlc,
             expires_at: self.expires_at(core.now.wall),
             content: self.put.value.clone().map_or(Content::Tombstone, Content::Value),
         };

@@ -52,6 +52,7 @@ fn write(object: &mut Object, dot: Dot, time: u64, data: &str) {
         dot,
         write_id: WriteId(u128::from(time) << 64 | u128::from(dot.counter)),
         hlc: Hlc(time << 16),
+        after: Hlc::default(),
         expires_at: None,
         content: Content::Value(Bytes::copy_from_slice(data.as_bytes())),
     };
