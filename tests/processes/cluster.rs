@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use ringdove::client::{Client, direct};
 use ringdove::wire::messages::{Control, ControlReply, NodeStatus, Request, Response};
 use tempfile::TempDir;
+
+use crate::ports::free_port;
 
 /// Longer than anything takes on a machine that is busy with other things.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -331,11 +333,7 @@ impl Drop for Cluster {
     }
 }
 
-/// Three ports for each of `count` nodes that nobody listens on now; all are held until the last is
-/// chosen, or else two nodes may be given the same.
+/// Three ports for each of `count` nodes.
 fn free_ports(count: usize) -> Vec<[u16; 3]> {
-    let three = |_| [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    let held: Vec<[TcpListener; 3]> = (0..count).map(three).collect();
-    let ports = |listener: &TcpListener| listener.local_addr().unwrap().port();
-    held.iter().map(|listeners| listeners.each_ref().map(ports)).collect()
+    (0..count).map(|_| [(); 3].map(|()| free_port())).collect()
 }

@@ -20,6 +20,7 @@ mod load;
 mod members;
 mod moves;
 mod operator;
+mod ports;
 mod reap;
 mod rejoin;
 mod sync;

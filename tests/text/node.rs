@@ -1,9 +1,14 @@
 //! One real node, as a process, and plain connections to its text port.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use self::ports::free_port;
+
+#[path = "../processes/ports.rs"]
+mod ports;
 
 /// Longer than a debug build on a loaded machine takes for anything that is tested.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -20,7 +25,7 @@ impl Node {
     /// the first into its section `[listen]`.
     pub fn start(listen: &str, rest: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let [frames, text_port] = free_ports();
+        let [frames, text_port] = [free_port(), free_port()];
         let config = format!(
             "[node]\ndata_dir = \"data\"\n\
              [cluster]\npartitions = 64\nreplicas = 1\nseeds = []\n\
@@ -69,13 +74,6 @@ impl Drop for Node {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners: Vec<TcpListener> = (0..N)
-        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free"))
-        .collect();
-    std::array::from_fn(|i| listeners[i].local_addr().expect("it is bound").port())
 }
 
 /// A connection that knows no more of the protocol than where an answer ends.
