@@ -234,7 +234,7 @@ impl Session {
         let door = self.door(put.target.direct).await?;
         let value = data::bytes_of(&put.value);
         let context = data::put(&door, key.clone(), value, put, seen, said.form()).await?;
-        self.remember(key, context, put.blind);
+        self.seen.insert(key, context);
         Ok(())
     }
 
@@ -244,7 +244,7 @@ impl Session {
         let seen = self.recall(&key, del.context.is_some());
         let door = self.door(del.target.direct).await?;
         let context = data::del(&door, key.clone(), del, seen, said.form()).await?;
-        self.remember(key, context, false);
+        self.seen.insert(key, context);
         Ok(())
     }
 
@@ -255,16 +255,6 @@ impl Session {
             output::note("replaces what was last seen here of this key");
         }
         seen
-    }
-
-    /// The context of a write covers all that is there now. After a blind write that is more than
-    /// anybody has seen, so nothing is remembered.
-    fn remember(&mut self, key: Key, context: Context, blind: bool) {
-        if blind {
-            self.seen.remove(&key);
-        } else {
-            self.seen.insert(key, context);
-        }
     }
 
     async fn door(&self, direct: bool) -> Result<Door, Failure> {
