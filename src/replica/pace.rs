@@ -13,10 +13,11 @@
 //!
 //! It begins with a sixty-fourth of the full rate, for strain takes seconds to be seen, and never
 //! comes below that: a move that can be starved holds up the operator who waits for it, and where
-//! something else keeps clients waiting it does not help them. What clients are used to is learnt
-//! within seconds while nothing moves, and hardly while something does: what a move does to them must
-//! not become usual. Only that it is less than was thought is believed at any time; a node that began with a
-//! move has seen nothing else yet.
+//! something else keeps clients waiting it does not help them. What clients are used to is the mean
+//! of some eight minutes in which nothing moved: a merge of files, or whoever deletes what has moved away,
+//! keeps them waiting for half a minute, and that must not become usual, any more than what a move
+//! does to them. While something moves only that it is less than was thought is believed soon; a node
+//! that began with a move has seen nothing else yet.
 //!
 //! A piece is what moves in a 128th of a second. Where pieces stay large while the rate falls, each is
 //! felt as before, only less often: with 256 KiB at 1 MiB a second the 99th percentile was still 1.7
@@ -40,9 +41,11 @@ const GOAL: f64 = 1.25;
 const NEVER_BELOW_MICROS: u64 = 2_000;
 /// How much of a second's percentile is believed: a single slow answer moves it by a fifth.
 const RECENT: f64 = 1.0 / 4.0;
-/// How fast what is seen becomes usual, each second: at rest, and what is more while something moves.
-const LEARNT: f64 = 1.0 / 16.0;
-const LEARNT_MOVING: f64 = 1.0 / 1024.0;
+/// Seconds at rest that make up what is usual.
+const REMEMBERED: f64 = 512.0;
+/// How fast what is seen while something moves becomes usual, each second: less, and more.
+const LEARNT_LESS: f64 = 1.0 / 16.0;
+const LEARNT_MORE: f64 = 1.0 / 1024.0;
 
 /// A rate, and when the next piece may move.
 #[derive(Clone, Debug)]
@@ -53,6 +56,8 @@ pub(crate) struct Pace {
     /// seen.
     recent: f64,
     usual: f64,
+    /// Seconds at rest in which clients were answered, [`REMEMBERED`] at most.
+    rested: f64,
     free_at: Instant,
 }
 
@@ -60,7 +65,8 @@ impl Pace {
     /// At most `most` bytes a second.
     pub(crate) fn new(most: u64) -> Self {
         let most = most.max(LEAST);
-        Self { most, rate: most / LEAST, recent: 0.0, usual: 0.0, free_at: Instant(0) }
+        let (rate, free_at) = (most / LEAST, Instant(0));
+        Self { most, rate, recent: 0.0, usual: 0.0, rested: 0.0, free_at }
     }
 
     /// Bytes a second now.
@@ -77,8 +83,12 @@ impl Pace {
                 (self.recent, self.usual) = (micros, micros);
             }
             self.recent += (micros - self.recent) * RECENT;
-            let is_worse = self.recent > self.usual;
-            let learnt = if is_moving && is_worse { LEARNT_MOVING } else { LEARNT };
+            self.rested = (self.rested + f64::from(u8::from(!is_moving))).min(REMEMBERED);
+            let learnt = match is_moving {
+                false => 1.0 / self.rested,
+                true if self.recent < self.usual => LEARNT_LESS,
+                true => LEARNT_MORE,
+            };
             self.usual += (self.recent - self.usual) * learnt;
         }
         if !is_moving {
@@ -160,6 +170,18 @@ mod tests {
         assert_eq!(pace.rate(), FULL);
         observe(&mut pace, 10, 0, true);
         assert_eq!(pace.rate(), FULL, "nobody waits where nobody asks");
+    }
+
+    #[test]
+    fn half_a_minute_of_merging_files_does_not_become_usual() {
+        let mut pace = Pace::new(FULL);
+        observe(&mut pace, 300, 3, false);
+        observe(&mut pace, 30, 15, false);
+        observe(&mut pace, 60, 3, true);
+        assert_eq!(pace.rate(), FULL);
+        observe(&mut pace, 30, 15, false);
+        observe(&mut pace, 60, 6, true);
+        assert_eq!(pace.rate(), FULL / LEAST, "6 ms are twice what was usual before");
     }
 
     #[test]
