@@ -8,7 +8,7 @@ use crate::alone;
 use crate::book::{Book, Steady, VALUE_BYTES};
 use crate::cluster::Cluster;
 use crate::kill::from_environment;
-use crate::moves::{SLOWER, SMALL, SMALL_STORAGE, wait_until_idle};
+use crate::moves::{SLOWER, size, wait_until_idle};
 
 /// Nothing is kept for anybody.
 const NO_HINTS: &str = "[hints]\nmb = 0\nmb_by_member = 0\n[sync]\n";
@@ -17,12 +17,7 @@ fn prepare(keys: u64) -> Cluster {
     // More settings of anti-entropy, for experiments: `rate_mb_s = 16`.
     let more = std::env::var("RINGDOVE_SYNC").unwrap_or_default();
     let mut cluster = Cluster::prepare(3, &format!("{NO_HINTS}{more}\n"));
-    if keys >= 100_000 {
-        for node in &cluster.nodes {
-            node.configure(SMALL, "");
-            node.configure(SMALL_STORAGE, "");
-        }
-    }
+    size(&cluster, keys);
     for index in 0..3 {
         cluster.nodes[index].start();
     }

@@ -20,9 +20,11 @@ const PATIENCE: Duration = Duration::from_secs(1800);
 /// is busy with itself: there it says nothing.
 pub const SLOWER: f64 = if cfg!(debug_assertions) { f64::INFINITY } else { 2.0 };
 const CLEANUP: &str = "[transfers]\ncleanup_after_s = 2\n";
-/// What the other tests set, and what a node has by itself.
-pub const SMALL: &str = "partitions = 64\n";
-pub const SMALL_STORAGE: &str = "cache_mb = 16\nmemtable_mb = 16\n";
+/// What the other tests set.
+const SMALL: &str = "partitions = 64\n";
+const SMALL_STORAGE: &str = "cache_mb = 16\nmemtable_mb = 16\n";
+/// For nodes that share a disk and two cores: what one merges, the others feel.
+const SHARED_STORAGE: &str = "compaction_mb_s = 64\n";
 
 /// One row of the table.
 struct Phase {
@@ -95,20 +97,24 @@ pub async fn wait_until_idle(cluster: &Cluster) {
     }
 }
 
-/// Three nodes and two that are not members yet, as large as nodes are by themselves if there is
-/// much to be stored.
+/// Makes the nodes as large as nodes are by themselves if there is much to be stored.
+/// `RINGDOVE_STORAGE` replaces what else is set then, for experiments: `compaction_mb_s = 0`.
+pub fn size(cluster: &Cluster, keys: u64) {
+    let storage = env::var("RINGDOVE_STORAGE").unwrap_or_else(|_| SHARED_STORAGE.to_owned());
+    for node in cluster.nodes.iter().filter(|_| keys >= 100_000) {
+        node.configure(SMALL, "");
+        node.configure(SMALL_STORAGE, &(storage.trim_end().to_owned() + "\n"));
+    }
+}
+
+/// Three nodes and two that are not members yet.
 fn prepare(keys: u64) -> Cluster {
     // More settings of transfers, for experiments: `rate_mb_s = 16`.
     let settings = CLEANUP.to_owned() + &env::var("RINGDOVE_TRANSFERS").unwrap_or_default() + "\n";
     let mut cluster = Cluster::prepare(3, &settings);
     cluster.prepare_newcomer(&settings);
     cluster.prepare_newcomer(&settings);
-    if keys >= 100_000 {
-        for node in &cluster.nodes {
-            node.configure(SMALL, "");
-            node.configure(SMALL_STORAGE, "");
-        }
-    }
+    size(&cluster, keys);
     for index in 0..3 {
         cluster.nodes[index].start();
     }
