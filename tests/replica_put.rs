@@ -163,6 +163,10 @@ impl Node {
     fn merge(&mut self, key: &Key, sibling: Sibling) -> u64 {
         let mut object = Object::new();
         object.write(&VersionVector::new(), sibling);
+        self.merge_object(key, &object)
+    }
+
+    fn merge_object(&mut self, key: &Key, object: &Object) -> u64 {
         let (key, purpose) = (key.clone(), Purpose::Replicate);
         self.ask(Request::Write(Write {
             key,
@@ -521,6 +525,34 @@ fn a_context_cannot_grow_the_clock_without_end() {
     node.put(put(3, with(&done.context), "next"));
     node.put(put(4, Basis::Blind, "beside"));
     assert_eq!(node.values(&key()), ["beside", "next"]);
+}
+
+#[test]
+fn a_copy_dies_by_its_name_unless_its_writer_was_shown_something_as_young() {
+    for younger in [0, 1] {
+        let mut node = Node::new();
+        let first = node.put(put(1, Basis::Blind, "first"));
+        let shown = node.get(&key()).values[0].hlc;
+        node.put(put(2, with(&first.context), "twice"));
+        assert_eq!(node.values(&key()), ["twice"]);
+
+        // Elsewhere somebody was shown another copy of the second write, and replaced it.
+        let mut copy = Object::new();
+        let hlc = Hlc(shown.0 + younger);
+        let write_id = WriteId(2);
+        copy.write(
+            &VersionVector::new(),
+            Sibling { hlc, write_id, ..sibling(elsewhere(), 1, "twice") },
+        );
+        let context = Context::of(&copy);
+        copy.overwrite(&context.names, WriteId(3));
+        copy.write(&context.clock, Sibling { after: hlc, ..sibling(elsewhere(), 2, "instead") });
+        node.merge_object(&key(), &copy);
+        node.commit(Ok(()));
+        let values = node.values(&key());
+        assert_eq!(values.contains(&"twice".to_owned()), younger == 0, "{values:?}");
+        assert!(values.contains(&"instead".to_owned()), "{values:?}");
+    }
 }
 
 #[test]
