@@ -18,18 +18,25 @@ pub struct Faults {
     pub drops_set: Option<u64>,
     /// Acknowledges every so-manieth `DEL` without doing it.
     pub drops_del: Option<u64>,
-    /// Answers every so-manieth `GET` with the value before the last, if that was overwritten a while ago.
+    /// Answers every so-manieth `GET` with the value before the last.
     pub stale_get: Option<u64>,
 }
 
-/// How old the last value must be for the one before it to be shown: longer than a request takes.
-const A_WHILE: Duration = Duration::from_millis(60);
+/// A turn of the thread that the stub shares with the generator.
+const TURN: Duration = Duration::from_millis(5);
+
+/// How many turns ago the last change of a key must be for anything to be done wrong with it: more
+/// than it takes the generator to see an answer, or a request to arrive. Of requests that are on
+/// their way at once any may be the first, so with them there is nothing to find. Not a time:
+/// however long this process stands still, they stay on their way.
+const A_WHILE: u64 = 12;
 
 #[derive(Default)]
 struct Entry {
     value: Option<Bytes>,
     before: Option<Bytes>,
-    written_at: Option<Instant>,
+    /// The turn of the last write or deletion.
+    changed_at: Option<u64>,
     /// The last write or deletion was dropped.
     is_wrong: bool,
 }
@@ -39,6 +46,7 @@ struct State {
     faults: Faults,
     entries: HashMap<Bytes, Entry>,
     first_at: Option<Instant>,
+    turns: u64,
     counts: [u64; 3],
     stale_gets: u64,
     /// Commands by name, key and bytes of the value, in the order in which they came.
@@ -56,7 +64,13 @@ impl Stub {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let state = Arc::new(Mutex::new(State { faults, ..State::default() }));
-        let shared = state.clone();
+        let (shared, turned) = (state.clone(), state.clone());
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(TURN).await;
+                turned.lock().unwrap().turns += 1;
+            }
+        });
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
@@ -119,27 +133,28 @@ impl State {
         let length = command.get(2).map_or(0, Bytes::len);
         self.log.push((name.clone(), command[1].clone(), length));
         let entry = self.entries.entry(command[1].clone()).or_default();
+        let is_settled = entry.changed_at.is_some_and(|at| self.turns - at > A_WHILE);
         match name.as_str() {
             "SET" => {
-                entry.is_wrong = is_turn(&mut self.counts[0], self.faults.drops_set);
+                entry.is_wrong = is_settled && is_turn(&mut self.counts[0], self.faults.drops_set);
                 if !entry.is_wrong {
-                    entry.before = entry.value.replace(command[2].clone());
-                    entry.written_at = Some(Instant::now());
+                    entry.before = entry.value.replace(command[2].clone()).filter(|_| is_settled);
+                    entry.changed_at = Some(self.turns);
                 }
                 Reply::Ok
             }
             "DEL" => {
                 let there = i64::from(entry.value.is_some());
-                let drops = is_turn(&mut self.counts[1], self.faults.drops_del);
+                let drops = is_settled && is_turn(&mut self.counts[1], self.faults.drops_del);
                 entry.is_wrong = drops && entry.value.is_some();
                 if !drops {
                     (entry.value, entry.before) = (None, None);
+                    entry.changed_at = Some(self.turns);
                 }
                 Reply::Integer(there)
             }
             "GET" => {
-                let is_old = entry.written_at.is_some_and(|at| at.elapsed() > A_WHILE);
-                let before = entry.before.clone().filter(|_| is_old);
+                let before = entry.before.clone().filter(|_| is_settled);
                 if before.is_some() && is_turn(&mut self.counts[2], self.faults.stale_get) {
                     self.stale_gets += 1;
                     return before.map_or(Reply::Null, Reply::Bulk);

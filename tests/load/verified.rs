@@ -13,12 +13,12 @@ const SPAN: Duration = Duration::from_secs(2);
 const MIX: &str = "read=40,update=50,delete=10";
 
 /// Runs against a stub with faults; gives what it did wrong, and what was found.
-fn against_stub(faults: Faults) -> (u64, u64, Verification) {
+fn against_stub(mix: &str, faults: Faults) -> (u64, u64, Verification) {
     let directory = tempfile::tempdir().unwrap();
     on_one_thread(async {
         let stub = Stub::start(faults).await;
         let target = redis(&stub).await;
-        let mut plan = plan(MIX, 1000.0, SPAN);
+        let mut plan = plan(mix, 1000.0, SPAN);
         plan.fill = true;
         let path = directory.path().join("run");
         let (summary, found) = run_and_verify(&target, &mut plan, &path, || stub.mend()).await;
@@ -34,28 +34,33 @@ fn wrong(found: &Verification) -> [u64; 5] {
 
 #[test]
 fn a_server_that_does_what_it_says_is_found_faultless() {
-    let (_, _, found) = against_stub(Faults::default());
+    let (_, _, found) = against_stub(MIX, Faults::default());
     assert_eq!((wrong(&found), found.stale_reads), ([0; 5], 0));
 }
 
 #[test]
 fn writes_that_were_acknowledged_and_dropped_are_found_all_of_them() {
-    let (planted, _, found) = against_stub(Faults { drops_set: Some(50), ..Faults::default() });
+    let (planted, _, found) =
+        against_stub(MIX, Faults { drops_set: Some(20), ..Faults::default() });
     assert!(planted > 10, "{planted}");
     assert_eq!(wrong(&found), [planted, 0, 0, 0, 0]);
-    assert!(found.examples[0].contains("was acknowledged and is gone"), "{:?}", found.examples);
+    // Reads that missed one of them are among the examples too.
+    let says_so = |example: &String| example.contains("was acknowledged and is gone");
+    assert!(found.examples.iter().any(says_so), "{:?}", found.examples);
 }
 
 #[test]
 fn deletions_that_were_acknowledged_and_not_done_are_found_all_of_them() {
-    let (planted, _, found) = against_stub(Faults { drops_del: Some(5), ..Faults::default() });
+    let (planted, _, found) = against_stub(MIX, Faults { drops_del: Some(5), ..Faults::default() });
     assert!(planted > 10, "{planted}");
     assert_eq!(wrong(&found), [0, planted, 0, 0, 0]);
 }
 
 #[test]
 fn reads_of_what_was_overwritten_are_found_all_of_them() {
-    let (_, planted, found) = against_stub(Faults { stale_get: Some(10), ..Faults::default() });
+    // Nothing is deleted: a deletion on its way excuses a read, and the stub cannot know of it.
+    let faults = Faults { stale_get: Some(10), ..Faults::default() };
+    let (_, planted, found) = against_stub("read=40,update=60", faults);
     assert!(planted > 10, "{planted}");
     assert_eq!((wrong(&found), found.stale_reads), ([0; 5], planted));
     assert!(found.stalest_ms.is_some_and(|ms| ms >= 50), "{:?}", found.stalest_ms);
