@@ -23,6 +23,10 @@ use crate::time::Instant;
 /// How long to wait after a partition could not be cleared.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// From one deletion to the next: a shard waits for the disk in each, and what was deleted is merged
+/// away behind it.
+pub(super) const APART: Duration = Duration::from_millis(250);
+
 /// What is deleted at once: of a partition, the buckets of a scope.
 type Left = (Partition, Scope);
 
@@ -32,6 +36,8 @@ pub(super) struct Leftovers {
     by_time: BTreeSet<(Instant, Left)>,
     set_aside: BTreeSet<Partition>,
     clearing: BTreeSet<Left>,
+    /// Nothing is cleared for its time alone before this.
+    free_at: Instant,
 }
 
 impl Leftovers {
@@ -44,6 +50,7 @@ impl Leftovers {
             by_time: BTreeSet::new(),
             set_aside: set_aside.iter().flatten().copied().collect(),
             clearing: BTreeSet::new(),
+            free_at: Instant(0),
         };
         let stood = stands_in(desk, &desk.topology);
         for left in all(&desk.topology).filter(|left| !stood.contains(left)) {
@@ -180,6 +187,7 @@ impl Leftovers {
         if !self.clearing.is_empty() || !self.may_clear(desk) {
             return;
         }
+        let at = at.max(self.free_at);
         if at > desk.now {
             desk.wake(at);
             return;
@@ -198,6 +206,9 @@ impl Leftovers {
             Some(found) => {
                 desk.tally.cleared += u64::from(found);
                 self.schedule(left, None);
+                if found {
+                    self.free_at = desk.now + APART;
+                }
             }
             None if self.due.contains_key(&left) => {
                 self.schedule(left, Some(desk.now + AGAIN));

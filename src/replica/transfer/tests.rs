@@ -319,6 +319,28 @@ fn a_slot_that_is_lost_without_being_given_is_set_aside_and_never_deleted() {
 }
 
 #[test]
+fn what_is_left_is_deleted_partition_by_partition_with_a_pause_after_each_that_had_something() {
+    let mut member = Alone::new(4, joined(&[4]), None);
+    let cleared = |effects: &[Effect]| {
+        effects.iter().find_map(|effect| match effect {
+            Effect::Clear { partition, scope } => Some((*partition, *scope)),
+            _ => None,
+        })
+    };
+    member.now = Instant(60_000_000);
+    let mut effects = member.take(Input::Second { p99: Duration::ZERO });
+    for found in [false, false, true] {
+        let (partition, scope) = cleared(&effects).expect("the next one, at once");
+        effects = member.take(Input::Cleared { partition, scope, found: Some(found) });
+    }
+    let until = member.now + leftovers::APART;
+    assert_eq!(cleared(&effects), None);
+    assert_eq!(member.transfers.next_deadline(), Some(until));
+    member.transfers.handle_deadline(until, &mut effects);
+    assert!(cleared(&effects).is_some());
+}
+
+#[test]
 fn a_copy_goes_on_from_its_cursor_after_a_restart() {
     let mut successor = Alone::new(4, joined(&[4]), None);
     let effects = successor.take(Input::Second { p99: Duration::ZERO });
