@@ -99,13 +99,13 @@ impl Tally {
 /// The tree of one bucket in one partition.
 #[derive(Clone, PartialEq, Eq)]
 struct Tree {
-    leaves: Box<Leaves>,
+    leaves: Leaves,
     tally: Tally,
 }
 
 impl Default for Tree {
     fn default() -> Self {
-        Self { leaves: Box::new([0; LEAVES]), tally: Tally::default() }
+        Self { leaves: [0; LEAVES], tally: Tally::default() }
     }
 }
 
@@ -129,12 +129,15 @@ pub struct Root {
     pub tally: Tally,
 }
 
-type Trees = BTreeMap<String, Tree>;
+/// The trees of one bucket, by partition, as far as there has been one.
+type Trees = Vec<Option<Box<Tree>>>;
 
 /// All trees of a store.
 #[derive(Clone, Default)]
 pub struct Forest {
-    trees: BTreeMap<u16, Trees>,
+    /// By bucket first: of those there are few, so that a change finds its tree by what is in the
+    /// processor's cache anyway.
+    trees: BTreeMap<String, Trees>,
     /// The first partition that has not been counted since the store was opened. What its trees
     /// hold is what has changed since.
     uncounted_from: Option<u16>,
@@ -152,27 +155,46 @@ impl Forest {
         Self { uncounted_from: Some(0), ..Self::default() }
     }
 
+    fn tree(&self, partition: Partition, bucket: &str) -> Option<&Tree> {
+        self.trees.get(bucket)?.get(usize::from(partition.0))?.as_deref()
+    }
+
+    fn tree_mut(&mut self, partition: Partition, bucket: &str) -> &mut Tree {
+        if !self.trees.contains_key(bucket) {
+            self.trees.insert(bucket.to_owned(), Trees::new());
+        }
+        let trees = self.trees.get_mut(bucket).expect("it is there now");
+        let at = usize::from(partition.0);
+        if trees.len() <= at {
+            trees.resize_with(at + 1, || None);
+        }
+        trees[at].get_or_insert_default()
+    }
+
+    /// Fells the trees of a partition, or that of one bucket in it.
+    fn fell(&mut self, partition: Partition, bucket: Option<&str>) {
+        for (name, trees) in &mut self.trees {
+            let tree = trees.get_mut(usize::from(partition.0));
+            if let Some(tree) = tree.filter(|_| bucket.is_none_or(|of| of == name)) {
+                *tree = None;
+            }
+        }
+    }
+
     /// A record was changed.
     pub fn replace(&mut self, key: &StoredKey, before: &Imprint, after: &Imprint) {
         if before == after {
             return;
         }
         let name = key.key();
-        let trees = self.trees.entry(key.partition().0).or_default();
-        if !trees.contains_key(name.bucket()) {
-            trees.insert(name.bucket().to_owned(), Tree::default());
-        }
-        let tree = trees.get_mut(name.bucket()).expect("it is there now");
+        let tree = self.tree_mut(key.partition(), name.bucket());
         tree.leaves[usize::from(leaf_of(place(&name)))] ^= before.digest ^ after.digest;
         tree.tally.replace(before, after);
     }
 
     /// All records of a partition were deleted, or those of one bucket.
     pub fn clear(&mut self, partition: Partition, bucket: Option<&str>) {
-        match (bucket, self.trees.get_mut(&partition.0)) {
-            (Some(bucket), Some(trees)) => drop(trees.remove(bucket)),
-            _ => drop(self.trees.remove(&partition.0)),
-        }
+        self.fell(partition, bucket);
         if !self.is_counted(partition) {
             self.cleared.insert((partition.0, bucket.map(str::to_owned)));
         }
@@ -201,7 +223,7 @@ impl Forest {
         if !self.is_counted(partition) {
             return false;
         }
-        self.trees.remove(&partition.0);
+        self.fell(partition, None);
         self.recounting.insert(partition.0)
     }
 
@@ -220,10 +242,9 @@ impl Forest {
         if !wanted || cleared.contains(&None) {
             return;
         }
-        let trees = self.trees.entry(partition.0).or_default();
         for (bucket, tree) in count.trees {
             if !cleared.contains(&Some(bucket.clone())) {
-                trees.entry(bucket).or_default().add(&tree);
+                self.tree_mut(partition, &bucket).add(&tree);
             }
         }
     }
@@ -240,12 +261,12 @@ impl Forest {
         if !self.is_counted(partition) {
             return None;
         }
-        let root = |(bucket, tree): (&String, &Tree)| {
+        let root = |bucket: &String| {
+            let tree = self.tree(partition, bucket)?;
             let sum = tree.leaves.iter().fold(0, |sum, leaf| sum ^ leaf);
-            Root { bucket: bucket.clone(), sum, tally: tree.tally }
+            Some(Root { bucket: bucket.clone(), sum, tally: tree.tally })
         };
-        let trees = self.trees.get(&partition.0);
-        Some(trees.into_iter().flatten().map(root).filter(|root| root.tally.keys > 0).collect())
+        Some(self.trees.keys().filter_map(root).filter(|root| root.tally.keys > 0).collect())
     }
 
     /// The leaves of a tree; `None` while its partition is not counted.
@@ -254,24 +275,28 @@ impl Forest {
         if !self.is_counted(partition) {
             return None;
         }
-        let tree = self.trees.get(&partition.0).and_then(|trees| trees.get(bucket));
-        Some(tree.map_or([0; LEAVES], |tree| *tree.leaves))
+        Some(self.tree(partition, bucket).map_or([0; LEAVES], |tree| tree.leaves))
     }
 
     /// What is in all trees of a bucket, as far as they are counted.
     #[must_use]
     pub fn tallies(&self) -> BTreeMap<String, Tally> {
         let mut tallies: BTreeMap<String, Tally> = BTreeMap::new();
-        for (partition, trees) in &self.trees {
-            if !self.is_counted(Partition(*partition)) {
-                continue;
-            }
-            for (bucket, tree) in trees {
-                let tally = tallies.entry(bucket.clone()).or_default();
+        for (bucket, partition, tree) in self.all() {
+            if self.is_counted(partition) {
+                let tally = tallies.entry(bucket.to_owned()).or_default();
                 *tally = tally.plus(tree.tally);
             }
         }
         tallies
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&str, Partition, &Tree)> {
+        self.trees.iter().flat_map(|(bucket, trees)| {
+            trees.iter().enumerate().filter_map(|(at, tree)| {
+                Some((bucket.as_str(), Partition(at as u16), tree.as_deref()?))
+            })
+        })
     }
 
     /// The bytes to keep over a stop in order. Everything must be counted.
@@ -279,17 +304,15 @@ impl Forest {
     pub fn encode(&self) -> Bytes {
         debug_assert!(self.is_all_counted());
         let mut out = BytesMut::new();
-        for (partition, trees) in &self.trees {
-            for (bucket, tree) in trees {
-                out.put_u16(*partition);
-                out.put_u8(bucket.len() as u8);
-                out.put_slice(bucket.as_bytes());
-                for field in tree.tally.fields() {
-                    out.put_varint(field);
-                }
-                for leaf in tree.leaves.iter() {
-                    out.put_u128_le(*leaf);
-                }
+        for (bucket, partition, tree) in self.all() {
+            out.put_u16(partition.0);
+            out.put_u8(bucket.len() as u8);
+            out.put_slice(bucket.as_bytes());
+            for field in tree.tally.fields() {
+                out.put_varint(field);
+            }
+            for leaf in &tree.leaves {
+                out.put_u128_le(*leaf);
             }
         }
         out.freeze()
@@ -307,16 +330,15 @@ impl Forest {
             let length = usize::from(input.u8("bucket")?);
             let bucket = input.take(length, "bucket")?;
             let bucket = std::str::from_utf8(&bucket).map_err(|_| CodecError::Invalid("bucket"))?;
-            let mut tree = Tree::default();
+            let tree = forest.tree_mut(Partition(partition), bucket);
             let mut fields = [0; 5];
             for field in &mut fields {
                 *field = input.varint("tally")?;
             }
             tree.tally = Tally::from_fields(fields);
-            for leaf in tree.leaves.iter_mut() {
+            for leaf in &mut tree.leaves {
                 *leaf = u128::from_le_bytes(array(&mut input)?);
             }
-            forest.trees.entry(partition).or_default().insert(bucket.to_owned(), tree);
         }
         Ok(forest)
     }
@@ -330,14 +352,14 @@ fn array<const N: usize>(input: &mut Reader) -> Result<[u8; N], CodecError> {
 /// A count of one partition, under way.
 #[derive(Default)]
 pub struct Count {
-    trees: Trees,
+    trees: BTreeMap<String, Box<Tree>>,
 }
 
 impl Count {
     /// A record of the snapshot.
     pub fn add(&mut self, bucket: &str, place: u64, imprint: &Imprint) {
         if !self.trees.contains_key(bucket) {
-            self.trees.insert(bucket.to_owned(), Tree::default());
+            self.trees.insert(bucket.to_owned(), Box::default());
         }
         let tree = self.trees.get_mut(bucket).expect("it is there now");
         tree.leaves[usize::from(leaf_of(place))] ^= imprint.digest;

@@ -119,8 +119,11 @@ pub(super) fn families(options: &RocksOptions) -> Vec<ColumnFamilyDescriptor> {
     let family = |name: &str, share: usize, compression| {
         let mut table = BlockBasedOptions::default();
         table.set_block_cache(&cache);
-        // 10 bits a key: one look in a hundred for an absent key reads a block in vain.
-        table.set_bloom_filter(10.0, false);
+        // 10 bits a key: one look in a hundred for an absent key reads a block in vain. Nobody looks
+        // for the digest of an absent key.
+        if name != DIGESTS {
+            table.set_bloom_filter(10.0, false);
+        }
         let mut family = Options::default();
         family.set_block_based_table_factory(&table);
         family.set_compression_type(compression);
