@@ -1,6 +1,7 @@
 //! What an operator sees and waits for while a member is away, and when it is back.
 
-use std::process::{Command, Output};
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -69,4 +70,30 @@ async fn what_is_kept_for_a_member_that_is_away_is_shown_and_can_be_waited_for()
     assert_eq!(cluster.equal_digests().await.0, 20);
     let output = ringdove(&cluster, &["hints"]);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "nothing is kept for anybody\n");
+}
+
+/// Has `ringdove shell` obey lines; returns what it noted beside its answers.
+fn shell(cluster: &Cluster, lines: &str) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringdove"));
+    command.args(["shell", "--addr", &cluster.nodes[0].frames]);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut shell = command.spawn().unwrap();
+    shell.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    let output = shell.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shell_replaces_what_it_wrote_itself_and_nothing_that_it_never_saw() {
+    let _alone = alone().await;
+    let cluster = Cluster::start(1);
+    let bucket = cluster.client().await.bucket("default").unwrap();
+    bucket.put("cart", "of somebody else").blind().await.unwrap();
+    let noted = shell(&cluster, "put cart mine --blind\nput cart mine-again\n");
+    assert!(noted.contains("replaces what was last seen here of this key"), "{noted}");
+    let found = bucket.get("cart").await.unwrap();
+    let mut values: Vec<_> = found.values.as_slice().iter().map(|value| &value.data).collect();
+    values.sort();
+    assert_eq!(values, ["mine-again", "of somebody else"]);
 }
