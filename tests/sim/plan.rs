@@ -175,8 +175,9 @@ pub struct Plan {
     /// Clients rest long, over more keys, every second write is a deletion, and now and then no fault is
     /// at work: so that keys are forgotten in between, and written again.
     pub calm: bool,
-    /// How long a task that merges objects of an exchange may wait for its turn.
-    pub task_wait: Time,
+    /// How many in a hundred tasks that merge objects of an exchange wait for their turn, and for how
+    /// long at most.
+    pub task_wait: (u64, Time),
     pub faults: Vec<Fault>,
     pub victim: usize,
     pub actions: Vec<(Time, Action)>,
@@ -226,7 +227,11 @@ impl Plan {
             attempt: Duration::from_millis(50 + random.below(150)),
             think: 0,
             calm: false,
-            task_wait: if bug == Some(Bug::SyncUnseenByReaping) { 4 * SECOND } else { 500 * MS },
+            task_wait: match bug {
+                // From one deletion to what makes it be forgotten, as often as may be.
+                Some(Bug::SyncUnseenByReaping) => (30, 13 * SECOND),
+                _ => (10, 500 * MS),
+            },
             faults,
             victim: random.below(nodes as u64) as usize,
             actions: Vec::new(),

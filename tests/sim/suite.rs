@@ -11,7 +11,7 @@ use crate::report::judge;
 /// Seeds that are tried at every `cargo test`.
 const SEEDS: u64 = 30;
 /// Seeds within which each planted bug must be found.
-const SEEDS_TO_FIND_A_BUG: u64 = 80;
+const SEEDS_TO_FIND_A_BUG: u64 = 40;
 /// Seeds that have found bugs. They run first.
 const REGRESSIONS: &str = include_str!("regressions.txt");
 

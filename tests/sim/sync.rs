@@ -216,7 +216,8 @@ impl World {
         entries: Vec<PageEntry>,
         waiting: Waiting,
     ) {
-        let rare = if self.random.chance(10) { self.random.below(self.plan.task_wait) } else { 0 };
+        let (percent, longest) = self.plan.task_wait;
+        let rare = if self.random.chance(percent) { self.random.below(longest) } else { 0 };
         let delay = 50 + self.random.below(MS) + rare;
         self.sync_later(node, delay, SyncEvent::Merge(from, entries, waiting));
     }
