@@ -261,12 +261,12 @@ impl Forest {
         if !self.is_counted(partition) {
             return None;
         }
-        let root = |bucket: &String| {
-            let tree = self.tree(partition, bucket)?;
+        let root = |(bucket, trees): (&String, &Trees)| {
+            let tree = trees.get(usize::from(partition.0))?.as_deref()?;
             let sum = tree.leaves.iter().fold(0, |sum, leaf| sum ^ leaf);
             Some(Root { bucket: bucket.clone(), sum, tally: tree.tally })
         };
-        Some(self.trees.keys().filter_map(root).filter(|root| root.tally.keys > 0).collect())
+        Some(self.trees.iter().filter_map(root).filter(|root| root.tally.keys > 0).collect())
     }
 
     /// The leaves of a tree; `None` while its partition is not counted.
