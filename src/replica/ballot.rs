@@ -7,7 +7,8 @@
 //!
 //! Owners are asked. Where the request allows it, a fallback is asked in the place of each that
 //! cannot answer: it may keep what was written meanwhile. That a fallback keeps nothing says
-//! nothing, so it counts only next to somebody who knows something of the key.
+//! nothing, so it counts only next to somebody who knows something of the key. Where nobody else is
+//! left, owners are asked that have been silent lately: silence is not absence.
 //!
 //! What always holds: only whole, decoded objects of replicas that have not forgotten anything
 //! count. A damaged copy is not an answer, and certainly not "nothing".
@@ -27,7 +28,7 @@ use crate::wire::messages::{FailureCode, Held, HeldObject, Level, Read, Request,
 /// No hedge goes out earlier than this: below it a second question costs more than it can save.
 const HEDGE_AFTER_LEAST: Duration = Duration::from_millis(2);
 
-/// How often a strict read asks an owner that is silent.
+/// How often an owner that is silent is asked.
 const ASKED_MOST: usize = 3;
 
 /// Where one replica's vote stands.
@@ -60,6 +61,8 @@ pub(super) struct Wants {
     pub(super) strict: bool,
     /// All owners that can be reached are to answer.
     pub(super) everyone: bool,
+    /// Where nobody else is left, owners that are silent are waited for.
+    pub(super) insists: bool,
 }
 
 /// [`Wants`], in numbers.
@@ -94,18 +97,18 @@ pub(super) struct Voter {
 
 impl Ballot {
     /// A vote among the owners of `key`: this node first, those that are slow last. Those that
-    /// cannot be reached now are out.
+    /// cannot be reached now, or are silent, are out at first.
     pub(super) fn new(core: &Core, key: Key, wants: Wants, deadline: Instant) -> Self {
         let scope = core.reads(&key);
         let owners = core.owners(&key);
         let mut voters: Vec<Voter> =
-            owners.into_iter().map(|node| Voter::new(core, node, true, wants.strict)).collect();
+            owners.into_iter().map(|node| Voter::new(core, node, true)).collect();
         core.peers.demote_slow(&mut voters, |voter| voter.node, core.now.instant);
         let is_me = |voter: &Voter| voter.node == core.settings.node;
         voters.sort_by_key(|voter| (!is_me(voter), !core.usable(voter.node)));
         let owners = usize::from(wants.pr.resolve(scope.n, 0));
         let needed = match wants.everyone {
-            true => voters.iter().filter(|voter| voter.vote == Vote::Spare).count().max(1),
+            true => voters.iter().filter(|v| core.askable(v.node, wants.insists)).count().max(1),
             false => wants.needed(scope.n).max(owners),
         };
         let quorum = Quorum { needed, owners };
@@ -127,7 +130,8 @@ impl Ballot {
     /// Asks one more; returns whether there was one.
     pub(super) fn ask_next(&mut self, core: &mut Core, op: OpId) -> bool {
         let spare = self.voters.iter().position(|voter| voter.vote == Vote::Spare);
-        let Some(index) = spare.or_else(|| self.find_fallback(core)) else { return false };
+        let next = spare.or_else(|| self.find_fallback(core)).or_else(|| self.find_silent(core));
+        let Some(index) = next else { return false };
         let full_is_coming = self.voters.iter().any(|voter| matches!(voter.vote, Vote::Asked(_)));
         self.ask(core, op, index, full_is_coming);
         true
@@ -144,8 +148,21 @@ impl Ballot {
         let fallbacks = core.read_fallbacks(&self.key);
         let new = |node: &NodeId| self.voters.iter().all(|voter| voter.node != *node);
         let node = fallbacks.into_iter().find(new)?;
-        self.voters.push(Voter::new(core, node, false, false));
+        self.voters.push(Voter::new(core, node, false));
         Some(self.voters.len() - 1)
+    }
+
+    /// An owner that is silent, and may answer yet, where the vote is lost without it.
+    fn find_silent(&self, core: &Core) -> Option<usize> {
+        if !self.wants.insists || self.verdict() != Verdict::Lost {
+            return None;
+        }
+        self.voters.iter().position(|voter| {
+            voter.is_owner
+                && voter.vote == Vote::Failed(FailureCode::Unavailable)
+                && voter.asked.len() < ASKED_MOST
+                && core.askable(voter.node, true)
+        })
     }
 
     fn ask(&mut self, core: &mut Core, op: OpId, index: usize, digest: bool) {
@@ -216,9 +233,9 @@ impl Ballot {
         self.voters.retain(|voter| !voter.is_owner || owners.contains(&voter.node));
         for node in owners {
             match self.voters.iter_mut().find(|voter| voter.node == node) {
-                None => self.voters.push(Voter::new(core, node, true, self.wants.strict)),
+                None => self.voters.push(Voter::new(core, node, true)),
                 Some(voter) if !voter.is_owner => {
-                    *voter = Voter::new(core, node, true, self.wants.strict);
+                    *voter = Voter::new(core, node, true);
                 }
                 Some(voter) if voter.vote == Vote::Stale => voter.vote = Vote::Spare,
                 Some(_) => {}
@@ -319,12 +336,12 @@ impl Ballot {
             return;
         }
         for index in slow {
-            let Voter { node, vote, asked, .. } = &mut self.voters[index];
+            let Voter { node, vote, .. } = &mut self.voters[index];
             // This node's own disk is not asked twice: it will answer.
             if *node == core.settings.node {
                 continue;
             }
-            if core.askable(*node, self.wants.strict && asked.len() < ASKED_MOST) {
+            if core.usable(*node) {
                 self.ask(core, op, index, false);
             } else {
                 *vote = Vote::Failed(FailureCode::Unavailable);
@@ -481,8 +498,8 @@ impl Wants {
 }
 
 impl Voter {
-    fn new(core: &Core, node: NodeId, is_owner: bool, strict: bool) -> Self {
-        let vote = match core.askable(node, strict) {
+    fn new(core: &Core, node: NodeId, is_owner: bool) -> Self {
+        let vote = match core.usable(node) {
             true => Vote::Spare,
             false => Vote::Failed(FailureCode::Unavailable),
         };

@@ -305,10 +305,10 @@ impl Core {
         self.steps.push_back((stored.kept_for(owner), step));
     }
 
-    /// Whether a request may go to `node`: it is usable, or the request is `strict`, so that nobody
-    /// else will do, and the node may answer.
-    pub(super) fn askable(&self, node: NodeId, strict: bool) -> bool {
-        self.usable(node) || (strict && self.peers.answerable(node))
+    /// Whether a request may go to `node`: it is usable, or the request `insists`, as nobody else will
+    /// do, and the node may answer although it has been silent.
+    pub(super) fn askable(&self, node: NodeId, insists: bool) -> bool {
+        self.usable(node) || (insists && self.peers.answerable(node))
     }
 
     /// Whether it makes sense to ask `node` now; this node always answers itself.

@@ -135,11 +135,25 @@ impl Coverage {
         (nodes, others.len())
     }
 
+    /// Whether it has nobody else to go to than some who are silent. Silence is not absence: it is sent
+    /// to them too.
+    pub(super) fn insists(&self, core: &Core, key: &Key) -> bool {
+        self.strict || self.check(core, key, false).is_err()
+    }
+
     /// Refuses, before anything is begun, a write that too few can be reached for.
     fn check_reachable(&self, core: &Core, key: &Key) -> Result<(), Failure> {
+        match self.insists(core, key) {
+            true => self.check(core, key, true),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether enough can be reached, with those who are silent if it `insists`.
+    fn check(&self, core: &Core, key: &Key, insists: bool) -> Result<(), Failure> {
         let reachable = |slot: &&Slot| {
             let participants = participants(std::slice::from_ref(slot));
-            participants.iter().all(|node| core.askable(*node, self.strict))
+            participants.iter().all(|node| core.askable(*node, insists))
         };
         let (covered, width) = (self.slots.iter().filter(reachable).count(), self.width);
         if covered >= self.all {
@@ -147,10 +161,7 @@ impl Coverage {
         }
         if self.strict || covered < self.least_slots {
             let needed = if self.strict { self.all } else { self.least_slots };
-            return match covered < needed {
-                true => Err(unavailable(needed, covered, width)),
-                false => Ok(()),
-            };
+            return Err(unavailable(needed, covered, width));
         }
         // This node is among the covered, or stands in.
         let elsewhere = core.participants(key).into_iter();

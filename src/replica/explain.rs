@@ -22,7 +22,8 @@ impl ExplainOp {
         deadline: Instant,
         key: Key,
     ) -> (Self, Status) {
-        let wants = Wants { r: Level::All, pr: Level::Default, strict: true, everyone: true };
+        let (r, pr) = (Level::All, Level::Default);
+        let wants = Wants { r, pr, strict: true, everyone: true, insists: true };
         let ballot = Ballot::new(core, key, wants, deadline);
         let mut this = Self { origin, ballot };
         core.deadline_timer(op, deadline);

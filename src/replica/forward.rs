@@ -140,15 +140,18 @@ impl Forward {
         Status::Open
     }
 
-    /// The write that this node takes itself, as a stand-in, when no owner can be reached.
-    fn stand_in(&self, core: &Core) -> Option<Put> {
+    /// Whether it is a write that this node may take itself: no owner can be reached.
+    fn may_stand_in(&self, core: &Core) -> Option<&Put> {
         let Request::Put(put) = &self.request else { return None };
         core.bucket(&put.key)?;
-        let me = core.settings.node;
         let owners = core.owners(&put.key);
-        if put.strict || owners.contains(&me) || owners.iter().any(|node| core.usable(*node)) {
-            return None;
-        }
+        let is_there = |node: &NodeId| *node == core.settings.node || core.usable(*node);
+        (!put.strict && !owners.iter().any(is_there)).then_some(put)
+    }
+
+    /// The write, for this node to take as a stand-in.
+    fn stand_in(&self, core: &Core) -> Option<Put> {
+        let put = self.may_stand_in(core)?;
         let mut put = put.clone();
         if self.uncertain {
             put.attempt = put.attempt.saturating_add(1);
@@ -164,9 +167,11 @@ impl Forward {
         };
         let mut owners = core.owners(key);
         core.peers.demote_slow(&mut owners, |node| *node, core.now.instant);
-        owners.into_iter().find(|node| {
-            *node != core.settings.node && !self.tried.contains(node) && core.usable(*node)
-        })
+        owners.retain(|node| *node != core.settings.node && !self.tried.contains(node));
+        let usable = owners.iter().find(|node| core.usable(**node));
+        // Silence is not absence: where nobody else can do it, a silent owner is asked.
+        let silent = || owners.iter().find(|node| core.askable(**node, true));
+        usable.or_else(|| silent().filter(|_| self.may_stand_in(core).is_none())).copied()
     }
 
     fn give_up(&mut self, core: &mut Core, code: FailureCode) {

@@ -45,7 +45,8 @@ impl GetOp {
         get: Get,
     ) -> (Self, Status) {
         let r = if get.r == Level::Default { bucket.r } else { get.r };
-        let wants = Wants { r, pr: get.pr, strict: get.strict, everyone: false };
+        let (pr, strict) = (get.pr, get.strict);
+        let wants = Wants { r, pr, strict, everyone: false, insists: true };
         let replicas = core.owners(&get.key);
         let trace = get.trace.then(Vec::new);
         let mut this = Self {

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! While a breaker is open the peer is asked nothing that another can answer; half-open, one question
-//! goes out as a probe, and the next only after as long again. A strict request that has nobody
-//! else still goes to it: silence is not absence. A peer without a connection counts as open, and so do one
+//! goes out as a probe, and the next only after as long again. A request that has nobody else
+//! still goes to it: silence is not absence. A peer without a connection counts as open, and so do one
 //! that the cluster takes to be down (a process that hangs keeps its connections) and one that
 //! owes answers to more requests than it may. Nobody is ever *removed* from anything
 //! here: this decides whom to ask first, never where data lives.

@@ -126,8 +126,10 @@ impl PutOp {
         // A repeated write asks everyone at first: whoever has it will say so.
         let r = if observe { bucket.r } else { Level::Count(0) };
         let (pr, strict, everyone) = (Level::Default, put.strict, put.attempt > 0);
-        let ballot =
-            Ballot::new(core, put.key.clone(), Wants { r, pr, strict, everyone }, deadline);
+        // Without a condition a sloppy write does not wait for what it might see.
+        let insists = strict || put.condition != Condition::None;
+        let wants = Wants { r, pr, strict, everyone, insists };
+        let ballot = Ballot::new(core, put.key.clone(), wants, deadline);
         let phase = Phase::Observing(ballot);
         let mut this = Self { put, context, bucket, needs, kept_for, asked, phase };
         if let Phase::Observing(ballot) = &mut this.phase {

@@ -96,8 +96,10 @@ impl Replication {
     fn send(&mut self, core: &mut Core, op: OpId) {
         let slots = core.fingerprint(&self.key);
         let targets: Vec<NodeId> = self.awaited().collect();
+        let are_usable = targets.iter().all(|node| core.usable(*node));
+        let insists = !are_usable && self.parts.iter().any(|part| part.insists(core, &self.key));
         for node in targets {
-            if node != core.settings.node && core.askable(node, self.needs.strict) {
+            if node != core.settings.node && core.askable(node, insists) {
                 let purpose = Purpose::Replicate;
                 core.send(op, node, false, self.write(core, purpose, slots));
             }

@@ -1,5 +1,7 @@
 //! The node that coordinates dies, or hangs: nobody waits long for it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ringdove::wire::messages::Level;
@@ -84,4 +86,60 @@ async fn a_hung_node_holds_no_request_up_and_has_everything_when_it_goes_on() {
     let grown = grown(&before);
     println!("drained after {drained:?}; grown by {hung:?} MiB, then {grown:?} MiB");
     assert!(grown.iter().chain(&hung).all(|grown| grown << 20 < GROWTH), "{hung:?} {grown:?}");
+}
+
+/// A client that retries nothing, over text: writes and reads keys of its own until it is told to stop.
+/// Returns how often it was answered, the errors, and the longest time.
+fn write_and_read(node: &str, own: u64, is_over: &AtomicBool) -> (u64, Vec<String>, Duration) {
+    let client = redis::Client::open(format!("redis://{node}/")).unwrap();
+    let mut connection = client.get_connection().unwrap();
+    let (mut answered, mut errors, mut longest) = (0, Vec::new(), Duration::ZERO);
+    while !is_over.load(Ordering::Relaxed) {
+        let key = format!("silent-{own}-{}", answered % 10);
+        for words in [&["SET", &key, "value"][..], &["GET", &key]] {
+            let asked = Instant::now();
+            let answer = redis::cmd(words[0]).arg(&words[1..]).query(&mut connection);
+            longest = longest.max(asked.elapsed());
+            match answer {
+                Ok(redis::Value::Okay | redis::Value::BulkString(_)) => answered += 1,
+                other => errors.push(format!("{words:?}: {other:?}")),
+            }
+        }
+    }
+    (answered, errors, longest)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_peers_stand_still_for_a_moment_refuses_nobody() {
+    const CLIENTS: u64 = 16;
+    const STILL: Duration = Duration::from_millis(600);
+    let _alone = alone().await;
+    let rounds = from_environment("RINGDOVE_ROUNDS", 3);
+    let cluster = Cluster::start(3);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let clients = (0..CLIENTS).map(|own| {
+        let (node, is_over) = (cluster.nodes[0].text.clone(), is_over.clone());
+        std::thread::spawn(move || write_and_read(&node, own, &is_over))
+    });
+    let clients: Vec<_> = clients.collect();
+    for _ in 0..rounds {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let peers = &cluster.nodes[1..];
+        peers.iter().for_each(|node| node.signal("-STOP"));
+        tokio::time::sleep(STILL).await;
+        peers.iter().for_each(|node| node.signal("-CONT"));
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let opened = cluster.nodes[0].counter("breakers_opened").await;
+    is_over.store(true, Ordering::Relaxed);
+    let (mut answered, mut errors, mut longest) = (0, Vec::new(), Duration::ZERO);
+    for client in clients {
+        let (some, wrong, slowest) = client.join().unwrap();
+        answered += some;
+        errors.extend(wrong);
+        longest = longest.max(slowest);
+    }
+    println!("{answered} answers, {opened} breakers opened, longest {longest:?}");
+    assert!(opened >= 2 * rounds, "they were to be silent for longer than an attempt");
+    assert!(errors.is_empty(), "{} errors, as {:?}", errors.len(), &errors[..errors.len().min(3)]);
 }

@@ -1,0 +1,300 @@
+//! A coordinator whose peers have been silent for a moment, driven by hand: silence is not absence,
+//! and nobody is refused for it whom an answer would have served.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ringdove::ids::{Incarnation, NodeId, WriteId};
+use ringdove::key::Key;
+use ringdove::limits;
+use ringdove::membership::{ClusterState, Contact, MemberEntry, Topology};
+use ringdove::replica::{Effect, Input, Origin, Settings, Shard};
+use ringdove::store::Store as _;
+use ringdove::store::memory::MemoryStore;
+use ringdove::time::{Instant, Now, WallMs};
+use ringdove::wire::messages::{
+    Basis, BucketSettings, Condition, Expiry, FailureCode, Get, Held, HeldObject, Level, Put,
+    Request, Response, Stored,
+};
+
+const ME: NodeId = NodeId(1);
+const ATTEMPT: Duration = Duration::from_millis(100);
+const FAILURES: u32 = 3;
+
+/// One node's shard with its disk, and peers that answer when the test says so.
+struct Coordinator {
+    shard: Shard,
+    store: MemoryStore,
+    now: Now,
+    asked: u64,
+    answers: BTreeMap<u64, Response>,
+    /// What peers were asked and have not answered.
+    sent: Vec<(NodeId, u64, Request)>,
+}
+
+impl Coordinator {
+    /// One of so many members, each connected.
+    fn of(members: u128) -> Self {
+        let settings = Settings {
+            shard: 0,
+            shards: 1,
+            node: ME,
+            incarnation: Incarnation(77),
+            amnesiac: false,
+            attempt: ATTEMPT,
+            timeout: Duration::from_secs(2),
+            key_bytes: limits::KEY_BYTES_DEFAULT,
+            value_bytes: limits::VALUE_BYTES_DEFAULT,
+            siblings_warn: 100,
+            siblings_refuse: 100,
+            max_in_flight: 100,
+            fsync: true,
+            breaker_failures: FAILURES,
+            breaker_open: Duration::from_secs(1),
+            hint_bytes_by_owner: 1 << 20,
+            hint_bytes: 1 << 20,
+            graves: 100,
+        };
+        let mut this = Self {
+            shard: Shard::new(settings, Arc::new(topology(members)), 1..1 + 64, 1),
+            store: MemoryStore::new(),
+            now: Now { instant: Instant(1_000_000), wall: WallMs(1_700_000_000_000) },
+            asked: 0,
+            answers: BTreeMap::new(),
+            sent: Vec::new(),
+        };
+        for peer in 2..=members {
+            this.handle(Input::Connected(NodeId(peer)));
+        }
+        this
+    }
+
+    /// All its peers have been silent for so long that their breakers are open.
+    fn among_the_silent(members: u128) -> Self {
+        let mut this = Self::of(members);
+        for id in 0..20 {
+            for key in keys() {
+                this.ask(Request::Put(put(key, 1000 + id, false)));
+            }
+        }
+        for _ in 0..FAILURES {
+            this.wait(ATTEMPT);
+        }
+        assert_eq!(this.shard.counters().breakers_opened, members as u64 - 1);
+        this.sent.clear();
+        this
+    }
+
+    fn handle(&mut self, input: Input) {
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            let mut effects = Vec::new();
+            self.shard.handle(self.now, input, &mut effects);
+            self.shard.flush(&mut effects);
+            self.perform(effects, &mut inputs);
+        }
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>, inputs: &mut Vec<Input>) {
+        for effect in effects {
+            match effect {
+                Effect::Respond { to, response } => drop(self.answers.insert(to.0, response)),
+                Effect::Load { key } => {
+                    let result = self.store.read(&key);
+                    inputs.push(Input::Loaded { key, result });
+                }
+                Effect::Commit { batch, changes } => {
+                    self.store.commit(&[changes]).unwrap();
+                    inputs.push(Input::Committed { batch, result: Ok(()) });
+                }
+                Effect::Send { to, id, request, .. } => self.sent.push((to, id, request)),
+                _ => {}
+            }
+        }
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now.instant = self.now.instant + time;
+        let (mut effects, mut inputs) = (Vec::new(), Vec::new());
+        self.shard.handle_deadline(self.now, &mut effects);
+        self.shard.flush(&mut effects);
+        self.perform(effects, &mut inputs);
+        inputs.into_iter().for_each(|input| self.handle(input));
+    }
+
+    fn ask(&mut self, request: Request) -> u64 {
+        self.asked += 1;
+        let (from, sender, received) = (Origin(self.asked), ME, self.now.instant);
+        self.handle(Input::Request { from, sender, received, forwarded: false, request });
+        self.asked
+    }
+
+    /// Peers wake up, and answer what they were asked.
+    fn wake(&mut self) {
+        for (from, id, request) in std::mem::take(&mut self.sent) {
+            let response = match request {
+                Request::Read(_) => {
+                    let object = HeldObject::Missing;
+                    Response::Held(Held { object, amnesiac: false })
+                }
+                Request::Write(_) => Response::Stored(Stored { fsynced: true }),
+                other => panic!("nobody was to be asked {other:?}"),
+            };
+            self.handle(Input::Response { from, id, response });
+        }
+    }
+}
+
+fn topology(members: u128) -> Topology {
+    let mut state = ClusterState::new("silent", 32);
+    for id in 1..=members {
+        let contact = Contact {
+            name: format!("n{id}"),
+            address: format!("127.0.0.1:{}", 7400 + id),
+            text_address: String::new(),
+        };
+        let weight = limits::WEIGHT_NORMAL;
+        state.enter(NodeId(id), MemberEntry::candidate(NodeId(id), contact, "", weight));
+    }
+    assert!(state.add_bucket("default", BucketSettings::default()));
+    state.form(1);
+    Topology::new(state)
+}
+
+fn keys() -> impl Iterator<Item = Key> {
+    (0..4).map(|n| Key::new(b"default", format!("cart{n}").as_bytes()).unwrap())
+}
+
+fn key() -> Key {
+    keys().next().unwrap()
+}
+
+fn put(key: Key, write_id: u128, strict: bool) -> Put {
+    Put {
+        key,
+        write_id: WriteId(write_id),
+        attempt: 0,
+        basis: Basis::Observed,
+        condition: Condition::None,
+        value: Some(Bytes::from_static(b"value")),
+        expiry: Expiry::Bucket,
+        w: Level::Default,
+        pw: Level::Default,
+        strict,
+        budget_ms: 0,
+    }
+}
+
+fn get(r: Level, pr: Level, strict: bool) -> Get {
+    Get { key: key(), r, pr, budget_ms: 0, strict, trace: false }
+}
+
+#[test]
+fn a_write_waits_for_silent_peers_where_there_is_nobody_else() {
+    for strict in [false, true] {
+        for condition in [Condition::None, Condition::Absent] {
+            let mut node = Coordinator::among_the_silent(3);
+            let key = Key::new(b"default", b"new").unwrap();
+            let asked = node.ask(Request::Put(Put { condition, ..put(key, 1, strict) }));
+            assert_eq!(node.answers.get(&asked), None, "strict {strict}, {condition:?}");
+            // They read for it, and then they write.
+            node.wake();
+            node.wake();
+            let answer = &node.answers[&asked];
+            assert!(matches!(answer, Response::Done(_)), "{strict} {condition:?} {answer:?}");
+        }
+    }
+}
+
+#[test]
+fn a_read_waits_for_silent_peers_where_there_is_nobody_else() {
+    for strict in [false, true] {
+        for pr in [Level::Default, Level::Count(2)] {
+            let mut node = Coordinator::among_the_silent(3);
+            let asked = node.ask(Request::Get(get(Level::Default, pr, strict)));
+            assert_eq!(node.answers.get(&asked), None, "strict {strict}, {pr:?}");
+            node.wake();
+            let answer = &node.answers[&asked];
+            assert!(matches!(answer, Response::Got(_)), "strict {strict}, {pr:?}: {answer:?}");
+        }
+    }
+}
+
+#[test]
+fn a_read_during_which_its_peers_fall_silent_goes_on_waiting() {
+    let mut node = Coordinator::of(3);
+    let reads: Vec<u64> = (0..FAILURES)
+        .map(|_| node.ask(Request::Get(get(Level::Default, Level::Default, false))))
+        .collect();
+    while node.shard.counters().breakers_opened < 2 {
+        node.wait(ATTEMPT);
+    }
+    assert!(node.answers.is_empty(), "{:?}", node.answers);
+    node.wake();
+    for asked in reads {
+        assert!(matches!(node.answers[&asked], Response::Got(_)), "{:?}", node.answers[&asked]);
+    }
+}
+
+#[test]
+fn nobody_waits_for_the_silent_where_others_will_do() {
+    let mut node = Coordinator::among_the_silent(3);
+    let write = put(Key::new(b"default", b"new").unwrap(), 1, false);
+    let written = node.ask(Request::Put(Put { w: Level::Count(1), ..write }));
+    let read = node.ask(Request::Get(get(Level::Count(1), Level::Default, false)));
+    assert!(matches!(node.answers[&written], Response::Done(_)));
+    assert!(matches!(node.answers[&read], Response::Got(_)));
+    assert!(node.sent.is_empty(), "{:?}", node.sent);
+}
+
+#[test]
+fn who_owns_nothing_of_a_key_asks_its_silent_owners_and_takes_a_sloppy_write_itself() {
+    let topology = topology(5);
+    let is_foreign = |key: &Key| {
+        let partition = topology.partition(key);
+        !topology.participants(partition, topology.home("default")).contains(&ME)
+    };
+    let some = (0..100).map(|n| Key::new(b"default", format!("{n}").as_bytes()).unwrap());
+    let key = some.into_iter().find(is_foreign).unwrap();
+    let read = |strict| {
+        Request::Get(Get { key: key.clone(), ..get(Level::Default, Level::Default, strict) })
+    };
+    for request in [read(false), read(true)] {
+        let mut node = Coordinator::among_the_silent(5);
+        let asked = node.ask(request);
+        assert_eq!(node.answers.get(&asked), None);
+        node.wake();
+        assert!(matches!(node.answers[&asked], Response::Got(_)), "{:?}", node.answers[&asked]);
+    }
+    let mut node = Coordinator::among_the_silent(5);
+    let asked = node.ask(Request::Put(put(key.clone(), 1, true)));
+    assert_eq!(node.answers.get(&asked), None);
+    assert!(matches!(node.sent[..], [(_, _, Request::Put(_))]), "{:?}", node.sent);
+
+    let mut node = Coordinator::among_the_silent(5);
+    let asked = node.ask(Request::Put(put(key, 1, false)));
+    assert_eq!(node.answers.get(&asked), None);
+    assert!(node.sent.iter().all(|(_, _, request)| matches!(request, Request::Write(_))));
+    node.wake();
+    assert!(matches!(node.answers[&asked], Response::Done(_)), "{:?}", node.answers[&asked]);
+}
+
+#[test]
+fn peers_that_are_gone_are_no_silent_ones() {
+    let mut node = Coordinator::among_the_silent(3);
+    node.handle(Input::Disconnected(NodeId(2)));
+    node.handle(Input::Down(NodeId(3)));
+    for request in [
+        Request::Put(put(key(), 1, false)),
+        Request::Get(get(Level::Default, Level::Default, false)),
+    ] {
+        let asked = node.ask(request);
+        let Response::Failed(failure) = &node.answers[&asked] else {
+            panic!("{:?}", node.answers[&asked])
+        };
+        assert_eq!(failure.code, FailureCode::Unavailable);
+        assert!(failure.message.starts_with("1 of 3 primaries"), "{}", failure.message);
+    }
+}
