@@ -13,11 +13,12 @@
 //!
 //! It begins with a sixty-fourth of the full rate, for strain takes seconds to be seen, and never
 //! comes below that: a move that can be starved holds up the operator who waits for it, and where
-//! something else keeps clients waiting it does not help them. What clients are used to is the mean
-//! of some eight minutes in which nothing moved: a merge of files, or whoever deletes what has moved away,
-//! keeps them waiting for half a minute, and that must not become usual, any more than what a move
-//! does to them. While something moves only that it is less than was thought is believed soon; a node
-//! that began with a move has seen nothing else yet.
+//! something else keeps clients waiting it does not help them.
+//!
+//! What clients are used to is what they see in quiet seconds. That it is less than was thought is
+//! believed within some seconds, that it is more within minutes, and hardly while something moves:
+//! a merge of files keeps clients waiting for half a minute, and a bulk load, behind which members
+//! often join, for many; neither must become usual, nor what a move does to them.
 //!
 //! A piece is what moves in a 128th of a second. Where pieces stay large while the rate falls, each is
 //! felt as before, only less often: with 256 KiB at 1 MiB a second the 99th percentile was still 1.7
@@ -41,11 +42,11 @@ const GOAL: f64 = 1.25;
 const NEVER_BELOW_MICROS: u64 = 2_000;
 /// How much of a second's percentile is believed: a single slow answer moves it by a fifth.
 const RECENT: f64 = 1.0 / 4.0;
-/// Seconds at rest that make up what is usual.
-const REMEMBERED: f64 = 512.0;
-/// How fast what is seen while something moves becomes usual, each second: less, and more.
+/// How much of what is less than usual is believed, each second.
 const LEARNT_LESS: f64 = 1.0 / 16.0;
-const LEARNT_MORE: f64 = 1.0 / 1024.0;
+/// By how much of itself what is usual grows at most, each second: at rest, and while something moves.
+const LEARNT_MORE: f64 = 1.0 / 256.0;
+const LEARNT_MORE_MOVING: f64 = 1.0 / 4096.0;
 
 /// A rate, and when the next piece may move.
 #[derive(Clone, Debug)]
@@ -56,8 +57,6 @@ pub(crate) struct Pace {
     /// seen.
     recent: f64,
     usual: f64,
-    /// Seconds at rest in which clients were answered, [`REMEMBERED`] at most.
-    rested: f64,
     free_at: Instant,
 }
 
@@ -65,8 +64,7 @@ impl Pace {
     /// At most `most` bytes a second.
     pub(crate) fn new(most: u64) -> Self {
         let most = most.max(LEAST);
-        let (rate, free_at) = (most / LEAST, Instant(0));
-        Self { most, rate, recent: 0.0, usual: 0.0, rested: 0.0, free_at }
+        Self { most, rate: most / LEAST, recent: 0.0, usual: 0.0, free_at: Instant(0) }
     }
 
     /// Bytes a second now.
@@ -83,13 +81,11 @@ impl Pace {
                 (self.recent, self.usual) = (micros, micros);
             }
             self.recent += (micros - self.recent) * RECENT;
-            self.rested = (self.rested + f64::from(u8::from(!is_moving))).min(REMEMBERED);
-            let learnt = match is_moving {
-                false => 1.0 / self.rested,
-                true if self.recent < self.usual => LEARNT_LESS,
-                true => LEARNT_MORE,
+            let more = if is_moving { LEARNT_MORE_MOVING } else { LEARNT_MORE };
+            self.usual += match self.recent < self.usual {
+                true => (self.recent - self.usual) * LEARNT_LESS,
+                false => (self.recent - self.usual).min(self.usual * more),
             };
-            self.usual += (self.recent - self.usual) * learnt;
         }
         if !is_moving {
             self.rate = self.most / LEAST;
@@ -182,6 +178,18 @@ mod tests {
         observe(&mut pace, 30, 15, false);
         observe(&mut pace, 60, 6, true);
         assert_eq!(pace.rate(), FULL / LEAST, "6 ms are twice what was usual before");
+    }
+
+    #[test]
+    fn a_bulk_load_does_not_become_usual_and_another_load_does() {
+        let mut pace = Pace::new(FULL);
+        observe(&mut pace, 600, 15, false);
+        observe(&mut pace, 60, 3, false);
+        observe(&mut pace, 60, 6, true);
+        assert_eq!(pace.rate(), FULL / LEAST, "6 ms are twice what is usual after the load");
+        observe(&mut pace, 300, 6, false);
+        observe(&mut pace, 60, 6, true);
+        assert_eq!(pace.rate(), FULL, "for five minutes it has been 6 ms");
     }
 
     #[test]
