@@ -132,13 +132,18 @@ async fn phases(
     book: &Book,
 ) -> Vec<(&'static str, Figures)> {
     let rest = Duration::from_secs(from_environment("RINGDOVE_SECONDS", 2));
+    let before = Duration::from_secs(from_environment("RINGDOVE_BEFORE", rest.as_secs()));
     println!(
         "phase             seconds   MiB  MiB/s  requests/s  failed  p99 ms  longest ms  CPU %  load"
     );
     let mut rows = Vec::new();
-    let phase = Phase::begin(cluster, "before").await;
-    tokio::time::sleep(rest).await;
+    let (phase, quiet) = (Phase::begin(cluster, "before").await, Instant::now());
+    tokio::time::sleep(before).await;
     rows.push((phase.name, phase.end(cluster, book).await));
+    let windows = (0..).map(|n| quiet + n * rest).take_while(|at| *at + rest <= quiet + before);
+    let by_window = windows.map(|at| book.figures(at, at + rest).p99.as_secs_f64() * 1e3);
+    let by_window: Vec<String> = by_window.map(|p99| format!("{p99:.1}")).collect();
+    println!("  p99 of each {rest:?} of it: {} ms", by_window.join(", "));
 
     let phase = Phase::begin(cluster, "join").await;
     stage(client, "node-3", PlannedChange::Join).await;
@@ -177,7 +182,8 @@ async fn phases(
 }
 
 /// `RINGDOVE_KEYS`, `RINGDOVE_RATE` (requests a second) and `RINGDOVE_SECONDS` (for each phase in
-/// which nothing moves) say how much (`./scripts/dev move`).
+/// which nothing moves) say how much (`./scripts/dev move`); `RINGDOVE_BEFORE` how long the first of
+/// these is instead, long enough for files to be merged in it, as they are at any time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_change_under_a_steady_load_and_clients_find_everything_and_hardly_wait() {
     let _alone = alone().await;
