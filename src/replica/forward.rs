@@ -140,7 +140,7 @@ impl Forward {
         Status::Open
     }
 
-    /// Whether it is a write that this node may take itself: no owner can be reached.
+    /// The write, if this node may take it itself: it is sloppy, and no owner can be reached.
     fn may_stand_in(&self, core: &Core) -> Option<&Put> {
         let Request::Put(put) = &self.request else { return None };
         core.bucket(&put.key)?;
@@ -149,7 +149,7 @@ impl Forward {
         (!put.strict && !owners.iter().any(is_there)).then_some(put)
     }
 
-    /// The write, for this node to take as a stand-in.
+    /// What this node then takes, as a stand-in.
     fn stand_in(&self, core: &Core) -> Option<Put> {
         let put = self.may_stand_in(core)?;
         let mut put = put.clone();
