@@ -1,121 +1,38 @@
-//! Writes through one shard, driven by hand: one node, one replica of each key, and a disk that
-//! commits when the test says so.
+//! Writes of a cluster of one: what a put promises, and what it refuses.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use ringdove::causality::{Actor, Content, Context, Dot, Hlc, Object, Sibling, VersionVector};
-use ringdove::ids::{Incarnation, NodeId, WriteId};
+use ringdove::ids::{Incarnation, WriteId};
 use ringdove::key::Key;
 use ringdove::limits;
-use ringdove::membership::{ClusterState, Contact, MemberEntry, Topology};
-use ringdove::replica::{Effect, Input, Notice, Origin, Settings, Shard};
+use ringdove::replica::Notice;
+use ringdove::store::StoreError;
 use ringdove::store::memory::MemoryStore;
-use ringdove::store::{Batch, Store as _, StoreError};
-use ringdove::time::{Instant, Now, WallMs};
+use ringdove::time::WallMs;
 use ringdove::wire::messages::{
     Basis, BucketSettings, Condition, Conflicts, Done, Expiry, Failure, FailureCode, Get, Got,
     Level, Outcome, Purpose, Put, Request, Response, Write,
 };
 
-const NODE: NodeId = NodeId(1);
-const LIFE: Incarnation = Incarnation(77);
-const FIRST_ACTOR: u64 = 1000;
-const WALL: u64 = 1_700_000_000_000;
-const SIBLINGS: usize = 3;
+use crate::node::{self, FIRST_ACTOR, Node, SIBLINGS, WALL};
 
-/// A shard with its disk and whoever asks it.
-struct Node {
-    shard: Shard,
-    store: MemoryStore,
-    now: Now,
-    asked: u64,
-    answers: BTreeMap<u64, Response>,
-    batches: Vec<(u64, Batch)>,
-    notices: Vec<Notice>,
+const LIFE: Incarnation = Incarnation(77);
+
+/// The bucket `default` keeps siblings, the bucket `latest` the latest.
+fn node() -> Node {
+    node_with(MemoryStore::new(), LIFE)
+}
+
+fn node_with(disk: MemoryStore, incarnation: Incarnation) -> Node {
+    let bucket = |conflicts| BucketSettings { n: 1, conflicts, ..BucketSettings::default() };
+    let buckets =
+        [("default", bucket(Conflicts::Siblings)), ("latest", bucket(Conflicts::LastWriteWins))];
+    Node::new(node::topology(1, &buckets), disk, incarnation)
 }
 
 impl Node {
-    fn new() -> Self {
-        Self::with_disk(MemoryStore::new(), LIFE)
-    }
-
-    fn with_disk(store: MemoryStore, incarnation: Incarnation) -> Self {
-        let settings = Settings {
-            shard: 0,
-            shards: 1,
-            node: NODE,
-            incarnation,
-            amnesiac: false,
-            attempt: Duration::from_millis(100),
-            timeout: Duration::from_secs(2),
-            key_bytes: limits::KEY_BYTES_DEFAULT,
-            value_bytes: limits::VALUE_BYTES_DEFAULT,
-            siblings_warn: SIBLINGS,
-            siblings_refuse: SIBLINGS,
-            max_in_flight: 10,
-            fsync: true,
-            breaker_failures: 5,
-            breaker_open: Duration::from_secs(1),
-            hint_bytes_by_owner: 1 << 20,
-            hint_bytes: 1 << 20,
-            graves: 100,
-        };
-        let actors = FIRST_ACTOR..FIRST_ACTOR + limits::ACTORS_LEASED;
-        Self {
-            shard: Shard::new(settings, Arc::new(topology()), actors, 1),
-            store,
-            now: Now { instant: Instant(1_000_000), wall: WallMs(WALL) },
-            asked: 0,
-            answers: BTreeMap::new(),
-            batches: Vec::new(),
-            notices: Vec::new(),
-        }
-    }
-
-    fn handle(&mut self, input: Input) {
-        let mut inputs = vec![input];
-        while let Some(input) = inputs.pop() {
-            let mut effects = Vec::new();
-            self.shard.handle(self.now, input, &mut effects);
-            self.shard.flush(&mut effects);
-            for effect in effects {
-                match effect {
-                    Effect::Respond { to, response } => {
-                        assert!(self.answers.insert(to.0, response).is_none(), "answered twice");
-                    }
-                    Effect::Load { key } => {
-                        let result = self.store.read(&key);
-                        inputs.push(Input::Loaded { key, result });
-                    }
-                    Effect::Commit { batch, changes } => self.batches.push((batch, changes)),
-                    Effect::Notice(notice) => self.notices.push(notice),
-                    other => panic!("a cluster of one does not {other:?}"),
-                }
-            }
-        }
-    }
-
-    /// Asks; the answer may have to wait for [`Node::commit`].
-    fn ask(&mut self, request: Request) -> u64 {
-        self.asked += 1;
-        let (from, sender, received) = (Origin(self.asked), NodeId(1), self.now.instant);
-        self.handle(Input::Request { from, sender, received, forwarded: false, request });
-        self.asked
-    }
-
-    /// Settles all batches that wait.
-    fn commit(&mut self, result: Result<(), StoreError>) {
-        for (batch, changes) in std::mem::take(&mut self.batches) {
-            if result.is_ok() {
-                self.store.commit(&[changes]).unwrap();
-            }
-            self.handle(Input::Committed { batch, result: result.clone() });
-        }
-    }
-
     fn answer(&mut self, request: Request) -> Response {
         let asked = self.ask(request);
         self.commit(Ok(()));
@@ -178,43 +95,12 @@ impl Node {
     }
 }
 
-/// One member; the bucket `default` keeps siblings, the bucket `latest` the latest.
-fn topology() -> Topology {
-    let mut state = ClusterState::new("alone", 32);
-    let contact = Contact {
-        name: "a".to_owned(),
-        address: "127.0.0.1:7400".to_owned(),
-        text_address: String::new(),
-    };
-    state.enter(NODE, MemberEntry::candidate(NODE, contact, "", limits::WEIGHT_NORMAL));
-    for (name, conflicts) in
-        [("default", Conflicts::Siblings), ("latest", Conflicts::LastWriteWins)]
-    {
-        let settings = BucketSettings { n: 1, conflicts, ..BucketSettings::default() };
-        assert!(state.add_bucket(name, settings));
-    }
-    state.form(1);
-    Topology::new(state)
-}
-
 fn key() -> Key {
     Key::new(b"default", b"cart").unwrap()
 }
 
 fn put(write_id: u128, basis: Basis, value: &'static str) -> Put {
-    Put {
-        key: key(),
-        write_id: WriteId(write_id),
-        attempt: 0,
-        basis,
-        condition: Condition::None,
-        value: Some(Bytes::from_static(value.as_bytes())),
-        expiry: Expiry::Bucket,
-        w: Level::Default,
-        pw: Level::Default,
-        strict: true,
-        budget_ms: 0,
-    }
+    node::put(key(), write_id, basis, value)
 }
 
 fn with(context: &Bytes) -> Basis {
@@ -248,7 +134,7 @@ fn holding(dots: impl IntoIterator<Item = Dot>) -> VersionVector {
 
 #[test]
 fn a_put_s_context_replaces_that_put_only() {
-    let mut node = Node::new();
+    let mut node = node();
     node.put(put(1, Basis::Blind, "first"));
     let second = node.put(put(2, Basis::Blind, "second"));
     let third = node.put(put(3, with(&second.context), "third"));
@@ -262,7 +148,7 @@ fn a_put_s_context_replaces_that_put_only() {
 
 #[test]
 fn a_put_s_context_also_holds_what_the_put_was_built_on() {
-    let mut node = Node::new();
+    let mut node = node();
     let first = node.put(put(1, Basis::Blind, "first"));
     let first_dot = node.dot_of(&key(), "first");
     node.put(put(2, Basis::Blind, "beside"));
@@ -277,7 +163,7 @@ fn a_put_s_context_also_holds_what_the_put_was_built_on() {
 
 #[test]
 fn a_client_that_never_reads_keeps_a_short_context() {
-    let mut node = Node::new();
+    let mut node = node();
     node.put(put(1, Basis::Blind, "beside"));
     let mut context = node.put(put(2, Basis::Blind, "mine")).context;
     for n in 3..1000 {
@@ -291,7 +177,7 @@ fn a_client_that_never_reads_keeps_a_short_context() {
 fn create_only_creates_once_and_its_refusal_gives_no_context() {
     let create =
         |id, value| Put { condition: Condition::Absent, ..put(id, Basis::Observed, value) };
-    let mut node = Node::new();
+    let mut node = node();
     let done = node.put(create(1, "first"));
     let failure = node.refused(create(2, "second"));
     assert_eq!((failure.code, failure.outcome), (FailureCode::Exists, Outcome::NotApplied));
@@ -314,7 +200,7 @@ fn a_write_of_what_was_read_is_refused_once_somebody_has_written_since() {
         expiry: Expiry::At(WallMs(WALL + 60_000)),
         ..put(id, basis, "first")
     };
-    let mut node = Node::new();
+    let mut node = node();
     node.put(put(1, Basis::Blind, "first"));
     let read = node.get(&key());
     node.put(again(2, with(&read.context)));
@@ -328,7 +214,7 @@ fn a_write_of_what_was_read_is_refused_once_somebody_has_written_since() {
 
 #[test]
 fn a_write_says_when_its_value_expires_or_leaves_it_to_the_bucket() {
-    let mut node = Node::new();
+    let mut node = node();
     let expiries = [
         (Expiry::Bucket, None),
         (Expiry::Never, None),
@@ -345,7 +231,7 @@ fn a_write_says_when_its_value_expires_or_leaves_it_to_the_bucket() {
 
 #[test]
 fn past_the_cap_only_writes_that_merge_are_taken() {
-    let mut node = Node::new();
+    let mut node = node();
     let mut last = Bytes::new();
     for id in 1..=SIBLINGS {
         last = node.put(put(id as u128, Basis::Blind, "v")).context;
@@ -363,7 +249,7 @@ fn past_the_cap_only_writes_that_merge_are_taken() {
 
 #[test]
 fn a_repeated_write_makes_no_second_sibling() {
-    let mut node = Node::new();
+    let mut node = node();
     let first = node.put(put(1, Basis::Blind, "first"));
     node.put(put(2, Basis::Blind, "beside"));
     for attempt in 0..3 {
@@ -376,7 +262,7 @@ fn a_repeated_write_makes_no_second_sibling() {
 
 #[test]
 fn a_repeated_write_does_not_bring_back_what_was_overwritten_since() {
-    let mut node = Node::new();
+    let mut node = node();
     let first = node.put(put(1, Basis::Blind, "first"));
     let second = node.put(put(2, with(&first.context), "second"));
     let again = node.put(put(1, Basis::Blind, "first"));
@@ -391,7 +277,7 @@ fn a_repeated_write_does_not_bring_back_what_was_overwritten_since() {
 
 #[test]
 fn a_delete_with_a_context_keeps_what_was_written_beside() {
-    let mut node = Node::new();
+    let mut node = node();
     let first = node.put(put(1, Basis::Blind, "first"));
     node.put(put(2, Basis::Blind, "beside"));
     node.put(Put { value: None, ..put(3, with(&first.context), "") });
@@ -403,7 +289,7 @@ fn a_delete_with_a_context_keeps_what_was_written_beside() {
 
 #[test]
 fn nothing_is_acknowledged_before_it_is_committed() {
-    let mut node = Node::new();
+    let mut node = node();
     let write = node.ask(Request::Put(put(1, Basis::Blind, "mine")));
     let merge = node.merge(&key(), sibling(elsewhere(), 1, "theirs"));
     let repeated = node.ask(Request::Put(put(1, Basis::Blind, "mine")));
@@ -421,7 +307,7 @@ fn nothing_is_acknowledged_before_it_is_committed() {
 
 #[test]
 fn a_failed_commit_ends_the_actor() {
-    let mut node = Node::new();
+    let mut node = node();
     node.put(put(1, Basis::Blind, "kept"));
     let kept = node.dot_of(&key(), "kept");
     let lost = node.ask(Request::Put(put(2, Basis::Blind, "lost")));
@@ -440,7 +326,7 @@ fn a_failed_commit_ends_the_actor() {
 
 #[test]
 fn a_write_whose_commit_failed_is_done_again_when_it_is_repeated() {
-    let mut node = Node::new();
+    let mut node = node();
     let first = node.ask(Request::Put(put(1, Basis::Blind, "first")));
     node.commit(Err(StoreError::Full("no space".to_owned())));
     assert!(matches!(node.answers[&first], Response::Failed(_)));
@@ -451,24 +337,24 @@ fn a_write_whose_commit_failed_is_done_again_when_it_is_repeated() {
 
 #[test]
 fn a_new_incarnation_does_not_go_on_counting() {
-    let mut before = Node::new();
+    let mut before = node();
     before.put(put(1, Basis::Blind, "before"));
     let old = before.dot_of(&key(), "before");
-    let mut after = Node::with_disk(before.store, Incarnation(78));
+    let mut after = node_with(before.store, Incarnation(78));
     after.put(put(2, Basis::Blind, "after"));
     let new = after.dot_of(&key(), "after");
     assert_eq!((new.actor.incarnation, new.counter), (Incarnation(78), 1));
     assert_eq!((old.actor.incarnation, old.counter), (LIFE, 1));
     assert_eq!(after.values(&key()), ["after", "before"]);
 
-    let mut same = Node::with_disk(after.store, Incarnation(78));
+    let mut same = node_with(after.store, Incarnation(78));
     same.put(put(3, Basis::Blind, "same"));
     assert_eq!(same.dot_of(&key(), "same"), Dot { counter: 2, ..new }, "a clean restart does");
 }
 
 #[test]
 fn a_replica_that_is_shown_more_of_its_actor_than_it_knows_becomes_another() {
-    let mut node = Node::new();
+    let mut node = node();
     node.put(put(1, Basis::Blind, "known"));
     let known = node.dot_of(&key(), "known");
     // The dots between are known to nobody here: only the highest gives it away.
@@ -484,7 +370,7 @@ fn a_replica_that_is_shown_more_of_its_actor_than_it_knows_becomes_another() {
 
 #[test]
 fn amnesia_that_a_refused_write_has_shown_is_remembered() {
-    let mut node = Node::new();
+    let mut node = node();
     for id in 1..=SIBLINGS {
         node.put(put(id as u128, Basis::Blind, "v"));
     }
@@ -499,7 +385,7 @@ fn amnesia_that_a_refused_write_has_shown_is_remembered() {
 
 #[test]
 fn a_context_that_names_the_next_actor_does_not_swallow_its_dots() {
-    let mut node = Node::new();
+    let mut node = node();
     let actor = |k| Actor { incarnation: LIFE, k };
     let invented = [FIRST_ACTOR, FIRST_ACTOR + 1].map(|k| Dot { actor: actor(k), counter: 1 });
     node.put(put(1, forged(holding(invented)), "first"));
@@ -511,7 +397,7 @@ fn a_context_that_names_the_next_actor_does_not_swallow_its_dots() {
 
 #[test]
 fn a_context_cannot_grow_the_clock_without_end() {
-    let mut node = Node::new();
+    let mut node = node();
     let invented = |count: usize| {
         let actor = |n| Actor { incarnation: Incarnation(n as u64), k: 1 };
         holding((0..count).map(|n| Dot { actor: actor(n), counter: 1 }))
@@ -530,7 +416,7 @@ fn a_context_cannot_grow_the_clock_without_end() {
 #[test]
 fn a_copy_dies_by_its_name_unless_its_writer_was_shown_something_as_young() {
     for younger in [0, 1] {
-        let mut node = Node::new();
+        let mut node = node();
         let first = node.put(put(1, Basis::Blind, "first"));
         let shown = node.get(&key()).values[0].hlc;
         node.put(put(2, with(&first.context), "twice"));
@@ -557,7 +443,7 @@ fn a_copy_dies_by_its_name_unless_its_writer_was_shown_something_as_young() {
 
 #[test]
 fn where_the_latest_wins_a_write_is_dated_after_all_it_replaces() {
-    let mut node = Node::new();
+    let mut node = node();
     let key = Key::new(b"latest", b"cart").unwrap();
     let latest = |id, basis, value| Put { key: key.clone(), ..put(id, basis, value) };
     node.put(latest(1, Basis::Blind, "first"));

@@ -1,70 +1,28 @@
-//! A coordinator whose peers have been silent for a moment, driven by hand: silence is not absence,
-//! and nobody is refused for it whom an answer would have served.
+//! A coordinator whose peers have been silent for a moment: silence is not absence, and nobody is
+//! refused for it whom an answer would have served.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use bytes::Bytes;
-use ringdove::ids::{Incarnation, NodeId, WriteId};
+use ringdove::ids::{Incarnation, NodeId};
 use ringdove::key::Key;
-use ringdove::limits;
-use ringdove::membership::{ClusterState, Contact, MemberEntry, Topology};
-use ringdove::replica::{Effect, Input, Origin, Settings, Shard};
-use ringdove::store::Store as _;
+use ringdove::membership::Topology;
+use ringdove::replica::Input;
 use ringdove::store::memory::MemoryStore;
-use ringdove::time::{Instant, Now, WallMs};
 use ringdove::wire::messages::{
-    Basis, BucketSettings, Condition, Expiry, FailureCode, Get, Held, HeldObject, Level, Put,
-    Request, Response, Stored,
+    Basis, BucketSettings, Condition, FailureCode, Get, Held, HeldObject, Level, Put, Request,
+    Response, Stored,
 };
 
-const ME: NodeId = NodeId(1);
-const ATTEMPT: Duration = Duration::from_millis(100);
-const FAILURES: u32 = 3;
+use crate::node::{self, ATTEMPT, FAILURES, ME, Node};
 
-/// One node's shard with its disk, and peers that answer when the test says so.
-struct Coordinator {
-    shard: Shard,
-    store: MemoryStore,
-    now: Now,
-    asked: u64,
-    answers: BTreeMap<u64, Response>,
-    /// What peers were asked and have not answered.
-    sent: Vec<(NodeId, u64, Request)>,
-}
+/// A node whose own disk is quick.
+struct Coordinator(Node);
 
 impl Coordinator {
     /// One of so many members, each connected.
     fn of(members: u128) -> Self {
-        let settings = Settings {
-            shard: 0,
-            shards: 1,
-            node: ME,
-            incarnation: Incarnation(77),
-            amnesiac: false,
-            attempt: ATTEMPT,
-            timeout: Duration::from_secs(2),
-            key_bytes: limits::KEY_BYTES_DEFAULT,
-            value_bytes: limits::VALUE_BYTES_DEFAULT,
-            siblings_warn: 100,
-            siblings_refuse: 100,
-            max_in_flight: 100,
-            fsync: true,
-            breaker_failures: FAILURES,
-            breaker_open: Duration::from_secs(1),
-            hint_bytes_by_owner: 1 << 20,
-            hint_bytes: 1 << 20,
-            graves: 100,
-        };
-        let mut this = Self {
-            shard: Shard::new(settings, Arc::new(topology(members)), 1..1 + 64, 1),
-            store: MemoryStore::new(),
-            now: Now { instant: Instant(1_000_000), wall: WallMs(1_700_000_000_000) },
-            asked: 0,
-            answers: BTreeMap::new(),
-            sent: Vec::new(),
-        };
+        let mut this = Self(Node::new(topology(members), MemoryStore::new(), Incarnation(77)));
         for peer in 2..=members {
             this.handle(Input::Connected(NodeId(peer)));
         }
@@ -87,48 +45,15 @@ impl Coordinator {
         this
     }
 
-    fn handle(&mut self, input: Input) {
-        let mut inputs = vec![input];
-        while let Some(input) = inputs.pop() {
-            let mut effects = Vec::new();
-            self.shard.handle(self.now, input, &mut effects);
-            self.shard.flush(&mut effects);
-            self.perform(effects, &mut inputs);
-        }
-    }
-
-    fn perform(&mut self, effects: Vec<Effect>, inputs: &mut Vec<Input>) {
-        for effect in effects {
-            match effect {
-                Effect::Respond { to, response } => drop(self.answers.insert(to.0, response)),
-                Effect::Load { key } => {
-                    let result = self.store.read(&key);
-                    inputs.push(Input::Loaded { key, result });
-                }
-                Effect::Commit { batch, changes } => {
-                    self.store.commit(&[changes]).unwrap();
-                    inputs.push(Input::Committed { batch, result: Ok(()) });
-                }
-                Effect::Send { to, id, request, .. } => self.sent.push((to, id, request)),
-                _ => {}
-            }
-        }
+    fn ask(&mut self, request: Request) -> u64 {
+        let asked = self.0.ask(request);
+        self.commit(Ok(()));
+        asked
     }
 
     fn wait(&mut self, time: Duration) {
-        self.now.instant = self.now.instant + time;
-        let (mut effects, mut inputs) = (Vec::new(), Vec::new());
-        self.shard.handle_deadline(self.now, &mut effects);
-        self.shard.flush(&mut effects);
-        self.perform(effects, &mut inputs);
-        inputs.into_iter().for_each(|input| self.handle(input));
-    }
-
-    fn ask(&mut self, request: Request) -> u64 {
-        self.asked += 1;
-        let (from, sender, received) = (Origin(self.asked), ME, self.now.instant);
-        self.handle(Input::Request { from, sender, received, forwarded: false, request });
-        self.asked
+        self.0.wait(time);
+        self.commit(Ok(()));
     }
 
     /// Peers wake up, and answer what they were asked.
@@ -143,24 +68,26 @@ impl Coordinator {
                 other => panic!("nobody was to be asked {other:?}"),
             };
             self.handle(Input::Response { from, id, response });
+            self.commit(Ok(()));
         }
     }
 }
 
-fn topology(members: u128) -> Topology {
-    let mut state = ClusterState::new("silent", 32);
-    for id in 1..=members {
-        let contact = Contact {
-            name: format!("n{id}"),
-            address: format!("127.0.0.1:{}", 7400 + id),
-            text_address: String::new(),
-        };
-        let weight = limits::WEIGHT_NORMAL;
-        state.enter(NodeId(id), MemberEntry::candidate(NodeId(id), contact, "", weight));
+impl Deref for Coordinator {
+    type Target = Node;
+    fn deref(&self) -> &Node {
+        &self.0
     }
-    assert!(state.add_bucket("default", BucketSettings::default()));
-    state.form(1);
-    Topology::new(state)
+}
+
+impl DerefMut for Coordinator {
+    fn deref_mut(&mut self) -> &mut Node {
+        &mut self.0
+    }
+}
+
+fn topology(members: u128) -> Topology {
+    node::topology(members, &[("default", BucketSettings::default())])
 }
 
 fn keys() -> impl Iterator<Item = Key> {
@@ -172,19 +99,7 @@ fn key() -> Key {
 }
 
 fn put(key: Key, write_id: u128, strict: bool) -> Put {
-    Put {
-        key,
-        write_id: WriteId(write_id),
-        attempt: 0,
-        basis: Basis::Observed,
-        condition: Condition::None,
-        value: Some(Bytes::from_static(b"value")),
-        expiry: Expiry::Bucket,
-        w: Level::Default,
-        pw: Level::Default,
-        strict,
-        budget_ms: 0,
-    }
+    Put { strict, ..node::put(key, write_id, Basis::Observed, "value") }
 }
 
 fn get(r: Level, pr: Level, strict: bool) -> Get {

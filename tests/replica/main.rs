@@ -1,0 +1,6 @@
+//! One shard of a node, driven by hand, input by input: its disk commits and its peers answer when
+//! the test says so.
+
+mod node;
+mod put;
+mod silent;
