@@ -20,8 +20,8 @@ use crate::wire::transfer::PageEntry;
 
 /// How long one object of a page may take to be merged, or read from where it comes from.
 const MERGE_WITHIN: Duration = Duration::from_secs(10);
-/// Objects of one page that are merged at once: they share a commit, and requests of clients wait
-/// for one turn of the shard with so many in it.
+/// Objects of one page that are merged at once, all in one turn of their shard: so they share a commit,
+/// and requests of clients wait for so many at most.
 const MERGED_AT_ONCE: usize = 64;
 /// How long to wait where the shard's mailbox is full.
 const AGAIN: Duration = Duration::from_millis(10);
@@ -107,15 +107,19 @@ async fn merge_chunk(
     let until = tokio::time::Instant::now() + MERGE_WITHIN;
     while !left.is_empty() {
         let mut waiting = Vec::with_capacity(left.len());
+        let mut by_shard: Vec<Vec<Ask>> = node.mailboxes.iter().map(|_| Vec::new()).collect();
         let topology = node.topology();
         for write in left.drain(..) {
             let (sender, receiver) = oneshot::channel();
             let shard = node.shard_of(&topology, &write.key);
             let request = Request::Write(write.clone());
             let (reply, received) = (ReplyTo::Task(sender), node.clock.instant());
-            let ask = Ask { reply, sender: from, received, forwarded: false, request };
-            node.mailboxes[shard].offer(&mut vec![ask]);
+            by_shard[shard].push(Ask { reply, sender: from, received, forwarded: false, request });
             waiting.push((write, receiver));
+        }
+        // One by one, each might be a turn of its shard and a sync of the disk.
+        for (mailbox, mut asks) in node.mailboxes.iter().zip(by_shard) {
+            mailbox.offer(&mut asks);
         }
         for (write, receiver) in waiting {
             match receiver.await {

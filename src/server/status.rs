@@ -84,6 +84,7 @@ impl Node {
             ("tombstones_bytes", reaping.bytes),
             ("tombstones_oldest_ms", reaping.age_ms(now)),
             ("disk_used_bytes", self.store.estimated_bytes()),
+            ("disk_commits", self.store.commits()),
         ];
         if self.faults.are_allowed() {
             gauges.push(("faults_in_force", self.faults.count() as u64));

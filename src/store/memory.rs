@@ -24,6 +24,7 @@ struct Contents {
     rows: BTreeMap<StoredKey, Row>,
     graves: BTreeMap<StoredKey, Bytes>,
     forest: Forest,
+    commits: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -96,6 +97,7 @@ impl Store for MemoryStore {
 
     fn commit(&self, batches: &[Batch]) -> Result<(), StoreError> {
         let contents = &mut *self.contents();
+        contents.commits += 1;
         for change in batches.iter().flat_map(|batch| &batch.changes) {
             if change.key.owner().is_none() {
                 let known = || contents.rows.get(&change.key).map(|row| row.imprint);
@@ -295,6 +297,10 @@ impl Store for MemoryStore {
 
     fn estimated_keys(&self) -> u64 {
         self.contents().rows.keys().filter(|key| key.owner().is_none()).count() as u64
+    }
+
+    fn commits(&self) -> u64 {
+        self.contents().commits
     }
 }
 

@@ -127,6 +127,33 @@ async fn members_join_leave_and_are_replaced_under_load_and_no_acknowledged_writ
     check(&cluster, &ledger, Level::All, &[2, 3, 4]).await;
 }
 
+/// A sync for each of them was what clients waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn objects_that_are_copied_share_commits() {
+    const KEYS: usize = 2_000;
+    let _alone = alone().await;
+    let mut cluster = Cluster::start_with(3, QUICK_CLEANUP);
+    let newcomer = cluster.start_newcomer_with(QUICK_CLEANUP);
+    cluster.wait_log(newcomer, "known as a candidate").await;
+    let client = cluster.client().await;
+    let bucket = client.bucket("default").unwrap();
+    let writes =
+        (0..KEYS).map(|number| bucket.put(format!("key-{number}"), vec![number as u8; 64]).blind());
+    for (key, answer) in bucket.multi_put(writes).await {
+        answer.unwrap_or_else(|error| panic!("{key:?}: {error}"));
+    }
+    let before = cluster.nodes[newcomer].counter("disk_commits").await;
+    stage(&client, "node-3", PlannedChange::Join).await;
+    client.commit_plan(None).await.unwrap();
+    wait_until_moved(&mut cluster).await;
+    let node = &cluster.nodes[newcomer];
+    let commits = node.counter("disk_commits").await - before;
+    let keys = node.counter("transfer_keys_taken").await;
+    println!("{keys} keys in {commits} commits");
+    assert!(keys > KEYS as u64 / 2, "{keys} keys were copied");
+    assert!(commits * 5 < keys, "{commits} commits for {keys} keys");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_goes_on_where_it_was_after_sigkill_of_either_side_and_leftovers_are_deleted() {
     const KEYS: usize = 240;

@@ -526,6 +526,10 @@ impl Store for RocksStore {
         let estimate = self.db.property_int_value_cf(self.family(DIGESTS), name);
         estimate.ok().flatten().unwrap_or(0)
     }
+
+    fn commits(&self) -> u64 {
+        self.number()
+    }
 }
 
 fn family<'a>(db: &'a DB, name: &str) -> &'a ColumnFamily {
