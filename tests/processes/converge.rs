@@ -45,13 +45,15 @@ async fn moved(cluster: &Cluster) -> (u64, u64) {
 }
 
 /// `RINGDOVE_KEYS`, `RINGDOVE_RATE` (requests a second, which go on all the time) and
-/// `RINGDOVE_SECONDS` (of quiet before) say how much (`./scripts/dev converge`).
+/// `RINGDOVE_SECONDS` (of quiet) say how much (`./scripts/dev converge`); `RINGDOVE_BEFORE` how long
+/// the first quiet is instead, long enough for files to be merged in it, as they are at any time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_missed_a_tenth_of_the_writes_is_equal_soon_and_clients_hardly_notice() {
     let _alone = alone().await;
     let keys = from_environment("RINGDOVE_KEYS", 2_000);
     let rate = from_environment("RINGDOVE_RATE", 100);
     let rest = Duration::from_secs(from_environment("RINGDOVE_SECONDS", 2));
+    let before = Duration::from_secs(from_environment("RINGDOVE_BEFORE", rest.as_secs()));
     let mut cluster = prepare(keys);
     let client = cluster.client().await;
     let bucket = client.bucket("default").unwrap();
@@ -62,7 +64,7 @@ async fn a_node_that_missed_a_tenth_of_the_writes_is_equal_soon_and_clients_hard
     wait_until_idle(&cluster).await;
     let steady = Steady::start(&book, &bucket, rate);
     let began = Instant::now();
-    tokio::time::sleep(rest).await;
+    tokio::time::sleep(before).await;
     let quiet = book.figures(began, Instant::now());
     steady.stop().await;
     cluster.nodes[2].kill();

@@ -24,7 +24,7 @@ const CLEANUP: &str = "[transfers]\ncleanup_after_s = 2\n";
 const SMALL: &str = "partitions = 64\n";
 const SMALL_STORAGE: &str = "cache_mb = 16\nmemtable_mb = 16\n";
 /// For nodes that share a disk and two cores: what one merges, the others feel.
-const SHARED_STORAGE: &str = "compaction_mb_s = 64\n";
+const SHARED_STORAGE: &str = "compaction_mb_s = 32\n";
 
 /// One row of the table.
 struct Phase {

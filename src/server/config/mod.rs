@@ -426,7 +426,7 @@ impl Default for Storage {
             durability: Durability::Fsync,
             interval_ms: 100,
             cache_mb: 256,
-            memtable_mb: 64,
+            memtable_mb: 128,
             max_background_jobs: 2,
             compaction_mb_s: 0,
             reserve_mb: 64,

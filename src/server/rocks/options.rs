@@ -21,6 +21,12 @@ pub(super) const GRAVES: &str = "graves";
 /// What the database says about itself: the number of its last commit.
 pub(super) const META: &str = "meta";
 
+/// Memtables that have become files are merged so many at once, into a level that is no smaller than
+/// they are together. Each merge rewrites all of that level: with 4 at once, and memtables of half
+/// the size, loading 1,000,000 keys of 1 KiB had a node write 3.3 GB in merges, and so 1.6. What it
+/// costs is up to four more Bloom filters for a read.
+const GATHERED: i32 = 8;
+
 /// When a commit counts as done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
@@ -127,7 +133,12 @@ pub(super) fn families(options: &RocksOptions) -> Vec<ColumnFamilyDescriptor> {
         let mut family = Options::default();
         family.set_block_based_table_factory(&table);
         family.set_compression_type(compression);
-        family.set_write_buffer_size((options.memtable_bytes / share).max(64 << 10));
+        let memtable = (options.memtable_bytes / share).max(64 << 10);
+        family.set_write_buffer_size(memtable);
+        family.set_level_zero_file_num_compaction_trigger(GATHERED);
+        family.set_level_zero_slowdown_writes_trigger(3 * GATHERED);
+        family.set_level_zero_stop_writes_trigger(5 * GATHERED);
+        family.set_max_bytes_for_level_base((memtable as u64 * GATHERED as u64).max(256 << 20));
         ColumnFamilyDescriptor::new(name, family)
     };
     let (lz4, none) = (DBCompressionType::Lz4, DBCompressionType::None);
