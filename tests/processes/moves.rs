@@ -32,12 +32,13 @@ struct Phase {
     began: Instant,
     bytes: u64,
     ticks: u64,
+    machine: (u64, u64),
 }
 
 impl Phase {
     async fn begin(cluster: &Cluster, name: &'static str) -> Self {
-        let (bytes, ticks) = (taken(cluster).await, ticks(cluster));
-        Self { name, began: Instant::now(), bytes, ticks }
+        let (bytes, ticks, machine) = (taken(cluster).await, ticks(cluster), machine_ticks());
+        Self { name, began: Instant::now(), bytes, ticks, machine }
     }
 
     async fn end(self, cluster: &Cluster, book: &Book) -> Figures {
@@ -46,8 +47,10 @@ impl Phase {
         let moved = (taken(cluster).await - self.bytes) as f64 / f64::from(1 << 20);
         // A tick is a hundredth of a second.
         let busy = ticks(cluster).saturating_sub(self.ticks) as f64 / took;
+        let (stolen, all) = machine_ticks();
+        let stolen = 100.0 * (stolen - self.machine.0) as f64 / (all - self.machine.1) as f64;
         println!(
-            "{:16}  {took:6.1}  {moved:6.0}  {:5.1}  {:10.0}  {:6}  {:6.1}  {:10.0}  {busy:5.0}  {}",
+            "{:16}  {took:6.1}  {moved:6.0}  {:5.1}  {:10.0}  {:6}  {:6.1}  {:10.0}  {busy:5.0}  {stolen:8.1}  {}",
             self.name,
             moved / took,
             figures.count as f64 / took,
@@ -80,6 +83,15 @@ fn ticks(cluster: &Cluster) -> u64 {
         times.map(|time| time.parse::<u64>().unwrap()).sum()
     };
     pids.map(of).sum()
+}
+
+/// Processor time that others on the same host have had instead of this machine, and all there was.
+/// Where the first is not close to nothing, the figures are of the neighbours too.
+fn machine_ticks() -> (u64, u64) {
+    let stat = fs::read_to_string("/proc/stat").unwrap();
+    let all = stat.lines().next().unwrap().split_whitespace().skip(1).take(8);
+    let ticks: Vec<u64> = all.map(|ticks| ticks.parse().unwrap()).collect();
+    (ticks[7], ticks.iter().sum())
 }
 
 /// Waits until compactions are done, as far as processor time tells: they would count as the time
@@ -134,7 +146,7 @@ async fn phases(
     let rest = Duration::from_secs(from_environment("RINGDOVE_SECONDS", 2));
     let before = Duration::from_secs(from_environment("RINGDOVE_BEFORE", rest.as_secs()));
     println!(
-        "phase             seconds   MiB  MiB/s  requests/s  failed  p99 ms  longest ms  CPU %  load"
+        "phase             seconds   MiB  MiB/s  requests/s  failed  p99 ms  longest ms  CPU %  stolen %  load"
     );
     let mut rows = Vec::new();
     let (phase, quiet) = (Phase::begin(cluster, "before").await, Instant::now());
