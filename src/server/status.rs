@@ -47,6 +47,7 @@ impl Node {
         ] {
             counters.push((name.to_owned(), count.load(Ordering::Relaxed)));
         }
+        counters.push(("disk_commits".to_owned(), self.store.commits()));
         counters.extend(self.transfers.status().counters);
         counters.extend(self.sync.counters());
         counters.extend(self.scrub.counters(self));
@@ -84,7 +85,6 @@ impl Node {
             ("tombstones_bytes", reaping.bytes),
             ("tombstones_oldest_ms", reaping.age_ms(now)),
             ("disk_used_bytes", self.store.estimated_bytes()),
-            ("disk_commits", self.store.commits()),
         ];
         if self.faults.are_allowed() {
             gauges.push(("faults_in_force", self.faults.count() as u64));

@@ -398,7 +398,7 @@ pub trait Store: Send + Sync {
     /// How many keys there are, roughly, without looking.
     fn estimated_keys(&self) -> u64;
 
-    /// How many groups of batches have been committed, in all of this store's life. Each is a write
-    /// to the log, and a sync of it where commits outlive the machine's power.
+    /// How many groups of batches have been committed, in all of this store's life: the fewer for as many
+    /// writes, the more of them share what a commit costs the disk.
     fn commits(&self) -> u64;
 }

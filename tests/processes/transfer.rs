@@ -127,7 +127,7 @@ async fn members_join_leave_and_are_replaced_under_load_and_no_acknowledged_writ
     check(&cluster, &ledger, Level::All, &[2, 3, 4]).await;
 }
 
-/// A sync for each of them was what clients waited for.
+/// With a commit for each, clients would wait for its syncs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn objects_that_are_copied_share_commits() {
     const KEYS: usize = 2_000;

@@ -36,6 +36,7 @@ impl Node {
     fn answer(&mut self, request: Request) -> Response {
         let asked = self.ask(request);
         self.commit(Ok(()));
+        assert!(self.sent.is_empty(), "a cluster of one does not ask {:?}", self.sent);
         self.answers.remove(&asked).expect("an answer")
     }
 

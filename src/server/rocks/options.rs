@@ -23,7 +23,7 @@ pub(super) const META: &str = "meta";
 
 /// Memtables that have become files are merged so many at once, into a level that is no smaller than
 /// they are together. Each merge rewrites all of that level: with 4 at once, and memtables of half
-/// the size, loading 1,000,000 keys of 1 KiB had a node write 3.3 GB in merges, and so 1.6. What it
+/// the size, loading 1,000,000 keys of 1 KiB had a node write 3.2 GiB in merges, and so 1.5. What it
 /// costs is up to four more Bloom filters for a read.
 const GATHERED: i32 = 8;
 
