@@ -127,6 +127,11 @@ impl Book {
         self.ledger.figures(from, until)
     }
 
+    /// The 99th percentile of requests that began in one of these times; none if there were none.
+    pub fn p99_of(&self, times: &[(Instant, Instant)]) -> Option<Duration> {
+        self.ledger.p99_of(times)
+    }
+
     async fn each(self: &Arc<Self>, bucket: &Bucket, keys: Range<usize>, is_write: bool) {
         let next = Arc::new(AtomicUsize::new(keys.start));
         let mut workers = JoinSet::new();

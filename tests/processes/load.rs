@@ -83,6 +83,17 @@ impl Ledger {
         }
     }
 
+    /// The 99th percentile of requests that began in one of these times; none if there were none.
+    pub fn p99_of(&self, times: &[(Instant, Instant)]) -> Option<Duration> {
+        let samples = self.samples.lock().unwrap();
+        let is_meant =
+            |at: Instant| times.iter().any(|(from, until)| (*from..*until).contains(&at));
+        let meant = samples.iter().filter(|sample| is_meant(sample.began));
+        let mut took: Vec<Duration> = meant.map(|sample| sample.took).collect();
+        took.sort_unstable();
+        took.get(took.len() * 99 / 100).copied()
+    }
+
     /// Keys that somebody has written, acknowledged or not: all but the plain ones.
     pub fn other_keys(&self) -> Vec<String> {
         let sets = (0..SHARED).map(|shared| format!("shared-{shared}"));

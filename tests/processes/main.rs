@@ -17,6 +17,7 @@ mod kill;
 mod life;
 mod listing;
 mod load;
+mod machine;
 mod members;
 mod moves;
 mod operator;
