@@ -25,6 +25,7 @@ use super::args::Dev;
 use super::exit::{Ending, Exit, Failure};
 use super::output;
 use crate::client::direct;
+use crate::wire::messages::PeerStatus;
 use nodes::Stop;
 use plan::NodePlan;
 
@@ -129,14 +130,22 @@ async fn announce(plans: Vec<NodePlan>, dir: String) {
     }
 }
 
-/// The nodes that do not serve yet, and what they say.
+/// The nodes that do not serve yet, or have not met all the others, and what they say.
 async fn not_ready(plans: &[NodePlan]) -> Vec<String> {
     let mut waiting = Vec::new();
     for plan in plans {
-        match direct::status(plan.config.advertised(), Duration::from_secs(1)).await {
-            Ok(status) if status.state == "serving" => {}
-            Ok(status) => waiting.push(format!("{} ({})", plan.name, status.state)),
-            Err(_) => waiting.push(plan.name.clone()),
+        let Ok(status) = direct::status(plan.config.advertised(), Duration::from_secs(1)).await
+        else {
+            waiting.push(plan.name.clone());
+            continue;
+        };
+        // Members that were started elsewhere may be away.
+        let is_awaited = |name: &str| plans.iter().any(|plan| plan.name == name);
+        let is_apart = |peer: &&PeerStatus| !peer.up && is_awaited(&peer.name);
+        if status.state != "serving" {
+            waiting.push(format!("{} ({})", plan.name, status.state));
+        } else if let Some(peer) = status.peers.iter().find(is_apart) {
+            waiting.push(format!("{} (has no connection to {})", plan.name, peer.name));
         }
     }
     waiting
