@@ -337,9 +337,9 @@ pub(super) struct Del {
 
 const STATUS_LEGEND: &str = "\
 Columns:
-  STATE   serving, forming (has not met enough members), candidate (waits to
-          be let in), leaving, removed, draining, or down when the node itself
-          does not answer
+  STATE   serving, read-only (its disk is full), forming (has not met enough
+          members), candidate (waits to be let in), leaving, removed, draining,
+          or down when the node itself does not answer
   UP FOR  how many of the nodes that answer are connected to it
   KEYS    on its disk, estimated
   SHARE   its part of all replicas of the default bucket

@@ -120,8 +120,8 @@ pub(super) struct Core {
     /// Peers that states are being exchanged with.
     pub(super) exchanging: BTreeSet<NodeId>,
     pub(super) random: Random,
-    /// Until when this node's disk is taken to refuse writes.
-    pub(super) read_only_until: Instant,
+    /// Why this node's disk takes no writes, while it takes none.
+    pub(super) full: Option<String>,
     pub(super) steps: VecDeque<(StoredKey, Step)>,
     pub(super) events: VecDeque<(OpId, Event)>,
     pub(super) effects: Vec<Effect>,
@@ -164,7 +164,7 @@ impl Core {
             watches: Watches::default(),
             exchanging: BTreeSet::new(),
             random: Random::new(seed),
-            read_only_until: Instant(0),
+            full: None,
             steps: VecDeque::new(),
             events: VecDeque::new(),
             effects: Vec::new(),
@@ -536,7 +536,6 @@ impl Core {
         if result.is_err() {
             // Dots of this batch may stand on peers already and are missing here.
             self.actor_floor = self.actors.start;
-            self.read_only_until = self.now.instant + Duration::from_secs(1);
         }
         for waiter in self.waiting.remove(&batch).unwrap_or_default() {
             match (waiter, result) {
@@ -561,6 +560,13 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// The answer to a write that this node's disk has no room for.
+    pub(super) fn disk_full(&self) -> Option<Failure> {
+        let why = self.full.as_ref()?;
+        let message = format!("this node's disk is full and serves reads only: {why}");
+        Some(Failure::not_applied(FailureCode::DiskFull, message))
     }
 
     // ---- dots ----------------------------------------------------------------------------

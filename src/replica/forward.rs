@@ -19,6 +19,8 @@ pub(super) struct Forward {
     request: Request,
     started: Instant,
     deadline: Instant,
+    /// This node cannot take it either: a stand-in must be able to.
+    is_refused_here: bool,
     tried: Vec<NodeId>,
     /// Asked and silent so far.
     awaited: Vec<NodeId>,
@@ -28,11 +30,22 @@ pub(super) struct Forward {
 }
 
 impl Forward {
-    /// Passes `request` on, leaving out the nodes in `tried`.
-    pub(super) fn new(asked: &Asked, request: Request, tried: Vec<NodeId>) -> Self {
-        let Asked { origin, started, deadline, .. } = *asked;
-        let (awaited, uncertain, refusal) = (Vec::new(), asked.uncertain, None);
-        Self { origin, request, started, deadline, tried, awaited, uncertain, refusal }
+    /// Passes `request` on; `refusal` says why this node, which should have taken it, could not.
+    pub(super) fn new(asked: &Asked, request: Request, refusal: Option<Failure>) -> Self {
+        let Asked { origin, started, deadline, uncertain, .. } = *asked;
+        let is_refused_here = refusal.is_some();
+        let (tried, awaited) = (Vec::new(), Vec::new());
+        Self {
+            origin,
+            request,
+            started,
+            deadline,
+            is_refused_here,
+            tried,
+            awaited,
+            uncertain,
+            refusal,
+        }
     }
 
     /// The key of the request.
@@ -146,7 +159,8 @@ impl Forward {
         core.bucket(&put.key)?;
         let owners = core.owners(&put.key);
         let is_there = |node: &NodeId| *node == core.settings.node || core.usable(*node);
-        (!put.strict && !owners.iter().any(is_there)).then_some(put)
+        let may = !put.strict && !self.is_refused_here && core.full.is_none();
+        (may && !owners.iter().any(is_there)).then_some(put)
     }
 
     /// What this node then takes, as a stand-in.

@@ -226,6 +226,8 @@ pub enum Input {
     /// The cluster takes the peer to be down, whatever its connection looks like: what was under
     /// way to it counts as lost. Where data lives is not changed by it.
     Down(NodeId),
+    /// Whether this node's disk has room for writes; if it has none, why. Until it is said it has.
+    Room(Result<(), String>),
     /// Take no new work from clients.
     Drain,
 }

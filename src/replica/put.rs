@@ -414,9 +414,8 @@ impl PutOp {
             self.fail(core, super::shard::stale());
             return Status::Finished;
         }
-        let tried = vec![core.settings.node];
         let request = Request::Put(self.put.clone());
-        Status::PassOn(Box::new(Forward::new(&self.asked, request, tried)))
+        Status::PassOn(Box::new(Forward::new(&self.asked, request, None)))
     }
 
     /// This node stands in, and keeps as much for others as it may.
@@ -427,16 +426,15 @@ impl PutOp {
         Status::Finished
     }
 
-    /// This node's own copy of the key cannot be read: another primary coordinates.
-    pub(super) fn cannot_mint(&mut self, core: &mut Core, why: &str) -> Status {
+    /// This node cannot read its own copy of the key, or has no room for it: another primary
+    /// coordinates.
+    pub(super) fn cannot_mint(&mut self, core: &mut Core, why: Failure) -> Status {
         if self.asked.forwarded {
-            let failure = Failure::not_applied(FailureCode::Corrupt, why.to_owned());
-            self.fail(core, failure);
+            self.fail(core, why);
             return Status::Finished;
         }
         let request = Request::Put(self.put.clone());
-        let tried = vec![core.settings.node];
-        Status::PassOn(Box::new(Forward::new(&self.asked, request, tried)))
+        Status::PassOn(Box::new(Forward::new(&self.asked, request, Some(why))))
     }
 
     fn attempt(&mut self, core: &mut Core, op: OpId) {

@@ -106,6 +106,7 @@ impl Shard {
             }
             Step::Mint(id) => {
                 let Some(Op::Put(mut put)) = self.ops.remove(&id) else { return None };
+                let full = self.core.disk_full();
                 let (status, batch) = match state {
                     Ok(_) if !put.is_in_place(&self.core, key) => {
                         (put.displaced(&mut self.core), None)
@@ -113,8 +114,14 @@ impl Shard {
                     Ok(state) if !has_room(&mut self.core, key, state, put.bytes()) => {
                         (put.no_room(&mut self.core), None)
                     }
-                    Ok(state) => put.mint(&mut self.core, id, key, state),
-                    Err(why) => (put.cannot_mint(&mut self.core, why), None),
+                    Ok(state) => match full {
+                        None => put.mint(&mut self.core, id, key, state),
+                        Some(full) => (put.cannot_mint(&mut self.core, full), None),
+                    },
+                    Err(why) => {
+                        let why = Failure::not_applied(FailureCode::Corrupt, why.clone());
+                        (put.cannot_mint(&mut self.core, why), None)
+                    }
                 };
                 self.keep(id, Op::Put(put), status);
                 batch

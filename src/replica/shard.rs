@@ -134,6 +134,7 @@ impl Shard {
                 self.core.peers.down(node);
                 self.lost(node);
             }
+            Input::Room(room) => self.core.full = room.err(),
             Input::Drain => self.draining = true,
         }
         self.run(effects);
@@ -379,10 +380,10 @@ impl Shard {
             Request::Put(put) => {
                 usable_bucket(core, &put.key)?;
                 check_sizes(core, &put)?;
-                if coordinates(core, &asked, &put)? {
+                let Coordinator::Another(refusal) = coordinator(core, &asked, &put)? else {
                     return self.put(asked, put);
-                }
-                let mut forward = Forward::new(&asked, Request::Put(put), Vec::new());
+                };
+                let mut forward = Forward::new(&asked, Request::Put(put), refusal);
                 let status = forward.begin(core, id);
                 (Op::Forward(forward), status)
             }
@@ -459,27 +460,29 @@ fn check_sizes(core: &Core, put: &Put) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether this node coordinates the put itself, or passes it on.
-fn coordinates(core: &Core, asked: &Asked, put: &Put) -> Result<bool, Failure> {
-    let me = core.settings.node;
+/// Who coordinates a put.
+enum Coordinator {
+    ThisNode,
+    /// And why this node, which should, cannot.
+    Another(Option<Failure>),
+}
+
+fn coordinator(core: &Core, asked: &Asked, put: &Put) -> Result<Coordinator, Failure> {
     let owners = core.owners(&put.key);
-    let is_primary = owners.contains(&me);
-    let is_writable = core.read_only_until <= core.now.instant;
-    match (is_primary && is_writable, asked.forwarded) {
-        (true, _) => Ok(true),
-        // Nobody else can: this node stands in.
-        (false, false) => {
-            let reachable = owners.iter().any(|node| core.usable(*node));
-            Ok(!is_primary && !put.strict && !reachable)
-        }
-        (false, true) if is_primary => {
-            let message = "this node's disk is full; it serves reads";
-            Err(Failure::not_applied(FailureCode::DiskFull, message))
-        }
-        (false, true) => {
-            let message = "the node this was passed to is no replica of the key: two nodes know \
-                           different members; try again in a moment";
-            Err(Failure::not_applied(FailureCode::Unavailable, message))
-        }
+    let is_primary = owners.contains(&core.settings.node);
+    if asked.forwarded && !is_primary {
+        let message = "the node this was passed to is no replica of the key: two nodes know \
+                       different members; try again in a moment";
+        return Err(Failure::not_applied(FailureCode::Unavailable, message));
+    }
+    // Nobody else can: this node stands in.
+    let stands_in = || !put.strict && !owners.iter().any(|node| core.usable(*node));
+    if !is_primary && !stands_in() {
+        return Ok(Coordinator::Another(None));
+    }
+    match core.disk_full() {
+        None => Ok(Coordinator::ThisNode),
+        Some(failure) if asked.forwarded => Err(failure),
+        Some(failure) => Ok(Coordinator::Another(Some(failure))),
     }
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
 use super::mailbox::{Mail, Mailbox};
+use super::room::Room;
 use crate::replica::Input;
 use crate::store::{Batch, Store, StoreError};
 
@@ -38,11 +39,15 @@ struct Waiting {
 impl Committer {
     /// Starts the thread; it tells the shards through their mailboxes.
     #[must_use]
-    pub fn start(store: Arc<dyn Store>, mailboxes: Vec<Arc<Mailbox>>) -> (Self, JoinHandle<()>) {
+    pub fn start(
+        store: Arc<dyn Store>,
+        mailboxes: Vec<Arc<Mailbox>>,
+        room: Arc<Room>,
+    ) -> (Self, JoinHandle<()>) {
         let shared = Arc::new(Shared { queue: Mutex::default(), wake: Condvar::new() });
         let committer = Self { shared: shared.clone() };
         let builder = std::thread::Builder::new().name("ringdove-commit".to_owned());
-        let thread = builder.spawn(move || run(&shared, store.as_ref(), &mailboxes));
+        let thread = builder.spawn(move || run(&shared, store.as_ref(), &mailboxes, &room));
         (committer, thread.expect("a thread can be started at start"))
     }
 
@@ -60,8 +65,7 @@ impl Committer {
     }
 }
 
-fn run(shared: &Shared, store: &dyn Store, mailboxes: &[Arc<Mailbox>]) {
-    let mut is_full = false;
+fn run(shared: &Shared, store: &dyn Store, mailboxes: &[Arc<Mailbox>], room: &Room) {
     loop {
         let mut queue = shared.queue.lock().expect("no holder of the lock panics");
         while queue.waiting.is_empty() {
@@ -75,10 +79,11 @@ fn run(shared: &Shared, store: &dyn Store, mailboxes: &[Arc<Mailbox>]) {
         let (owners, batches): (Vec<_>, Vec<_>) =
             group.into_iter().map(|w| ((w.shard, w.number), w.batch)).unzip();
         let result = store.commit(&batches);
-        if let Err(StoreError::Fatal(why)) = &result {
-            die(why);
+        match &result {
+            Err(StoreError::Fatal(why)) => die(why),
+            Err(StoreError::Full(why)) => room.refused(why),
+            _ => {}
         }
-        tell_if_full(&result, &mut is_full);
         for (shard, mailbox) in mailboxes.iter().enumerate() {
             let numbers = owners.iter().filter(|(owner, _)| *owner == shard);
             let mail = numbers.map(|(_, batch)| {
@@ -89,21 +94,6 @@ fn run(shared: &Shared, store: &dyn Store, mailboxes: &[Arc<Mailbox>]) {
                 mailbox.post(mail);
             }
         }
-    }
-}
-
-/// Says when the disk becomes full, and when it takes writes again.
-fn tell_if_full(result: &Result<(), StoreError>, was_full: &mut bool) {
-    match result {
-        Err(StoreError::Full(why)) if !*was_full => {
-            tracing::error!(why, "the disk is full: writes are refused here, reads go on");
-            *was_full = true;
-        }
-        Ok(()) if *was_full => {
-            tracing::info!("the disk has room again: writes are taken");
-            *was_full = false;
-        }
-        _ => {}
     }
 }
 

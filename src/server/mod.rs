@@ -40,6 +40,7 @@ mod outbox;
 mod reaping;
 mod reply;
 pub mod rocks;
+mod room;
 mod run;
 mod scrub;
 mod slots;

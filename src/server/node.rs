@@ -19,6 +19,7 @@ use super::mailbox::{Ask, Mailbox};
 use super::reaping::ReapDesk;
 use super::reply::ReplyTo;
 use super::rocks::RocksStore;
+use super::room::Room;
 use super::scrub::ScrubDesk;
 use super::sync::SyncDesk;
 use super::transfers::TransferDesk;
@@ -66,6 +67,8 @@ pub struct Node {
     pub gossip: Gossip,
     /// Its records.
     pub store: Arc<RocksStore>,
+    /// Whether there is room for more.
+    pub room: Arc<Room>,
     /// The mail of its shards.
     pub mailboxes: Vec<Arc<Mailbox>>,
     /// What its shards show of themselves.

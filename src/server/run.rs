@@ -31,6 +31,7 @@ use super::mailbox::{Mail, Mailbox};
 use super::mark::MarkState;
 use super::node::{Node, Traffic};
 use super::reaping::ReapDesk;
+use super::room::Room;
 use super::scrub::ScrubDesk;
 use super::sync::SyncDesk;
 use super::transfers::TransferDesk;
@@ -107,7 +108,8 @@ impl Running {
         let (exchanges, wanted) = tokio::sync::mpsc::unbounded_channel();
         report_hints(store.as_ref(), &node.mailboxes)?;
         report_graves(store.as_ref(), &node.mailboxes)?;
-        let (committer, committing) = Committer::start(store.clone(), node.mailboxes.clone());
+        let (committer, committing) =
+            Committer::start(store.clone(), node.mailboxes.clone(), node.room.clone());
         let loader = Loader::start(&store, &node.mailboxes);
         let mut shards = Vec::new();
         for index in 0..node.mailboxes.len() {
@@ -130,6 +132,7 @@ impl Running {
             };
             shards.push(driver.start());
         }
+        tokio::spawn(node.room.clone().watch());
         node.links.keep(|| node.cluster.others());
         tokio::spawn(frames::serve(node.clone(), frames));
         if let Some(listener) = text {
@@ -314,6 +317,7 @@ async fn assemble(
         scrub,
         gossip,
         store: disk.store.clone(),
+        room: Room::new(disk.store.clone(), mailboxes.clone()),
         gauges: mailboxes.iter().map(|_| Arc::new(Mutex::default())).collect(),
         mailboxes,
         traffic: Traffic::default(),

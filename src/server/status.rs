@@ -138,13 +138,14 @@ impl Node {
         }
     }
 
-    /// `draining`, `forming`, `candidate`, `leaving`, `removed` or `serving`.
+    /// `draining`, `forming`, `candidate`, `leaving`, `removed`, `read-only` or `serving`.
     #[must_use]
     pub fn state(&self) -> &'static str {
         match self.cluster.standing() {
             Standing::Removed => "removed",
             _ if *self.draining.borrow() => "draining",
             _ if !self.cluster.is_formed() => "forming",
+            Standing::Member if self.room.is_full() => "read-only",
             Standing::Member => "serving",
             other => other.name(),
         }

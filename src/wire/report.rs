@@ -16,7 +16,7 @@ pub struct NodeStatus {
     pub version: String,
     /// Milliseconds since it started.
     pub uptime_ms: u64,
-    /// `serving`, `forming`, `candidate`, `leaving`, `removed` or `draining`.
+    /// `serving`, `read-only` (its disk is full), `forming`, `candidate`, `leaving`, `removed` or `draining`.
     pub state: String,
     /// The cluster state it goes by.
     pub topology: TopologyVersion,

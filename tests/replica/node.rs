@@ -30,6 +30,8 @@ pub const SIBLINGS: usize = 3;
 pub struct Node {
     pub shard: Shard,
     pub store: MemoryStore,
+    /// No record can be read.
+    pub is_damaged: bool,
     pub now: Now,
     pub answers: BTreeMap<u64, Response>,
     pub notices: Vec<Notice>,
@@ -66,6 +68,7 @@ impl Node {
         Self {
             shard: Shard::new(settings, Arc::new(topology), actors, 1),
             store,
+            is_damaged: false,
             now: Now { instant: Instant(1_000_000), wall: WallMs(WALL) },
             answers: BTreeMap::new(),
             notices: Vec::new(),
@@ -97,7 +100,8 @@ impl Node {
                     assert!(self.answers.insert(to.0, response).is_none(), "answered twice");
                 }
                 Effect::Load { key } => {
-                    let result = self.store.read(&key);
+                    let damaged = StoreError::Corrupt("a block that lies".to_owned());
+                    let result = if self.is_damaged { Err(damaged) } else { self.store.read(&key) };
                     self.handle(Input::Loaded { key, result });
                 }
                 Effect::Commit { batch, changes } => self.batches.push((batch, changes)),

@@ -206,6 +206,9 @@ impl World {
         let count = std::mem::take(&mut disk.in_sync);
         let full = disk.full;
         let batches: Vec<Outstanding> = disk.outstanding.drain(..count).collect();
+        if full && count > 0 {
+            self.tell_room(node);
+        }
         for Outstanding { shard, batch, changes } in batches {
             self.nodes[node].disk.refused |= full;
             let result = if full {

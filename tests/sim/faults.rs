@@ -37,7 +37,7 @@ impl World {
                 }
                 self.all_down();
             }
-            Action::Full(node, full) => self.nodes[node].disk.full = full,
+            Action::Full(node, full) => self.fill(node, full),
             Action::Corrupt(node, count) => self.corrupt(node, count),
             Action::Backup(node) => {
                 let disk = &mut self.nodes[node].disk;
@@ -67,6 +67,28 @@ impl World {
         // Everything that came meanwhile happens now, in the order in which it came.
         for event in std::mem::take(&mut self.nodes[node].held) {
             self.after(0, event);
+        }
+    }
+
+    /// The disk is full from now on, which a commit will show if the node does not see it before; or it has
+    /// room again.
+    pub fn fill(&mut self, number: usize, full: bool) {
+        self.nodes[number].disk.full = full;
+        if !full || self.random.chance(50) {
+            self.tell_room(number);
+        }
+    }
+
+    /// Says to the shards of a node whether its disk has room.
+    pub fn tell_room(&mut self, number: usize) {
+        let node = &self.nodes[number];
+        let room = match node.disk.full {
+            true => Err("no space left (simulated)".to_owned()),
+            false => Ok(()),
+        };
+        let shards = if node.up { node.shards.len() } else { 0 };
+        for shard in 0..shards {
+            self.input(number, shard, Input::Room(room.clone()));
         }
     }
 

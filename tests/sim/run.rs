@@ -77,8 +77,8 @@ impl World {
     }
 
     fn heal(&mut self, node: usize) {
-        let disk = &mut self.nodes[node].disk;
-        (disk.full, disk.slow) = (false, 0);
+        self.nodes[node].disk.slow = 0;
+        self.fill(node, false);
         if self.nodes[node].paused {
             self.act(crate::plan::Action::Resume(node));
         }

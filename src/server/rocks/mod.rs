@@ -91,6 +91,7 @@ pub struct RocksStore {
     number: AtomicU64,
     /// A commit was refused since this store was opened.
     refused: AtomicBool,
+    reserve_bytes: u64,
     reads: ReadOptions,
     cached_reads: ReadOptions,
     writes: WriteOptions,
@@ -131,6 +132,7 @@ impl RocksStore {
             damage: Damage::none(path),
             number: AtomicU64::new(number),
             refused: AtomicBool::new(false),
+            reserve_bytes: options.reserve_bytes,
             reads: ReadOptions::default(),
             cached_reads,
             writes: WriteOptions::default(),
@@ -179,6 +181,15 @@ impl RocksStore {
             tracing::warn!(%error, "memtables were not flushed at the stop; the log holds them");
         }
         Ok(self.number())
+    }
+
+    /// Whether the disk has room for more writes to be begun, and if not, why. May block on it.
+    ///
+    /// # Errors
+    /// How much is free, and how much must be; of a disk that `was_full` that is a little more.
+    pub fn room(&self, was_full: bool) -> Result<(), String> {
+        let is_pretended = self.faults.get().is_some_and(|faults| faults.is_disk_full());
+        space::look(self.db.path(), self.reserve_bytes, was_full, is_pretended)
     }
 
     /// From now on suffers what these say.

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 const GOOD_FOR: Duration = Duration::from_millis(100);
 /// … or for this many bytes of commits.
 const GOOD_FOR_BYTES: usize = 8 << 20;
+/// How much more than the reserve must be free for writes to be begun: a quarter of it, within these.
+const LEAST_SPARE: u64 = 1 << 20;
+const MOST_SPARE: u64 = 64 << 20;
 
 /// Watches the free space of the file system that a directory is on.
 #[derive(Debug)]
@@ -37,21 +40,47 @@ impl Space {
         let fresh = self.asked.is_some_and(|asked| asked.elapsed() < GOOD_FOR);
         self.bytes_since = self.bytes_since.saturating_add(bytes);
         if !fresh || self.bytes_since > GOOD_FOR_BYTES {
-            // Who cannot be asked is not known to be full: the write itself will tell.
-            let status = rustix::fs::statvfs(&self.directory);
-            self.free_bytes = status.map_or(u64::MAX, |s| s.f_bavail.saturating_mul(s.f_frsize));
+            self.free_bytes = free_bytes(&self.directory);
             self.asked = Some(Instant::now());
             self.bytes_since = bytes;
         }
         let free = if self.is_pretended { 0 } else { self.free_bytes };
         let reserve = self.reserve_bytes;
         if free.saturating_sub(self.bytes_since as u64) < reserve {
-            return Err(format!(
-                "{} MiB are free and {} MiB are kept in reserve; free some space, or lower the reserve",
-                free >> 20,
-                reserve >> 20
-            ));
+            return Err(too_little(free, reserve));
         }
         Ok(())
     }
+}
+
+/// Whether the disk of `directory` has room for more than the reserve: for what will have been begun
+/// before this is asked again, too. Where there was none there must be a little more, so that it does not
+/// come and go.
+pub(super) fn look(
+    directory: &Path,
+    reserve_bytes: u64,
+    was_full: bool,
+    is_pretended: bool,
+) -> Result<(), String> {
+    let spare = (reserve_bytes / 4).clamp(LEAST_SPARE, MOST_SPARE);
+    let spare = if was_full { 2 * spare } else { spare };
+    let free = if is_pretended { 0 } else { free_bytes(directory) };
+    match free < reserve_bytes.saturating_add(spare) {
+        true => Err(too_little(free, reserve_bytes)),
+        false => Ok(()),
+    }
+}
+
+/// Who cannot be asked is not known to be full: the write itself will tell.
+fn free_bytes(directory: &Path) -> u64 {
+    let status = rustix::fs::statvfs(directory);
+    status.map_or(u64::MAX, |status| status.f_bavail.saturating_mul(status.f_frsize))
+}
+
+fn too_little(free: u64, reserve: u64) -> String {
+    format!(
+        "{} MiB are free and {} MiB are kept in reserve; free some space, or lower storage.reserve_mb",
+        free >> 20,
+        reserve >> 20
+    )
 }
