@@ -89,7 +89,16 @@ impl Pull {
     /// Something that was copied is lost: all sources again, but most of it is here.
     pub(super) fn begin_again(&mut self) {
         self.sources.iter_mut().for_each(Source::begin_again);
-        self.ready_since = None;
+        (self.ready_since, self.busy) = (None, None);
+    }
+
+    /// A source has lost its note. A page that was asked for under it and is still on its way must not count:
+    /// it would make the source done without a note, and nothing could be confirmed ever after.
+    pub(super) fn begin_source_again(&mut self, node: NodeId) {
+        if let Some(source) = self.source(node) {
+            source.begin_again();
+            (self.ready_since, self.busy) = (None, None);
+        }
     }
 
     /// The slots have changed: whoever is to be copied now is a source.
@@ -127,7 +136,11 @@ impl Pull {
     pub(super) fn from_kept(kept: KeptPull, now: Instant) -> Self {
         let source = |kept: KeptSource| {
             let KeptSource { node, note, digests, cursor, running, done } = kept;
-            Source { node, note, digests, cursor, running, done, confirmed_at: None }
+            match note {
+                // Older versions could leave such a one behind, as done.
+                None => Source::new(node, digests || done),
+                note => Source { node, note, digests, cursor, running, done, confirmed_at: None },
+            }
         };
         let sources = kept.sources.into_iter().map(source).collect();
         let mut pull = Self::from_sources(kept.view, sources);

@@ -150,9 +150,8 @@ impl Pulls {
                 source.confirmed_at = Some(desk.now);
                 continue;
             }
-            source.begin_again();
+            pull.begin_source_again(node);
             desk.tally.restarted += 1;
-            pull.ready_since = None;
             self.dirty = true;
         }
     }

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::copy::Pull;
 use super::harness::{Planted, World, member};
+use super::kept::{KeptPull, KeptSource};
 use super::*;
 use crate::ids::NodeId;
 use crate::membership::{ClusterState, Standing};
-use crate::wire::transfer::{Noted, PageBuilder, SlotId};
+use crate::wire::transfer::{Blob, Noted, PageBuilder, SlotId};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -376,6 +378,31 @@ fn a_copy_goes_on_from_its_cursor_after_a_restart() {
     let TransferRequest::Page(next) = request else { panic!("{request:?}") };
     assert_eq!((to, next.noted.note, &next.after.0), (owner, 77, key.joined()));
     assert_eq!(successor.transfers.desk.tally.resumed, 1);
+}
+
+/// A copy from the owner of a slot, as it is found after a restart.
+fn found(note: Option<u64>, done: bool) -> (Pull, NodeId) {
+    let view = Alone::new(1, joined(&[4]), None).views(1, 4)[0];
+    let (node, cursor) = (NodeId(1), Blob::default());
+    let source = KeptSource { node, note, digests: false, cursor, running: 0, done };
+    (Pull::from_kept(KeptPull { view, sources: vec![source] }, Instant(0)), node)
+}
+
+#[test]
+fn what_was_copied_under_a_note_that_is_not_there_is_copied_again() {
+    let (pull, _) = found(Some(7), true);
+    assert!(pull.is_copied() && pull.ready_since.is_some());
+    let (pull, _) = found(None, true);
+    assert!(!pull.is_copied() && pull.ready_since.is_none(), "nobody could confirm it");
+    assert!(pull.sources[0].digests, "most of it is here");
+}
+
+#[test]
+fn a_page_that_is_on_its_way_does_not_count_when_its_note_is_lost() {
+    let (mut pull, node) = found(Some(7), false);
+    pull.busy = Some(3);
+    pull.begin_source_again(node);
+    assert_eq!((pull.busy, pull.sources[0].note), (None, None));
 }
 
 #[test]
