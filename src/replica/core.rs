@@ -562,13 +562,6 @@ impl Core {
         }
     }
 
-    /// The answer to a write that this node's disk has no room for.
-    pub(super) fn disk_full(&self) -> Option<Failure> {
-        let why = self.full.as_ref()?;
-        let message = format!("this node's disk is full and serves reads only: {why}");
-        Some(Failure::not_applied(FailureCode::DiskFull, message))
-    }
-
     // ---- dots ----------------------------------------------------------------------------
 
     pub(super) fn add_actors(&mut self, actors: Range<u64>) {

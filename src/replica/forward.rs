@@ -22,6 +22,8 @@ pub(super) struct Forward {
     /// This node cannot take it either: a stand-in must be able to.
     is_refused_here: bool,
     tried: Vec<NodeId>,
+    /// Of those, who said that they cannot take it.
+    unable: Vec<NodeId>,
     /// Asked and silent so far.
     awaited: Vec<NodeId>,
     /// Somebody may have begun the write.
@@ -34,7 +36,7 @@ impl Forward {
     pub(super) fn new(asked: &Asked, request: Request, refusal: Option<Failure>) -> Self {
         let Asked { origin, started, deadline, uncertain, .. } = *asked;
         let is_refused_here = refusal.is_some();
-        let (tried, awaited) = (Vec::new(), Vec::new());
+        let (tried, unable, awaited) = (Vec::new(), Vec::new(), Vec::new());
         Self {
             origin,
             request,
@@ -42,6 +44,7 @@ impl Forward {
             deadline,
             is_refused_here,
             tried,
+            unable,
             awaited,
             uncertain,
             refusal,
@@ -72,6 +75,9 @@ impl Forward {
                     return Status::Open;
                 }
                 self.awaited.retain(|node| *node != from);
+                if matches!(failure.code, FailureCode::DiskFull | FailureCode::Corrupt) {
+                    self.unable.push(from);
+                }
                 self.refusal = Some(failure);
                 self.next(core, op)
             }
@@ -153,14 +159,17 @@ impl Forward {
         Status::Open
     }
 
-    /// The write, if this node may take it itself: it is sloppy, and no owner can be reached.
+    /// The write, if this node may take it itself: it is sloppy, and no owner can be reached that is able
+    /// to.
     fn may_stand_in(&self, core: &Core) -> Option<&Put> {
         let Request::Put(put) = &self.request else { return None };
         core.bucket(&put.key)?;
         let owners = core.owners(&put.key);
-        let is_there = |node: &NodeId| *node == core.settings.node || core.usable(*node);
         let may = !put.strict && !self.is_refused_here && core.full.is_none();
-        (may && !owners.iter().any(is_there)).then_some(put)
+        let is_absent = |node: &NodeId| *node != core.settings.node && !core.usable(*node);
+        let is_out = |node: &NodeId| is_absent(node) || self.unable.contains(node);
+        // Whom it stands in for is one of the absent.
+        (may && owners.iter().all(is_out) && owners.iter().any(is_absent)).then_some(put)
     }
 
     /// What this node then takes, as a stand-in.
@@ -212,6 +221,16 @@ impl Forward {
             Failure::not_applied(code, message)
         };
         core.fail(self.origin, failure);
+    }
+}
+
+impl Core {
+    /// The answer to a write that this node's disk has no room for.
+    pub(super) fn disk_full(&self) -> Option<Failure> {
+        let (why, me) = (self.full.as_ref()?, self.settings.node);
+        let name = self.topology.member(me).map_or_else(|| me.to_string(), |m| m.name().to_owned());
+        let message = format!("the disk of {name} is full, so it serves reads only: {why}");
+        Some(Failure::not_applied(FailureCode::DiskFull, message))
     }
 }
 

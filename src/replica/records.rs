@@ -104,29 +104,35 @@ impl Shard {
             Step::Mend { object, purpose, from } => {
                 self.merge_step(key, state, batch, &object, (purpose, &from), Waiter::Nobody)
             }
-            Step::Mint(id) => {
-                let Some(Op::Put(mut put)) = self.ops.remove(&id) else { return None };
-                let full = self.core.disk_full();
-                let (status, batch) = match state {
-                    Ok(_) if !put.is_in_place(&self.core, key) => {
-                        (put.displaced(&mut self.core), None)
-                    }
-                    Ok(state) if !has_room(&mut self.core, key, state, put.bytes()) => {
-                        (put.no_room(&mut self.core), None)
-                    }
-                    Ok(state) => match full {
-                        None => put.mint(&mut self.core, id, key, state),
-                        Some(full) => (put.cannot_mint(&mut self.core, full), None),
-                    },
-                    Err(why) => {
-                        let why = Failure::not_applied(FailureCode::Corrupt, why.clone());
-                        (put.cannot_mint(&mut self.core, why), None)
-                    }
-                };
-                self.keep(id, Op::Put(put), status);
-                batch
-            }
+            Step::Mint(id) => self.mint_step(key, state, id),
         }
+    }
+
+    /// A client's write takes its turn on the record.
+    fn mint_step(
+        &mut self,
+        key: &StoredKey,
+        state: &mut Result<KeyState, String>,
+        id: OpId,
+    ) -> Option<u64> {
+        let Some(Op::Put(mut put)) = self.ops.remove(&id) else { return None };
+        let full = self.core.disk_full();
+        let (status, batch) = match state {
+            Ok(_) if !put.is_in_place(&self.core, key) => (put.displaced(&mut self.core), None),
+            Ok(state) if !has_room(&mut self.core, key, state, put.bytes()) => {
+                (put.no_room(&mut self.core), None)
+            }
+            Ok(state) => match full {
+                None => put.mint(&mut self.core, id, key, state),
+                Some(full) => (put.cannot_mint(&mut self.core, full), None),
+            },
+            Err(why) => {
+                let why = Failure::not_applied(FailureCode::Corrupt, why.clone());
+                (put.cannot_mint(&mut self.core, why), None)
+            }
+        };
+        self.keep(id, Op::Put(put), status);
+        batch
     }
 
     /// Merges what another node gave, if it goes by the slots that this node goes by.

@@ -6,6 +6,7 @@
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use super::mailbox::{Mail, Mailbox};
 use super::room::Room;
@@ -41,9 +42,10 @@ impl Committer {
     #[must_use]
     pub fn start(
         store: Arc<dyn Store>,
-        mailboxes: Vec<Arc<Mailbox>>,
-        room: Arc<Room>,
+        mailboxes: &[Arc<Mailbox>],
+        room: &Arc<Room>,
     ) -> (Self, JoinHandle<()>) {
+        let (mailboxes, room) = (mailboxes.to_vec(), room.clone());
         let shared = Arc::new(Shared { queue: Mutex::default(), wake: Condvar::new() });
         let committer = Self { shared: shared.clone() };
         let builder = std::thread::Builder::new().name("ringdove-commit".to_owned());
@@ -81,8 +83,9 @@ fn run(shared: &Shared, store: &dyn Store, mailboxes: &[Arc<Mailbox>], room: &Ro
         let result = store.commit(&batches);
         match &result {
             Err(StoreError::Fatal(why)) => die(why),
-            Err(StoreError::Full(why)) => room.refused(why),
-            _ => {}
+            Err(StoreError::Full(why)) => room.refused(Instant::now(), why),
+            Err(StoreError::Corrupt(_)) => {}
+            Ok(()) => room.committed(),
         }
         for (shard, mailbox) in mailboxes.iter().enumerate() {
             let numbers = owners.iter().filter(|(owner, _)| *owner == shard);

@@ -108,8 +108,7 @@ impl Running {
         let (exchanges, wanted) = tokio::sync::mpsc::unbounded_channel();
         report_hints(store.as_ref(), &node.mailboxes)?;
         report_graves(store.as_ref(), &node.mailboxes)?;
-        let (committer, committing) =
-            Committer::start(store.clone(), node.mailboxes.clone(), node.room.clone());
+        let (committer, committing) = Committer::start(store.clone(), &node.mailboxes, &node.room);
         let loader = Loader::start(&store, &node.mailboxes);
         let mut shards = Vec::new();
         for index in 0..node.mailboxes.len() {
@@ -302,7 +301,6 @@ async fn assemble(
         entropy()?,
     )
     .await?;
-    let scrub = Arc::new(ScrubDesk::open(&config, entropy()?));
     let node = Node {
         id: mark.member,
         incarnation: mark.incarnation,
@@ -314,10 +312,10 @@ async fn assemble(
         reaping,
         gates: Arc::default(),
         sync,
-        scrub,
+        scrub: Arc::new(ScrubDesk::open(&config, entropy()?)),
         gossip,
         store: disk.store.clone(),
-        room: Room::new(disk.store.clone(), mailboxes.clone()),
+        room: room_on(disk, &mailboxes),
         gauges: mailboxes.iter().map(|_| Arc::new(Mutex::default())).collect(),
         mailboxes,
         traffic: Traffic::default(),
@@ -329,6 +327,11 @@ async fn assemble(
         config,
     };
     Ok(Assembled { node: Arc::new(node), connections, gossip: gossip_task, news })
+}
+
+fn room_on(disk: &Disk, mailboxes: &[Arc<Mailbox>]) -> Arc<Room> {
+    let store = disk.store.clone();
+    Room::new(Box::new(move |was_full| store.room(was_full)), mailboxes.to_vec())
 }
 
 /// Who this node is, to others.

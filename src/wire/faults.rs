@@ -12,7 +12,7 @@
 //! | throttle | so many bytes a second of them come through |
 //! | pause | the node stands still, but for commands about faults |
 //! | slow-disk | each commit takes longer |
-//! | full-disk | each commit is refused, as when the reserve is reached |
+//! | full-disk | each commit is refused, as when the reserve is reached, and the node is read-only |
 //! | clock | the wall clock goes ahead, or behind |
 
 use serde::{Deserialize, Serialize};

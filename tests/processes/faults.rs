@@ -228,7 +228,7 @@ async fn a_disk_that_is_slow_delays_writes_and_one_that_is_full_refuses_them_unt
     for _ in 0..10 {
         let refused = text.ask("SET key full");
         assert!(refused.starts_with("-DISKFULL"), "{refused}");
-        assert!(refused.contains("0 MiB are free"), "{refused}");
+        assert!(refused.contains("are free"), "{refused}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(cluster.nodes[0].log().contains("the disk is full: writes are refused here"));

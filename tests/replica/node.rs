@@ -116,9 +116,14 @@ impl Node {
 
     /// Asks; the answer may have to wait for [`Node::commit`].
     pub fn ask(&mut self, request: Request) -> u64 {
+        self.ask_for(ME, request)
+    }
+
+    /// Asks for a client of this node, or for one of another's, which passes the request on.
+    pub fn ask_for(&mut self, sender: NodeId, request: Request) -> u64 {
         self.asked += 1;
-        let (from, sender, received) = (Origin(self.asked), ME, self.now.instant);
-        self.handle(Input::Request { from, sender, received, forwarded: false, request });
+        let (from, received, forwarded) = (Origin(self.asked), self.now.instant, sender != ME);
+        self.handle(Input::Request { from, sender, received, forwarded, request });
         self.asked
     }
 

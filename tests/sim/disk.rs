@@ -30,7 +30,10 @@ pub struct Disk {
     /// How many of those the sync under way covers; 0 while none is.
     pub in_sync: usize,
     pub corrupt: BTreeSet<StoredKey>,
+    /// Commits are refused.
     pub full: bool,
+    /// The node can see that there is no room.
+    pub shows_full: bool,
     /// A batch was refused in this life of the node.
     pub refused: bool,
     /// Added to every access.
@@ -207,7 +210,9 @@ impl World {
         let full = disk.full;
         let batches: Vec<Outstanding> = disk.outstanding.drain(..count).collect();
         if full && count > 0 {
-            self.tell_room(node);
+            self.tell_room(node, false);
+            let process = self.nodes[node].process;
+            self.after(SECOND, Event::TryRoom { node, process });
         }
         for Outstanding { shard, batch, changes } in batches {
             self.nodes[node].disk.refused |= full;

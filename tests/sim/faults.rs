@@ -70,22 +70,27 @@ impl World {
         }
     }
 
-    /// The disk is full from now on, which a commit will show if the node does not see it before; or it has
-    /// room again.
+    /// The disk is full from now on, one way or another; or it has room again.
     pub fn fill(&mut self, number: usize, full: bool) {
-        self.nodes[number].disk.full = full;
-        if !full || self.random.chance(50) {
-            self.tell_room(number);
+        let (refuses, shows) = match (full, self.random.below(3)) {
+            (false, _) => (false, false),
+            // Between the reserve and what must be free for writes to be begun.
+            (true, 0) => (false, true),
+            // The first refused commit tells, and every second one does that is tried in vain.
+            (true, 1) => (true, false),
+            (true, _) => (true, true),
+        };
+        let disk = &mut self.nodes[number].disk;
+        (disk.full, disk.shows_full) = (refuses, shows);
+        if shows || !full {
+            self.tell_room(number, !shows);
         }
     }
 
     /// Says to the shards of a node whether its disk has room.
-    pub fn tell_room(&mut self, number: usize) {
+    pub fn tell_room(&mut self, number: usize, has_room: bool) {
+        let room = if has_room { Ok(()) } else { Err("no space left (simulated)".to_owned()) };
         let node = &self.nodes[number];
-        let room = match node.disk.full {
-            true => Err("no space left (simulated)".to_owned()),
-            false => Ok(()),
-        };
         let shards = if node.up { node.shards.len() } else { 0 };
         for shard in 0..shards {
             self.input(number, shard, Input::Room(room.clone()));

@@ -168,6 +168,11 @@ pub enum Event {
         node: usize,
         key: StoredKey,
     },
+    /// A second after a commit was refused for want of room.
+    TryRoom {
+        node: usize,
+        process: u32,
+    },
 }
 
 impl Event {
@@ -188,6 +193,7 @@ impl Event {
             | Self::Exchanged { node, process, .. }
             | Self::Leased { node, process, .. }
             | Self::Synced { node, process }
+            | Self::TryRoom { node, process }
             | Self::Peer { node, process, .. }
             | Self::StopIfQuiet { node, process, .. } => Some((*node, *process)),
             _ => None,
@@ -419,6 +425,10 @@ impl World {
             }
             Event::Reap { node, what, .. } => self.reap_local(node, what),
             Event::Forget { node, key } => self.forget_deleted(node, &key),
+            Event::TryRoom { node, .. } => {
+                let has_room = !self.nodes[node].disk.shows_full;
+                self.tell_room(node, has_room);
+            }
         }
     }
 
@@ -471,6 +481,9 @@ impl World {
         self.open_desk(number);
         self.open_sync(number);
         self.open_reap(number);
+        if self.nodes[number].disk.shows_full {
+            self.tell_room(number, false);
+        }
     }
 
     pub fn input(&mut self, node: usize, shard: usize, input: Input) {

@@ -142,7 +142,8 @@ async fn not_ready(plans: &[NodePlan]) -> Vec<String> {
         // Members that were started elsewhere may be away.
         let is_awaited = |name: &str| plans.iter().any(|plan| plan.name == name);
         let is_apart = |peer: &&PeerStatus| !peer.up && is_awaited(&peer.name);
-        if status.state != "serving" {
+        // A disk that is nearly full is no reason to wait.
+        if !["serving", "read-only"].contains(&status.state.as_str()) {
             waiting.push(format!("{} ({})", plan.name, status.state));
         } else if let Some(peer) = status.peers.iter().find(is_apart) {
             waiting.push(format!("{} (has no connection to {})", plan.name, peer.name));

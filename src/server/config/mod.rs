@@ -149,7 +149,8 @@ pub struct Storage {
     pub max_background_jobs: usize,
     /// MiB a second that RocksDB writes into files, at most; 0 for as much as it can.
     pub compaction_mb_s: u32,
-    /// MiB of free space below which the node refuses writes, before RocksDB fails.
+    /// MiB of free space below which the node refuses writes, before RocksDB fails; a little above it
+    /// begins none.
     pub reserve_mb: usize,
 }
 

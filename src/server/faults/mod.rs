@@ -232,7 +232,13 @@ impl Faults {
     /// Whether the disk is to be taken for full.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
-        let is_full = self.full_disk.load(Ordering::Acquire);
+        self.full_disk.load(Ordering::Acquire)
+    }
+
+    /// The same, asked by a commit.
+    #[must_use]
+    pub fn refuse_commit(&self) -> bool {
+        let is_full = self.is_disk_full();
         if is_full {
             self.plan().count(|kind| matches!(kind, FaultKind::FullDisk));
         }

@@ -147,7 +147,7 @@ impl RocksStore {
         }
         if let Some(faults) = self.faults.get() {
             faults.hold_commit();
-            committing.space.pretend_full(faults.is_disk_full());
+            committing.space.pretend_full(faults.refuse_commit());
         }
         committing.space.admit(bytes).map_err(StoreError::Full)?;
         let number = self.number() + 1;

@@ -38,7 +38,7 @@ mod trees;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -91,6 +91,7 @@ pub struct RocksStore {
     number: AtomicU64,
     /// A commit was refused since this store was opened.
     refused: AtomicBool,
+    directory: PathBuf,
     reserve_bytes: u64,
     reads: ReadOptions,
     cached_reads: ReadOptions,
@@ -132,6 +133,7 @@ impl RocksStore {
             damage: Damage::none(path),
             number: AtomicU64::new(number),
             refused: AtomicBool::new(false),
+            directory: path.to_owned(),
             reserve_bytes: options.reserve_bytes,
             reads: ReadOptions::default(),
             cached_reads,
@@ -186,10 +188,10 @@ impl RocksStore {
     /// Whether the disk has room for more writes to be begun, and if not, why. May block on it.
     ///
     /// # Errors
-    /// How much is free, and how much must be; of a disk that `was_full` that is a little more.
+    /// How much must be free for that, which is more on a disk that `was_full`.
     pub fn room(&self, was_full: bool) -> Result<(), String> {
         let is_pretended = self.faults.get().is_some_and(|faults| faults.is_disk_full());
-        space::look(self.db.path(), self.reserve_bytes, was_full, is_pretended)
+        space::look(&self.directory, self.reserve_bytes, was_full, is_pretended)
     }
 
     /// From now on suffers what these say.

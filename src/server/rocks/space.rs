@@ -54,19 +54,28 @@ impl Space {
 }
 
 /// Whether the disk of `directory` has room for more than the reserve: for what will have been begun
-/// before this is asked again, too. Where there was none there must be a little more, so that it does not
-/// come and go.
+/// before this is asked again, too. A disk that was full has room only when twice that is free, for flushes
+/// and merges make and free some all the time.
 pub(super) fn look(
     directory: &Path,
     reserve_bytes: u64,
     was_full: bool,
     is_pretended: bool,
 ) -> Result<(), String> {
-    let spare = (reserve_bytes / 4).clamp(LEAST_SPARE, MOST_SPARE);
-    let spare = if was_full { 2 * spare } else { spare };
     let free = if is_pretended { 0 } else { free_bytes(directory) };
-    match free < reserve_bytes.saturating_add(spare) {
-        true => Err(too_little(free, reserve_bytes)),
+    judge(free, reserve_bytes, was_full)
+}
+
+fn judge(free: u64, reserve_bytes: u64, was_full: bool) -> Result<(), String> {
+    let spare = (reserve_bytes / 4).clamp(LEAST_SPARE, MOST_SPARE);
+    let least = reserve_bytes.saturating_add(spare);
+    let again = least.saturating_mul(2);
+    match free < if was_full { again } else { least } {
+        true => Err(format!(
+            "less than {} MiB are free (storage.reserve_mb, and some to spare); it takes writes again when {} are",
+            least >> 20,
+            again >> 20
+        )),
         false => Ok(()),
     }
 }
@@ -83,4 +92,24 @@ fn too_little(free: u64, reserve: u64) -> String {
         free >> 20,
         reserve >> 20
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn there_is_no_room_a_little_above_the_reserve_and_again_from_twice_that_on() {
+        for (reserve, least) in [(1, 2), (64, 80), (1024, 1088)] {
+            let judge = |free, was_full| judge(free, reserve * MIB, was_full);
+            assert!(judge(least * MIB, false).is_ok() && judge(least * MIB - 1, false).is_err());
+            assert!(judge(2 * least * MIB, true).is_ok(), "{reserve}");
+            let why = judge(2 * least * MIB - 1, true).unwrap_err();
+            assert!(why.contains(&format!("less than {least} MiB")), "{why}");
+            assert!(why.contains(&format!("when {} are", 2 * least)), "{why}");
+        }
+        assert!(judge(u64::MAX - 1, u64::MAX, false).is_err());
+    }
 }
