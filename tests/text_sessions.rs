@@ -17,6 +17,9 @@ fn assert_serves(node: &Node) {
     assert_eq!(connection.ask(&["GET", "others"]), b"$10\r\nare served\r\n");
 }
 
+/// A disk that stands still for seconds is not the matter of a test that waits for all answers.
+const PATIENT: &str = "[requests]\ntimeout_ms = 30000\n";
+
 /// The number that `INFO` shows under `name`.
 fn counted(connection: &mut Connection, name: &str) -> u64 {
     let info = String::from_utf8(connection.ask(&["INFO"])).expect("INFO is text");
@@ -67,7 +70,7 @@ fn a_value_that_is_a_little_too_large_is_refused_and_the_connection_goes_on() {
 
 #[test]
 fn a_client_that_closes_its_side_hears_all_its_answers() {
-    let node = Node::start("", "");
+    let node = Node::start("", PATIENT);
     let mut connection = node.connect();
     let mut bytes = Vec::new();
     for i in 0..2000 {
@@ -80,7 +83,7 @@ fn a_client_that_closes_its_side_hears_all_its_answers() {
 
 #[test]
 fn a_pipeline_longer_than_may_be_under_way_is_answered_in_order() {
-    let node = Node::start("", "[requests]\nmax_in_flight_per_connection = 8\n");
+    let node = Node::start("", &format!("{PATIENT}max_in_flight_per_connection = 8\n"));
     let mut connection = node.connect();
     let (mut bytes, mut expected) = (Vec::new(), Vec::new());
     for i in 0..3000 {
