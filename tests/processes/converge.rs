@@ -9,7 +9,7 @@ use crate::book::{Book, Steady, VALUE_BYTES};
 use crate::cluster::Cluster;
 use crate::kill::from_environment;
 use crate::machine::{Lost, Machine};
-use crate::moves::{SLOWER, size, wait_until_idle};
+use crate::moves::{SLOWER, ratio, size, wait_until_idle};
 
 /// Nothing is kept for anybody.
 const NO_HINTS: &str = "[hints]\nmb = 0\nmb_by_member = 0\n[sync]\n";
@@ -45,12 +45,17 @@ async fn moved(cluster: &Cluster) -> (u64, u64) {
     (keys, bytes)
 }
 
-/// The 99th percentile of a time in which nothing outside of the nodes got in the way; of all of it,
-/// where that is nothing. Says what that was.
-fn own(book: &Book, machine: &Machine, when: &str, (from, until): (Instant, Instant)) -> Duration {
+/// The 99th percentile of the spans of a time in which nothing outside of the nodes got in the way, if
+/// there were any. Says what the machine did.
+fn in_quiet_spans(
+    book: &Book,
+    machine: &Machine,
+    when: &str,
+    (from, until): (Instant, Instant),
+) -> Option<Duration> {
     let Lost { stolen, still } = machine.lost(from, until);
-    let (quiet, part) = machine.undisturbed(from, until);
-    let p99 = book.p99_of(&quiet).unwrap_or_else(|| book.figures(from, until).p99);
+    let (spans, part) = machine.undisturbed(from, until);
+    let p99 = book.p99_of(&spans);
     println!(
         "{when}: others had {stolen:.1} % of the processors, the disk stood still for {still:.1} % of the \
          time; p99 of the {part:.0} % without either: {p99:.1?}"
@@ -82,7 +87,7 @@ async fn a_node_that_missed_a_tenth_of_the_writes_is_equal_soon_and_clients_hard
     tokio::time::sleep(before).await;
     let ended = Instant::now();
     let quiet = book.figures(began, ended);
-    let own_before = own(&book, &machine, "before", (began, ended));
+    let quiet_before = in_quiet_spans(&book, &machine, "before", (began, ended));
     steady.stop().await;
     cluster.nodes[2].kill();
     book.write_all(&bucket, first..keys as usize).await;
@@ -99,7 +104,7 @@ async fn a_node_that_missed_a_tenth_of_the_writes_is_equal_soon_and_clients_hard
     wait_synced(&cluster).await;
     let (ended, took) = (Instant::now(), began.elapsed().as_secs_f64());
     let during = book.figures(began, ended);
-    let own_during = own(&book, &machine, "meanwhile", (began, ended));
+    let quiet_during = in_quiet_spans(&book, &machine, "meanwhile", (began, ended));
     let (keys_after, bytes_after) = moved(&cluster).await;
     let began = Instant::now();
     tokio::time::sleep(rest).await;
@@ -117,11 +122,9 @@ async fn a_node_that_missed_a_tenth_of_the_writes_is_equal_soon_and_clients_hard
     println!("clients, two of three nodes:   {without:.1?}");
     println!("clients, while one catches up: {during:.1?}");
     println!("clients, afterwards:           {after:.1?}");
-    let slower = own_during.as_secs_f64() / own_before.as_secs_f64();
-    println!(
-        "p99 {slower:.1} times that before, and {:.1} times with what is not the nodes' doing",
-        during.p99.as_secs_f64() / quiet.p99.as_secs_f64()
-    );
+    let slower = during.p99.as_secs_f64() / quiet.p99.as_secs_f64();
+    let in_spans = ratio(quiet_during, quiet_before);
+    println!("p99 {slower:.1} times that before, {in_spans} in quiet spans");
     assert_eq!([&quiet, &without, &during, &after].map(|figures| figures.failed), [0; 4]);
     let began = Instant::now();
     wait_synced(&cluster).await;
