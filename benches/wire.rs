@@ -101,7 +101,9 @@ fn measure(
 }
 
 fn measure_request(criterion: &mut Criterion, name: &str, request: &Request) {
-    let encode = |out: &mut BytesMut, id| encode_request(out, id, 0, request).expect("it fits");
+    let encode = |out: &mut BytesMut, id| {
+        encode_request(out, id, frame::Marks::NONE, request).expect("it fits")
+    };
     measure(criterion, name, encode, |frame| {
         black_box(decode_request(frame).expect("what was written"));
     });

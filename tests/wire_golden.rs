@@ -13,9 +13,9 @@ use ringdove::causality::{Actor, Dot, Hlc};
 use ringdove::ids::{Incarnation, NodeId, Partition, WriteId};
 use ringdove::key::Key;
 use ringdove::limits;
-use ringdove::time::WallMs;
+use ringdove::time::{Instant, WallMs};
 use ringdove::wire::codec::{decode_request, decode_response, encode_request, encode_response};
-use ringdove::wire::frame::{self, FORWARDED, Frame, Kind};
+use ringdove::wire::frame::{self, Frame, Kind, Marks};
 use ringdove::wire::greeting::{self, Hello, Introduction, Refused, Role, Welcome};
 use ringdove::wire::messages::*;
 use ringdove::wire::reap::{Candidate, ReapReply, ReapRequest, Round};
@@ -115,6 +115,7 @@ fn greetings() -> Vec<Golden> {
         node: NODE,
         incarnation: INCARNATION,
         name: "node-1".to_owned(),
+        clock: Instant(0x0102),
         topology: TOPOLOGY,
         key_bytes: 4096,
         value_bytes: 1_048_576,
@@ -131,15 +132,19 @@ fn greetings() -> Vec<Golden> {
             greeting::encode_refused(out, &refused);
         }),
         golden("ping", "PING 3", |out| greeting::encode_ping(out, 3)),
-        golden("pong", "PONG 3", |out| greeting::encode_pong(out, 3)),
+        golden("pong", "PONG 3; the clock shows 258 µs", |out| {
+            greeting::encode_pong(out, 3, Instant(0x0102))
+        }),
         golden("goaway", "GOAWAY", |out| greeting::encode_goaway(out, "draining")),
     ]
 }
 
 fn requests() -> Vec<Golden> {
-    let request = |name, says, flags, request: Request| {
-        golden(name, says, |out| encode_request(out, 1, flags, &request).unwrap())
+    let request = |name, says, marks, request: Request| {
+        golden(name, says, |out| encode_request(out, 1, marks, &request).unwrap())
     };
+    let forwarded = Marks { forwarded: true, ..Marks::NONE };
+    let sent = Marks { sent: Some(Instant(0x0102)), ..Marks::NONE };
     let get = Get {
         key: key(),
         r: Level::Quorum,
@@ -185,9 +190,12 @@ fn requests() -> Vec<Golden> {
         digests: false,
         running: 7,
     };
-    let transfer =
-        |name, says, asked| request(name, says, 0, Request::Control(Control::Transfer(asked)));
-    let reap = |name, says, asked| request(name, says, 0, Request::Control(Control::Reap(asked)));
+    let transfer = |name, says, asked| {
+        request(name, says, Marks::NONE, Request::Control(Control::Transfer(asked)))
+    };
+    let reap = |name, says, asked| {
+        request(name, says, Marks::NONE, Request::Control(Control::Reap(asked)))
+    };
     let round = Round { reaper: NODE, number: 0x0102_0304_0506_0708 };
     let candidate = Candidate { key: Blob(key().joined().clone()), digest: 9 };
     let topology = TopologyVersion { epoch: 3, hash: 7 };
@@ -200,47 +208,78 @@ fn requests() -> Vec<Golden> {
     let owner_keys = OwnerListing { bucket, which, prefix, partition, from, count, slots };
     let owner_keys = Control::OwnerKeys(owner_keys);
     vec![
-        request("get", "GET carts/alice, R quorum, traced", 0, Request::Get(get.clone())),
-        request("get_forwarded", "the same, passed on by a node", FORWARDED, Request::Get(get)),
-        request("get_strict", "GET carts/alice that counts owners only", 0, Request::Get(strict)),
-        request("put", "PUT carts/alice = milk, whatever is there", 0, Request::Put(put())),
+        request("get", "GET carts/alice, R quorum, traced", Marks::NONE, Request::Get(get.clone())),
+        request("get_forwarded", "the same, passed on by a node", forwarded, Request::Get(get)),
+        request(
+            "put_sent",
+            "PUT that was sent when the node's clock showed 258 µs",
+            sent,
+            Request::Put(put()),
+        ),
+        request(
+            "get_strict",
+            "GET carts/alice that counts owners only",
+            Marks::NONE,
+            Request::Get(strict),
+        ),
+        request(
+            "put",
+            "PUT carts/alice = milk, whatever is there",
+            Marks::NONE,
+            Request::Put(put()),
+        ),
         request(
             "put_context",
             "PUT, second try, with a context, a time to live, W 2, PW 1",
-            0,
+            Marks::NONE,
             Request::Put(replace),
         ),
-        request("put_delete", "PUT that deletes blindly, W all", 0, Request::Put(delete)),
-        request("put_create", "PUT only where no value is", 0, Request::Put(create)),
-        request("read", "READ, a digest will do", 0, Request::Read(read.clone())),
+        request("put_delete", "PUT that deletes blindly, W all", Marks::NONE, Request::Put(delete)),
+        request("put_create", "PUT only where no value is", Marks::NONE, Request::Put(create)),
+        request("read", "READ, a digest will do", Marks::NONE, Request::Read(read.clone())),
         request(
             "read_fallback",
             "READ from a fallback, in full",
-            0,
+            Marks::NONE,
             Request::Read(Read { digest: false, fallback: true, slots: 0, ..read }),
         ),
-        request("write_replicate", "WRITE of a client's write", 0, Request::Write(replicate)),
+        request(
+            "write_replicate",
+            "WRITE of a client's write",
+            Marks::NONE,
+            Request::Write(replicate),
+        ),
         request(
             "write_hint",
             "WRITE to be kept for a member that is away",
-            0,
+            Marks::NONE,
             Request::Write(hint),
         ),
-        request("write", "WRITE for repair", 0, Request::Write(write.clone())),
+        request("write", "WRITE for repair", Marks::NONE, Request::Write(write.clone())),
         request(
             "write_restore",
             "WRITE in place of a damaged copy",
-            0,
+            Marks::NONE,
             Request::Write(Write { purpose: Purpose::Restore, ..write }),
         ),
-        request("control_topology", "CONTROL Topology", 0, Request::Control(Control::Topology)),
-        request("control_keys", "CONTROL Keys", 0, Request::Control(keys)),
-        request("control_owner_keys", "CONTROL OwnerKeys", 0, Request::Control(owner_keys)),
-        request("put_expires_at", "PUT that expires at a time", 0, Request::Put(expires)),
+        request(
+            "control_topology",
+            "CONTROL Topology",
+            Marks::NONE,
+            Request::Control(Control::Topology),
+        ),
+        request("control_keys", "CONTROL Keys", Marks::NONE, Request::Control(keys)),
+        request(
+            "control_owner_keys",
+            "CONTROL OwnerKeys",
+            Marks::NONE,
+            Request::Control(owner_keys),
+        ),
+        request("put_expires_at", "PUT that expires at a time", Marks::NONE, Request::Put(expires)),
         request(
             "put_persist",
             "PUT of what was read, if it is that still",
-            0,
+            Marks::NONE,
             Request::Put(persist),
         ),
         transfer("control_transfer_begin", "CONTROL Transfer Begin", TransferRequest::Begin(view)),
@@ -342,7 +381,8 @@ fn path(file: &str) -> PathBuf {
 fn decode_by_kind(frame: &Frame) -> bool {
     match frame.kind {
         Kind::Hello | Kind::Welcome | Kind::Refused => greeting::decode_greeting(frame).is_ok(),
-        Kind::Ping | Kind::Pong => greeting::decode_empty(frame).is_ok(),
+        Kind::Ping => greeting::decode_ping(frame).is_ok(),
+        Kind::Pong => greeting::decode_pong(frame).is_ok(),
         Kind::GoAway => greeting::decode_goaway(frame).is_ok(),
         kind if kind.is_request() => decode_request(frame).is_ok(),
         _ => decode_response(frame).is_ok(),

@@ -7,12 +7,13 @@ use bytes::{Bytes, BytesMut};
 use ringdove::codec::Write as _;
 use ringdove::limits;
 use ringdove::random::Random;
+use ringdove::time::Instant;
 use ringdove::wire::WireError;
 use ringdove::wire::codec::{Oversize, decode_request, decode_response, encode_request};
-use ringdove::wire::frame::{self, Frame, FrameError, Kind};
+use ringdove::wire::frame::{self, Frame, FrameError, Kind, Marks};
 use ringdove::wire::greeting::{self, Greeting};
 use ringdove::wire::messages::*;
-use wire_values::{Values, only_frame, request_bytes, response_bytes};
+use wire_values::{Values, marks, only_frame, request_bytes, response_bytes};
 
 /// Payloads tried for each kind.
 const PAYLOADS: u64 = 200_000;
@@ -22,11 +23,13 @@ fn every_request_reads_back() {
     let mut values = Values::new(1);
     for turn in 0..20_000 {
         let request = values.request(turn);
-        let (id, flags) = (values.0.next_u64(), values.0.below(2) as u16);
+        let (id, marks) = (values.0.next_u64(), marks(&mut values));
         let mut out = BytesMut::new();
-        encode_request(&mut out, id, flags, &request).unwrap();
+        encode_request(&mut out, id, marks, &request).unwrap();
         let frame = only_frame(out);
-        assert_eq!((frame.id, frame.flags), (id, flags));
+        // Of READ, WRITE and CONTROL nothing says when they were sent.
+        let sent = marks.sent.filter(|_| matches!(request, Request::Get(_) | Request::Put(_)));
+        assert_eq!((frame.id, frame.marks), (id, Marks { sent, ..marks }));
         assert!(frame.kind.is_request());
         assert_eq!(decode_request(&frame).unwrap(), request);
         assert!(matches!(decode_response(&frame), Err(WireError::Unexpected(_))));
@@ -143,8 +146,12 @@ fn a_message_that_fits_no_frame_is_reported_and_leaves_the_buffer_as_it_was() {
     let object = Bytes::from(vec![0; limits::FRAME_PAYLOAD_BYTES]);
     let Request::Write(write) = values.write() else { unreachable!() };
     let mut out = BytesMut::from(&b"before"[..]);
-    let refused =
-        encode_request(&mut out, 1, 0, &Request::Write(Write { object: object.clone(), ..write }));
+    let refused = encode_request(
+        &mut out,
+        1,
+        Marks::NONE,
+        &Request::Write(Write { object: object.clone(), ..write }),
+    );
     assert!(matches!(refused, Err(Oversize { most: limits::FRAME_PAYLOAD_BYTES, .. })));
     assert_eq!(&out[..], b"before");
 
@@ -195,7 +202,7 @@ fn a_hello_that_makes_no_sense_is_refused() {
 
 /// A frame that never was bytes: the checksum is passed by.
 fn bare(kind: Kind, payload: Vec<u8>) -> Frame {
-    Frame { kind, flags: 0, id: 7, payload: payload.into() }
+    Frame { kind, marks: Marks::NONE, id: 7, payload: payload.into() }
 }
 
 /// Reads a payload as what it claims to be. What reads must read the same again once written,
@@ -218,9 +225,15 @@ fn decode_and_encode_again(frame: &Frame) {
             greeting::encode_goaway(&mut out, &reason);
             out
         }
-        Kind::Ping | Kind::Pong => {
-            assert_eq!(greeting::decode_empty(frame).is_ok(), frame.payload.is_empty());
+        Kind::Ping => {
+            assert_eq!(greeting::decode_ping(frame).is_ok(), frame.payload.is_empty());
             return;
+        }
+        Kind::Pong => {
+            let Ok(clock) = greeting::decode_pong(frame) else { return };
+            let mut out = BytesMut::new();
+            greeting::encode_pong(&mut out, 7, clock);
+            out
         }
         kind if kind.is_request() => {
             let Ok(request) = decode_request(frame) else { return };
@@ -261,7 +274,7 @@ fn valid_payload(kind: Kind, values: &mut Values) -> Bytes {
         Kind::Refused => greeting::encode_refused(&mut out, &values.refused()),
         Kind::GoAway => greeting::encode_goaway(&mut out, "draining"),
         Kind::Ping => greeting::encode_ping(&mut out, 1),
-        Kind::Pong => greeting::encode_pong(&mut out, 1),
+        Kind::Pong => greeting::encode_pong(&mut out, 1, Instant(2)),
         Kind::Get => out = request_bytes(&values.get()),
         Kind::Put => out = request_bytes(&values.put()),
         Kind::Read => out = request_bytes(&values.read()),

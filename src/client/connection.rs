@@ -23,8 +23,10 @@ use tokio::time::Instant;
 
 use super::{Error, Kind};
 use crate::limits;
+use crate::time;
+use crate::wire::clock::{ASK_EVERY, FarClock};
 use crate::wire::codec;
-use crate::wire::frame::{self, Frame};
+use crate::wire::frame::{self, Frame, Marks};
 use crate::wire::greeting::{self, Greeting, Hello, Role};
 use crate::wire::messages::{FailureCode, Request, Response};
 
@@ -48,6 +50,8 @@ pub(super) struct Connection {
 
 struct Shared {
     address: String,
+    /// When this side's clock showed nothing.
+    began: Instant,
     lanes: Mutex<Lanes>,
     /// There is something to write.
     filled: Notify,
@@ -61,6 +65,8 @@ struct Lanes {
     waiting: HashMap<u64, oneshot::Sender<Frame>>,
     last_id: u64,
     heard_at: Instant,
+    /// The node's clock: requests say when they were sent by that.
+    clock: FarClock,
     /// Parts of its patience that have passed since something was heard or could be expected.
     quiet: u32,
     /// When the node said that it is about to stop.
@@ -89,22 +95,30 @@ impl Connection {
         let mut stream = TcpStream::connect(address).await.map_err(connect)?;
         // A small request must not wait for the answer to the one before it.
         stream.set_nodelay(true).map_err(connect)?;
-        let rest = greet(&mut stream).await.map_err(|error| error.at(address))?;
-        Ok(Self::start(address, stream, rest, silence))
+        let (far, rest) = greet(&mut stream).await.map_err(|error| error.at(address))?;
+        Ok(Self::start(address, stream, (far, rest), silence))
     }
 
-    fn start(address: &str, stream: TcpStream, rest: BytesMut, silence: Option<Duration>) -> Self {
+    /// `far` is what the node's clock shows.
+    fn start(
+        address: &str,
+        stream: TcpStream,
+        (far, rest): (time::Instant, BytesMut),
+        silence: Option<Duration>,
+    ) -> Self {
         let lanes = Lanes {
             out: BytesMut::new(),
             waiting: HashMap::new(),
             last_id: 0,
             heard_at: Instant::now(),
+            clock: FarClock::new(far, time::Instant(0)),
             quiet: 0,
             left_at: None,
             end: None,
         };
         let shared = Arc::new(Shared {
             address: address.to_owned(),
+            began: Instant::now(),
             lanes: Mutex::new(lanes),
             filled: Notify::new(),
             ended: Notify::new(),
@@ -135,7 +149,12 @@ impl Connection {
             return Err(lanes.why_ended());
         }
         let id = lanes.last_id + 1;
-        codec::encode_request(&mut lanes.out, id, 0, request)
+        let now = self.shared.now();
+        if lanes.clock.is_due(now) {
+            lanes.ask_for_clock(now);
+        }
+        let marks = Marks { sent: Some(lanes.clock.at(now)), ..Marks::NONE };
+        codec::encode_request(&mut lanes.out, id, marks, request)
             .map_err(|oversize| Error::new(Kind::TooLarge, oversize.to_string()))?;
         lanes.last_id = id;
         if lanes.waiting.is_empty() {
@@ -190,8 +209,8 @@ impl Drop for Ticket {
     }
 }
 
-/// Says HELLO and waits for WELCOME. Returns what was read behind it.
-async fn greet(stream: &mut TcpStream) -> Result<BytesMut, Error> {
+/// Says HELLO and waits for WELCOME. Returns what the node's clock shows, and what was read behind it.
+async fn greet(stream: &mut TcpStream) -> Result<(time::Instant, BytesMut), Error> {
     let hello = Hello {
         oldest_version: frame::OLDEST_VERSION,
         newest_version: frame::VERSION,
@@ -217,7 +236,7 @@ async fn greet(stream: &mut TcpStream) -> Result<BytesMut, Error> {
             .map_err(|error| protocol(error.to_string()))?;
         if let Some(frame) = frame {
             return match greeting::decode_greeting(&frame) {
-                Ok(Greeting::Welcome(_)) => Ok(buffer),
+                Ok(Greeting::Welcome(welcome)) => Ok((welcome.clock, buffer)),
                 Ok(Greeting::Refused(refused)) => Err(refusal(refused.code, &refused.message)),
                 Ok(Greeting::Hello(_)) => Err(protocol("the other side is a client".to_owned())),
                 Err(error) => Err(protocol(error.to_string())),
@@ -265,6 +284,11 @@ async fn run(
 impl Shared {
     fn lanes(&self) -> MutexGuard<'_, Lanes> {
         self.lanes.lock().expect("nothing panics while it holds this lock")
+    }
+
+    /// What this side's clock shows.
+    fn now(&self) -> time::Instant {
+        time::Instant(0) + self.began.elapsed()
     }
 
     fn end(&self, room: &Semaphore, error: Error) {
@@ -316,10 +340,16 @@ impl Shared {
                 }
                 // A node that pings without reading gets no more than one buffer of answers.
                 frame::Kind::Ping if lanes.out.len() < READ_BYTES => {
-                    greeting::encode_pong(&mut lanes.out, frame.id);
+                    greeting::encode_pong(&mut lanes.out, frame.id, self.now());
                     self.filled.notify_one();
                 }
-                frame::Kind::Ping | frame::Kind::Pong => {}
+                frame::Kind::Ping => {}
+                frame::Kind::Pong => {
+                    let far = greeting::decode_pong(&frame)
+                        .map_err(|error| protocol(format!("the node answered a ping: {error}")))?;
+                    let now = self.now();
+                    lanes.clock.hear(frame.id, far, now);
+                }
                 frame::Kind::GoAway => lanes.left_at = Some(Instant::now()),
                 kind => return Err(protocol(format!("the node sent {kind:?} to a client"))),
             }
@@ -328,24 +358,22 @@ impl Shared {
     }
 
     /// Returns once the node owes answers and has given no sign of life for `silence`, though it
-    /// was asked for one half way.
+    /// was asked for one half way. Asks for its clock now and then, whether or not it owes any.
     ///
     /// Time is counted in parts, and not read off a clock, so that a program that is itself held
     /// up does not blame the node for what has arrived meanwhile.
     async fn watch(&self, silence: Option<Duration>) -> Error {
-        let Some(silence) = silence else { return std::future::pending().await };
         loop {
-            tokio::time::sleep(silence / QUIET_PARTS).await;
+            tokio::time::sleep(silence.map_or(ASK_EVERY, |silence| silence / QUIET_PARTS)).await;
             let mut lanes = self.lanes();
-            if lanes.waiting.is_empty() {
-                continue;
-            }
-            lanes.quiet += 1;
-            if lanes.quiet == QUIET_PARTS / 2 {
-                let id = lanes.last_id;
-                greeting::encode_ping(&mut lanes.out, id);
+            let is_owed = silence.is_some() && !lanes.waiting.is_empty();
+            lanes.quiet += u32::from(is_owed);
+            if (is_owed && lanes.quiet == QUIET_PARTS / 2) || lanes.clock.is_due(self.now()) {
+                lanes.ask_for_clock(self.now());
                 self.filled.notify_one();
-            } else if lanes.quiet >= QUIET_PARTS {
+            }
+            if is_owed && lanes.quiet >= QUIET_PARTS {
+                let silence = silence.unwrap_or_default();
                 let message = format!("the node has given no sign of life for {silence:?}");
                 return Error::new(Kind::Lost, message);
             }
@@ -372,6 +400,11 @@ impl Shared {
 }
 
 impl Lanes {
+    fn ask_for_clock(&mut self, now: time::Instant) {
+        let id = self.clock.ask(now);
+        greeting::encode_ping(&mut self.out, id);
+    }
+
     fn why_ended(&self) -> Error {
         self.end.clone().unwrap_or_else(|| Error::new(Kind::Lost, "the connection was closed"))
     }
@@ -386,7 +419,8 @@ mod tests {
     async fn a_request_that_is_given_up_leaves_nothing_behind() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let connection = Arc::new(Connection::start("a:1", stream, BytesMut::new(), None));
+        let connection =
+            Arc::new(Connection::start("a:1", stream, (time::Instant(0), BytesMut::new()), None));
         let request = Request::Control(Control::Status);
         let ticket = connection.clone().send(&request).await.unwrap();
         let taken = ROOM_KIB - ROOM_KIB_LEAST;

@@ -173,7 +173,8 @@ mod tests {
         let write = Write { key, object: object.encode(), purpose, slots, budget_ms };
         let request = Request::Write(write);
         let (from, sender, received) = (Origin(2), NodeId(1), Instant(1));
-        let asked = Input::Request { from, sender, received, forwarded: false, request };
+        let asked =
+            Input::Request { from, sender, received, sent: received, forwarded: false, request };
         let effects = handle(&mut shard, asked);
         let Some(Effect::Load { key }) = effects.into_iter().next() else { panic!("no load") };
         let effects = handle(&mut shard, Input::Loaded { key, result: Ok(None) });

@@ -5,7 +5,10 @@
 //! fails or is slow, to the next. A write that may have been begun somewhere goes on under the
 //! same write id with a higher attempt, so that whoever takes it looks for it before writing.
 
+use std::time::Duration;
+
 use super::Origin;
+use super::Settings;
 use super::core::{Core, Event, OpId, Status};
 use super::put::Asked;
 use crate::ids::NodeId;
@@ -62,7 +65,7 @@ impl Forward {
     pub(super) fn begin(&mut self, core: &mut Core, op: OpId) -> Status {
         core.counters.forwarded += 1;
         core.deadline_timer(op, self.deadline);
-        core.attempt_timer(op, core.settings.attempt * 2);
+        core.attempt_timer(op, patience(&core.settings));
         self.next(core, op)
     }
 
@@ -96,7 +99,7 @@ impl Forward {
                     core.slow(node);
                 }
                 self.uncertain |= self.is_write();
-                core.attempt_timer(op, core.settings.attempt * 2);
+                core.attempt_timer(op, patience(&core.settings));
                 self.next(core, op)
             }
             Event::Deadline => {
@@ -136,7 +139,8 @@ impl Forward {
             }
             if let Some(put) = self.stand_in(core) {
                 let Self { origin, started, deadline, uncertain, .. } = *self;
-                let asked = Asked { origin, started, deadline, forwarded: false, uncertain };
+                let (begin_by, forwarded) = (deadline, false);
+                let asked = Asked { origin, started, begin_by, deadline, forwarded, uncertain };
                 return Status::StandIn(Box::new((asked, put)));
             }
             self.give_up(core, FailureCode::Unavailable);
@@ -234,6 +238,19 @@ impl Core {
     }
 }
 
+/// How long one owner may take before the next is asked.
+fn patience(settings: &Settings) -> Duration {
+    settings.attempt * 2
+}
+
+/// How long after it was sent an owner may still begin a write that was passed on to it: a little less
+/// than until the next one is asked. If both began it, and the key was overwritten often meanwhile,
+/// the later of the two would go over all of that (`docs/CONSISTENCY.md`, "A write that was made
+/// twice").
+pub(super) fn begin_within(settings: &Settings) -> Duration {
+    patience(settings) * 7 / 8
+}
+
 /// Whether another node may do better: nothing was begun, and the reason lies with that node.
 fn goes_on(failure: &Failure) -> bool {
     failure.outcome == Outcome::NotApplied
@@ -246,5 +263,7 @@ fn goes_on(failure: &Failure) -> bool {
                 | FailureCode::Forming
                 | FailureCode::Internal
                 | FailureCode::Stale
+                // It came too late there, wherever it was meanwhile.
+                | FailureCode::Timeout
         )
 }

@@ -138,8 +138,11 @@ pub enum Input {
         from: Origin,
         /// The member that has sent it; this node itself for what its clients ask.
         sender: NodeId,
-        /// When the request arrived at this node: its budget began then.
+        /// When the request arrived at this node.
         received: Instant,
+        /// When it was sent, as far as that is known, by this node's clock, or else when it arrived:
+        /// its budget began then.
+        sent: Instant,
         /// Another node has passed it on already.
         forwarded: bool,
         /// The request.

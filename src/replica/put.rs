@@ -70,6 +70,9 @@ enum Phase {
 pub(super) struct Asked {
     pub(super) origin: Origin,
     pub(super) started: Instant,
+    /// A write is begun by then, or not at all. Afterwards its sender may ask somebody else, and others
+    /// may write over it: what is begun later could undo what is newer.
+    pub(super) begin_by: Instant,
     pub(super) deadline: Instant,
     pub(super) forwarded: bool,
     /// It is a write that was passed on before, and nobody knows what came of that.
@@ -237,6 +240,10 @@ impl PutOp {
         state: &mut KeyState,
     ) -> (Status, Option<u64>) {
         let Phase::Minting(observed, from) = &mut self.phase else { return (Status::Open, None) };
+        if core.now.instant >= self.asked.begin_by {
+            self.fail(core, too_late());
+            return (Status::Finished, None);
+        }
         let (observed, from) = (std::mem::take(observed), std::mem::take(from));
         let brought = (Purpose::Repair, &from[..]);
         let mut changed = super::records::bury_again(core, key, state, &observed, brought);
@@ -442,8 +449,9 @@ impl PutOp {
             Phase::Observing(ballot) => {
                 ballot.attempt(core, op);
                 ballot.settle_for_level();
-                // Past half of its budget a write stops looking and goes on with what it has.
-                let halfway = self.asked.started + (self.asked.deadline - self.asked.started) / 2;
+                // Past half of its time a write stops looking and goes on with what it has.
+                let Asked { started, begin_by, .. } = self.asked;
+                let halfway = started + (begin_by - started) / 2;
                 if core.now.instant >= halfway && self.put.condition == Condition::None {
                     self.observed(core, op);
                 }
@@ -505,6 +513,12 @@ impl PutOp {
         }
         Status::Finished
     }
+}
+
+/// The answer to what would be begun when its sender does not count on it any more.
+pub(super) fn too_late() -> Failure {
+    let message = "the request's time was spent before it was begun; nothing was done";
+    Failure::not_applied(FailureCode::Timeout, message)
 }
 
 /// The next dot's mint: never one that some clock shows already, whoever made that up.

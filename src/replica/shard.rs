@@ -8,12 +8,12 @@ use std::time::Duration;
 use super::core::{Core, Event, OpId, Status};
 use super::counters::Counters;
 use super::explain::ExplainOp;
-use super::forward::Forward;
+use super::forward::{Forward, begin_within};
 use super::get::GetOp;
 use super::handoff::{self, Handoff};
 use super::hints::HintTally;
 use super::keys::{Keys, Reader, Step};
-use super::put::{Asked, PutOp};
+use super::put::{Asked, PutOp, too_late};
 use super::{Effect, Input, Notice, Origin, Settings};
 use crate::causality::Object;
 use crate::ids::NodeId;
@@ -85,8 +85,8 @@ impl Shard {
     pub fn handle(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
         self.core.now = now;
         match input {
-            Input::Request { from, sender, received, forwarded, request } => {
-                self.request((from, sender), received, forwarded, request);
+            Input::Request { from, sender, received, sent, forwarded, request } => {
+                self.request((from, sender), (received, sent), forwarded, request);
             }
             Input::Response { from, id, response } => {
                 self.core.peers.answered(from);
@@ -288,7 +288,7 @@ impl Shard {
     fn request(
         &mut self,
         (from, sender): (Origin, NodeId),
-        received: Instant,
+        (received, sent): (Instant, Instant),
         forwarded: bool,
         request: Request,
     ) {
@@ -303,13 +303,18 @@ impl Shard {
             0 => self.core.settings.timeout,
             ms => Duration::from_millis(u64::from(ms.min(limits::BUDGET_MS_MAX))),
         };
-        let deadline = received + budget;
-        let uncertain = false;
-        let asked = Asked { origin: from, started: received, deadline, forwarded, uncertain };
-        if deadline <= self.core.now.instant {
+        let deadline = sent + budget;
+        let begin_by = match forwarded {
+            false => deadline,
+            // By then its sender asks somebody else.
+            true => deadline.min(sent + begin_within(&self.core.settings)),
+        };
+        let (started, uncertain) = (received, false);
+        let asked = Asked { origin: from, started, begin_by, deadline, forwarded, uncertain };
+        let worth_until = if matches!(request, Request::Put(_)) { begin_by } else { deadline };
+        if worth_until <= self.core.now.instant {
             self.core.counters.expired_on_arrival += 1;
-            let message = "the request's budget was spent before it was begun; nothing was done";
-            self.core.fail(from, Failure::not_applied(FailureCode::Timeout, message));
+            self.core.fail(from, too_late());
             return;
         }
         match request {

@@ -25,6 +25,7 @@ use crate::limits;
 use crate::replica::{Counters, Effect, HintTally, Input, Notice, Origin, Shard, Strange};
 use crate::store::{Cached, Store, StoreError, StoredKey};
 use crate::wire::codec;
+use crate::wire::frame::Marks;
 use crate::wire::messages::{Failure, FailureCode, Request, Response};
 
 /// What a shard shows of itself after each turn.
@@ -179,11 +180,11 @@ impl Driver {
     }
 
     fn send(&mut self, turn: &mut Turn, to: NodeId, id: u64, forwarded: bool, request: &Request) {
-        let flags = if forwarded { crate::wire::frame::FORWARDED } else { 0 };
-        let Some(outbox) = self.links.outbox(to) else { return };
+        let Some((outbox, sent)) = self.links.outlet(to) else { return };
+        let marks = Marks { forwarded, sent: Some(sent) };
         let mut oversize = None;
         let wake = outbox.append(|buffer| {
-            oversize = codec::encode_request(buffer, id, flags, request).err();
+            oversize = codec::encode_request(buffer, id, marks, request).err();
         });
         if wake {
             turn.touched.push(outbox);
@@ -258,6 +259,7 @@ fn admit(ask: Ask, turn: &mut Turn) -> Input {
         from: origin(ask.reply, turn),
         sender: ask.sender,
         received: ask.received,
+        sent: ask.sent,
         forwarded: ask.forwarded,
         request: ask.request,
     }

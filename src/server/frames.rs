@@ -25,6 +25,7 @@ use super::reply::ReplyTo;
 use super::transfers::partitions_of;
 use crate::ids::NodeId;
 use crate::limits;
+use crate::wire::clock;
 use crate::wire::codec;
 use crate::wire::faults::Direction;
 use crate::wire::frame::{self, Frame, FrameError, Kind};
@@ -57,6 +58,10 @@ enum Closed {
     OutOfPlace(Kind),
     #[error("refused: {0}")]
     Refused(String),
+    #[error(
+        "a request comes from the future: one of the two has stood still, and it must greet again"
+    )]
+    OutOfTime,
     /// A later connection of the same peer counts.
     #[error("its peer has opened another one")]
     Superseded,
@@ -239,6 +244,7 @@ fn consider(node: &Node, hello: &Hello) -> Result<(Welcome, Peer), Refused> {
         cluster: ours.clone(),
         node: node.id,
         incarnation: node.incarnation,
+        clock: node.clock.instant(),
         name: node.config.node.name.clone(),
         topology: node.topology().version(),
         key_bytes: node.config.limits.key_bytes as u32,
@@ -314,6 +320,9 @@ fn take_and_hand_over(
             ask.reply.give_now(Response::Failed(busy()));
         }
     }
+    if std::mem::take(&mut brought.oldest) > clock::TELL_AGAIN {
+        outbox.send(|buffer| greeting::encode_pong(buffer, 0, node.clock.instant()));
+    }
     if let (Some(held), false) = (&mut held, brought.barriers.is_empty()) {
         held.end_earlier();
     }
@@ -331,12 +340,14 @@ struct Brought {
     barriers: Vec<ReplyTo>,
     /// The frame that came while the node stood still.
     left: Option<Frame>,
+    /// How old the oldest request was.
+    oldest: Duration,
 }
 
 impl Brought {
     fn nothing(node: &Node) -> Self {
         let asks = node.mailboxes.iter().map(|_| Vec::new()).collect();
-        Self { asks, barriers: Vec::new(), left: None }
+        Self { asks, barriers: Vec::new(), left: None, oldest: Duration::ZERO }
     }
 }
 
@@ -371,11 +382,11 @@ fn take_frames(
             brought.left = Some(frame);
             return Ok(Taken::None);
         }
-        let Frame { kind, flags, id, .. } = frame;
+        let Frame { kind, marks, id, .. } = frame;
         match kind {
             Kind::Ping => {
-                greeting::decode_empty(&frame)?;
-                outbox.send(|buffer| greeting::encode_pong(buffer, id));
+                greeting::decode_ping(&frame)?;
+                outbox.send(|buffer| greeting::encode_pong(buffer, id, received));
                 continue;
             }
             Kind::Pong | Kind::GoAway => continue,
@@ -392,7 +403,7 @@ fn take_frames(
                 continue;
             }
         };
-        if !peer.role.may_send(&request, flags) {
+        if !peer.role.may_send(&request, marks) {
             fail(Failure::not_applied(FailureCode::Denied, "only members may send this"));
             continue;
         }
@@ -418,8 +429,10 @@ fn take_frames(
             continue;
         }
         let shard = node.shard_of(&topology, key);
-        let (sender, forwarded) = (peer.node, flags & frame::FORWARDED != 0);
-        brought.asks[shard].push(Ask { reply, sender, received, forwarded, request });
+        let sent = clock::sent_at(marks.sent, received).ok_or(Closed::OutOfTime)?;
+        brought.oldest = brought.oldest.max(received - sent);
+        let (sender, forwarded) = (peer.node, marks.forwarded);
+        brought.asks[shard].push(Ask { reply, sender, received, sent, forwarded, request });
     }
     Ok(Taken::Some)
 }

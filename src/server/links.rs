@@ -16,7 +16,9 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
+use tokio::time::MissedTickBehavior;
 
+use super::clock::Clock;
 use super::faults::Faults;
 use super::mailbox::{Mail, Mailbox};
 use super::outbox::Outbox;
@@ -24,9 +26,11 @@ use crate::ids::NodeId;
 use crate::limits;
 use crate::random::Random;
 use crate::replica::Input;
+use crate::time::Instant;
+use crate::wire::clock::{self, FarClock};
 use crate::wire::codec;
 use crate::wire::faults::Direction;
-use crate::wire::frame::{self, Frame, Kind};
+use crate::wire::frame::{self, Frame, Kind, Marks};
 use crate::wire::greeting::{self, Greeting, Hello, Introduction, Role, Welcome};
 use crate::wire::messages::{Control, Request, Response};
 
@@ -49,10 +53,14 @@ pub struct Myself {
     pub introduction: Introduction,
 }
 
+/// A connection that has greeted, and what was read behind the greeting.
+type Stream = (TcpStream, BytesMut);
+
 /// All connections to members.
 pub struct Links {
     myself: Myself,
     connect_timeout: Duration,
+    clock: Clock,
     mailboxes: Vec<Arc<Mailbox>>,
     links: ArcSwap<BTreeMap<NodeId, Arc<Link>>>,
     /// Held by whoever changes `links`.
@@ -68,6 +76,8 @@ pub struct Link {
     node: NodeId,
     address: ArcSwap<String>,
     outbox: ArcSwapOption<Outbox>,
+    /// Its clock, as told on the last connection.
+    clock: Mutex<FarClock>,
     pending: Mutex<HashMap<u64, oneshot::Sender<Response>>>,
     /// The member is there: it need not be waited for any longer.
     is_there: Notify,
@@ -79,19 +89,31 @@ impl Links {
     #[must_use]
     pub fn new(
         myself: Myself,
-        connect_timeout: Duration,
+        (connect_timeout, clock): (Duration, Clock),
         mailboxes: Vec<Arc<Mailbox>>,
         connected: tokio::sync::mpsc::UnboundedSender<NodeId>,
         faults: Arc<Faults>,
     ) -> Arc<Self> {
         let (links, keeping) = (ArcSwap::default(), Mutex::default());
-        Arc::new(Self { myself, connect_timeout, mailboxes, links, keeping, connected, faults })
+        Arc::new(Self {
+            myself,
+            connect_timeout,
+            clock,
+            mailboxes,
+            links,
+            keeping,
+            connected,
+            faults,
+        })
     }
 
-    /// The outbox of the connection to `node`, if there is one now.
+    /// The outbox of the connection to `node`, if there is one now, and what the clock there shows.
     #[must_use]
-    pub fn outbox(&self, node: NodeId) -> Option<Arc<Outbox>> {
-        self.links.load().get(&node)?.outbox.load_full()
+    pub fn outlet(&self, node: NodeId) -> Option<(Arc<Outbox>, Instant)> {
+        let links = self.links.load();
+        let link = links.get(&node)?;
+        let outbox = link.outbox.load_full()?;
+        Some((outbox, link.clock().at(self.clock.instant())))
     }
 
     /// Whether there is a connection to `node`.
@@ -126,6 +148,7 @@ impl Links {
                 node,
                 address: ArcSwap::from_pointee(address),
                 outbox: ArcSwapOption::empty(),
+                clock: Mutex::new(FarClock::new(Instant(0), Instant(0))),
                 pending: Mutex::default(),
                 is_there: Notify::new(),
                 last_id: AtomicU64::new(0),
@@ -165,12 +188,14 @@ impl Links {
     ) -> Option<Response> {
         let link = self.links.load().get(&node)?.clone();
         let outbox = link.outbox.load_full()?;
+        let sent = link.clock().at(self.clock.instant());
+        let marks = Marks { sent: Some(sent), ..Marks::NONE };
         let sequence = link.last_id.fetch_add(1, Ordering::Relaxed) & ((1 << 56) - 1);
         let id = (CONTROL_SHARD << 56) | sequence;
         let (sender, receiver) = oneshot::channel();
         link.pending().insert(id, sender);
         let mut encoded = true;
-        outbox.send(|buffer| encoded = codec::encode_request(buffer, id, 0, request).is_ok());
+        outbox.send(|buffer| encoded = codec::encode_request(buffer, id, marks, request).is_ok());
         let answer = match encoded {
             true => tokio::time::timeout(within, receiver).await.ok().and_then(Result::ok),
             false => None,
@@ -194,7 +219,7 @@ impl Links {
         let asked = async {
             let mut out = BytesMut::new();
             let request = Request::Control(control);
-            if let Err(oversize) = codec::encode_request(&mut out, 1, 0, &request) {
+            if let Err(oversize) = codec::encode_request(&mut out, 1, Marks::NONE, &request) {
                 return Err(DialError::Refused(oversize.to_string()));
             }
             stream.write_all(&out).await?;
@@ -226,7 +251,9 @@ impl Links {
         let mut told = false;
         loop {
             match self.connect(&link).await {
-                Ok(stream) => {
+                Ok((stream, welcome)) => {
+                    let clock = FarClock::new(welcome.clock, self.clock.instant());
+                    *link.clock() = clock;
                     (wait, told) = (RETRY_FIRST, false);
                     tracing::info!(peer = %link.node.short(), address = %link.address.load(), "connected");
                     self.serve(&link, stream).await;
@@ -249,7 +276,7 @@ impl Links {
         }
     }
 
-    async fn connect(&self, link: &Link) -> Result<(TcpStream, BytesMut), DialError> {
+    async fn connect(&self, link: &Link) -> Result<(Stream, Welcome), DialError> {
         let address = link.address.load_full();
         let (peer, within) = (Some(link.node), self.connect_timeout);
         let (stream, buffer, welcome) = self.dial(&address, peer, within).await?;
@@ -257,10 +284,10 @@ impl Links {
             let address = address.to_string();
             return Err(DialError::Stranger { address, node: welcome.node.short() });
         }
-        Ok((stream, buffer))
+        Ok(((stream, buffer), welcome))
     }
 
-    async fn serve(&self, link: &Arc<Link>, (stream, mut buffer): (TcpStream, BytesMut)) {
+    async fn serve(&self, link: &Arc<Link>, (stream, mut buffer): Stream) {
         let outbox = Outbox::new(usize::MAX);
         let (mut reader, writer) = stream.into_split();
         let line = |way| self.faults.line(link.node, way);
@@ -272,15 +299,27 @@ impl Links {
         link.outbox.store(Some(outbox.clone()));
         self.tell_shards(|| Input::Connected(link.node));
         let _ = self.connected.send(link.node);
+        let mut time_to_ask = tokio::time::interval(clock::ASK_EVERY);
+        time_to_ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut mail: Vec<Vec<Mail>> = self.mailboxes.iter().map(|_| Vec::new()).collect();
         loop {
             if let Err(error) = self.take_frames(link, &mut buffer, &mut mail) {
                 tracing::warn!(peer = %link.node.short(), %error, "closing a connection to a member");
                 break;
             }
-            let read = match &mut line {
-                None => reader.read_buf(&mut buffer).await,
-                Some(line) => line.read(&mut reader, &mut buffer).await,
+            let read = async {
+                match &mut line {
+                    None => reader.read_buf(&mut buffer).await,
+                    Some(line) => line.read(&mut reader, &mut buffer).await,
+                }
+            };
+            let read = tokio::select! {
+                read = read => read,
+                _ = time_to_ask.tick() => {
+                    let id = link.clock().ask(self.clock.instant());
+                    outbox.send(|buffer| greeting::encode_ping(buffer, id));
+                    continue;
+                }
             };
             match read {
                 Ok(0) | Err(_) => break,
@@ -303,8 +342,12 @@ impl Links {
     ) -> Result<(), DialError> {
         while let Some(frame) = frame::decode(buffer, limits::FRAME_PAYLOAD_BYTES)? {
             let Frame { kind, id, .. } = frame;
+            if kind == Kind::Pong {
+                let far = greeting::decode_pong(&frame)?;
+                link.clock().hear(id, far, self.clock.instant());
+            }
             if !kind.is_response() {
-                continue; // GOAWAY and PONG: the breaker and the broken connection say the rest.
+                continue; // GOAWAY: the breaker and the broken connection say the rest.
             }
             let response = codec::decode_response(&frame)?;
             let shard = id >> 56;
@@ -373,6 +416,10 @@ impl Links {
 }
 
 impl Link {
+    fn clock(&self) -> std::sync::MutexGuard<'_, FarClock> {
+        self.clock.lock().expect("no holder of the lock panics")
+    }
+
     fn pending(&self) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Response>>> {
         self.pending.lock().expect("no holder of the lock panics")
     }

@@ -114,7 +114,14 @@ async fn merge_chunk(
             let shard = node.shard_of(&topology, &write.key);
             let request = Request::Write(write.clone());
             let (reply, received) = (ReplyTo::Task(sender), node.clock.instant());
-            by_shard[shard].push(Ask { reply, sender: from, received, forwarded: false, request });
+            by_shard[shard].push(Ask {
+                reply,
+                sender: from,
+                received,
+                sent: received,
+                forwarded: false,
+                request,
+            });
             waiting.push((write, receiver));
         }
         // One by one, each might be a turn of its shard and a sync of the disk.

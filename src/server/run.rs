@@ -274,7 +274,7 @@ async fn assemble(
     let (connected, connections) = tokio::sync::mpsc::unbounded_channel();
     let links = Links::new(
         myself(&config, &mark),
-        connect_timeout,
+        (connect_timeout, clock),
         mailboxes.clone(),
         connected,
         faults.clone(),

@@ -9,12 +9,15 @@
 //!                 <--------------- crc32 ----------------------->
 //! ```
 //!
+//! Of a request that says when it was sent, the 8 bytes behind the id are that time ([`Marks`]).
 //! All numbers are little-endian. [`decode`] judges each field as soon as its bytes are there:
 //! a length above the cap, an unknown version or kind is refused before the body arrives, and
 //! nothing is ever reserved on the word of a length. After an error the stream is out of step
 //! and its connection must be closed.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::time::Instant;
 
 /// Bytes in front of the payload.
 pub const HEADER_BYTES: usize = 20;
@@ -23,8 +26,11 @@ pub const HEADER_BYTES: usize = 20;
 pub const VERSION: u8 = 1;
 /// The oldest version that this build speaks: the one before the newest, once there are two.
 pub const OLDEST_VERSION: u8 = 1;
-/// A node passed this request on for a client; the receiver must not pass it on again.
-pub const FORWARDED: u16 = 1;
+/// The flag of [`Marks::forwarded`].
+const FORWARDED: u16 = 1;
+/// The flag of [`Marks::sent`].
+const SENT: u16 = 2;
+const SENT_BYTES: usize = 8;
 
 const LENGTH_BYTES: usize = 4;
 /// Where the bytes that the checksum covers begin.
@@ -92,7 +98,7 @@ kinds! {
     Failed = 37,
     /// Asks whether anybody is there. Either side; no payload.
     Ping = 48,
-    /// Answers [`Kind::Ping`]. No payload.
+    /// Answers [`Kind::Ping`], and says what the sender's clock shows.
     Pong = 49,
     /// The sender is about to stop: requests under way are still answered, new ones go elsewhere.
     GoAway = 50,
@@ -112,13 +118,32 @@ impl Kind {
     }
 }
 
+/// What stands in a frame's header besides its kind and its id; both are a request's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// A node passed this request on for a client; the receiver must not pass it on again.
+    pub forwarded: bool,
+    /// When it was sent, by the receiver's clock ([`FarClock`](super::clock::FarClock)).
+    pub sent: Option<Instant>,
+}
+
+impl Marks {
+    /// None.
+    pub const NONE: Self = Self { forwarded: false, sent: None };
+
+    fn flags(self) -> u16 {
+        let bit = |is_set: bool, flag| if is_set { flag } else { 0 };
+        bit(self.forwarded, FORWARDED) | bit(self.sent.is_some(), SENT)
+    }
+}
+
 /// One message, whole and undamaged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// What the payload is.
     pub kind: Kind,
-    /// [`FORWARDED`], or 0.
-    pub flags: u16,
+    /// What its header says of it.
+    pub marks: Marks,
     /// Chosen by whoever asks; the answer carries the same.
     pub id: u64,
     /// The message's own bytes. Shares memory with the buffer it was read into.
@@ -178,8 +203,12 @@ pub fn decode(buffer: &mut BytesMut, payload_cap: usize) -> Result<Option<Frame>
     let Some(&kind) = buffer.get(KIND_AT) else { return Ok(None) };
     let kind = Kind::try_from(kind)?;
     let Some(flags) = array_at(buffer, FLAGS_AT).map(u16::from_le_bytes) else { return Ok(None) };
-    if flags & !FORWARDED != 0 {
+    if flags & !(FORWARDED | SENT) != 0 {
         return Err(FrameError::Flags(flags));
+    }
+    let is_timed = flags & SENT != 0;
+    if is_timed && (payload as usize) < SENT_BYTES {
+        return Err(FrameError::TooShort(length));
     }
     let total = HEADER_BYTES + payload as usize;
     if buffer.len() < total {
@@ -193,7 +222,9 @@ pub fn decode(buffer: &mut BytesMut, payload_cap: usize) -> Result<Option<Frame>
     let mut frame = buffer.split_to(total).freeze();
     frame.advance(ID_AT);
     let id = frame.get_u64_le();
-    Ok(Some(Frame { kind, flags, id, payload: frame }))
+    let sent = is_timed.then(|| Instant(frame.get_u64_le()));
+    let marks = Marks { forwarded: flags & FORWARDED != 0, sent };
+    Ok(Some(Frame { kind, marks, id, payload: frame }))
 }
 
 /// Bytes of the first frame in `buffer`, once all of it is there. What cannot be the beginning of a
@@ -224,7 +255,7 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 pub fn encode(
     out: &mut BytesMut,
     kind: Kind,
-    flags: u16,
+    marks: Marks,
     id: u64,
     write_payload: impl FnOnce(&mut BytesMut),
 ) {
@@ -232,8 +263,11 @@ pub fn encode(
     out.put_u64_le(0);
     out.put_u8(VERSION);
     out.put_u8(kind as u8);
-    out.put_u16_le(flags);
+    out.put_u16_le(marks.flags());
     out.put_u64_le(id);
+    if let Some(sent) = marks.sent {
+        out.put_u64_le(sent.0);
+    }
     write_payload(out);
     let length = u32::try_from(out.len() - start - LENGTH_BYTES);
     let length = length.expect("the bounds on messages keep a frame below 4 GiB");
@@ -248,8 +282,19 @@ mod tests {
 
     fn ping(payload: &[u8]) -> BytesMut {
         let mut out = BytesMut::new();
-        encode(&mut out, Kind::Ping, FORWARDED, 7, |out| out.put_slice(payload));
+        let marks = Marks { forwarded: true, sent: None };
+        encode(&mut out, Kind::Ping, marks, 7, |out| out.put_slice(payload));
         out
+    }
+
+    #[test]
+    fn a_frame_says_when_it_was_sent() {
+        let mut buffer = BytesMut::new();
+        let marks = Marks { forwarded: false, sent: Some(Instant(0x0102)) };
+        encode(&mut buffer, Kind::Get, marks, 7, |out| out.put_slice(b"abc"));
+        assert_eq!(buffer[HEADER_BYTES..][..SENT_BYTES], [2, 1, 0, 0, 0, 0, 0, 0]);
+        let frame = decode(&mut buffer, 11).unwrap().unwrap();
+        assert_eq!((frame.marks, frame.id, &frame.payload[..]), (marks, 7, &b"abc"[..]));
     }
 
     #[test]
@@ -258,7 +303,7 @@ mod tests {
         buffer.extend_from_slice(&ping(b""));
         let payload_at = buffer[HEADER_BYTES..].as_ptr();
         let frame = decode(&mut buffer, 3).unwrap().unwrap();
-        assert_eq!((frame.kind, frame.flags, frame.id), (Kind::Ping, FORWARDED, 7));
+        assert_eq!((frame.kind, frame.marks.flags(), frame.id), (Kind::Ping, FORWARDED, 7));
         assert_eq!(&frame.payload[..], b"abc");
         assert_eq!(frame.payload.as_ptr(), payload_at);
         assert!(decode(&mut buffer, 3).unwrap().unwrap().payload.is_empty());
@@ -283,7 +328,8 @@ mod tests {
         assert_eq!(refused(8, &[0]), Err(FrameError::Version(0)));
         assert_eq!(refused(8, &[2]), Err(FrameError::Version(2)));
         assert_eq!(refused(9, &[4]), Err(FrameError::Kind(4)));
-        assert_eq!(refused(10, &[2, 0]), Err(FrameError::Flags(2)));
+        assert_eq!(refused(10, &[4, 0]), Err(FrameError::Flags(4)));
+        assert_eq!(refused(10, &[2, 0]), Err(FrameError::TooShort(19)), "no room for a time");
         assert_eq!(refused(10, &[0, 0x80]), Err(FrameError::Flags(0x8000)));
     }
 

@@ -27,11 +27,12 @@ use bytes::{BufMut, BytesMut};
 use super::WireError;
 use super::codec::{put_failure_code, put_text, read_failure_code};
 use super::codec::{put_topology, read_topology};
-use super::frame::{self, FORWARDED, Frame, Kind};
+use super::frame::{self, Frame, Kind, Marks};
 use super::messages::{Control, FailureCode, Request, TopologyVersion};
 use crate::codec::{CodecError, Reader};
 use crate::ids::{Incarnation, NodeId};
 use crate::limits;
+use crate::time::Instant;
 
 /// The first bytes of HELLO's payload: whoever sends something else has the wrong port.
 pub const MAGIC: [u8; 8] = *b"RINGDOVE";
@@ -51,11 +52,11 @@ pub enum Role {
 }
 
 impl Role {
-    /// Whether a connection that was opened in this role may carry `request` with these `flags`.
+    /// Whether a connection that was opened in this role may carry `request` with these `marks`.
     /// What only peers may send would let a client pass by the coordinator, and with it by every
     /// check it makes. Anything else is to be answered with [`FailureCode::Denied`].
     #[must_use]
-    pub fn may_send(self, request: &Request, flags: u16) -> bool {
+    pub fn may_send(self, request: &Request, marks: Marks) -> bool {
         let for_peers = match request {
             Request::Read(_)
             | Request::Write(_)
@@ -67,7 +68,7 @@ impl Role {
                 | Control::Sync(_)
                 | Control::Reap(_),
             ) => true,
-            Request::Get(_) | Request::Put(_) | Request::Control(_) => flags & FORWARDED != 0,
+            Request::Get(_) | Request::Put(_) | Request::Control(_) => marks.forwarded,
         };
         self == Self::Peer || !for_peers
     }
@@ -120,6 +121,9 @@ pub struct Welcome {
     pub incarnation: Incarnation,
     /// The node's name, for people.
     pub name: String,
+    /// What the node's monotonic clock shows: what says when a request was sent goes by it
+    /// ([`FarClock`](super::clock::FarClock)).
+    pub clock: Instant,
     /// The cluster state the node goes by.
     pub topology: TopologyVersion,
     /// Longest key the node takes.
@@ -170,7 +174,7 @@ pub fn decode_greeting(frame: &Frame) -> Result<Greeting, WireError> {
 
 /// Appends HELLO. Texts are cut to their bounds, here and below.
 pub fn encode_hello(out: &mut BytesMut, hello: &Hello) {
-    frame::encode(out, Kind::Hello, 0, 0, |out| {
+    frame::encode(out, Kind::Hello, Marks::NONE, 0, |out| {
         out.put_slice(&MAGIC);
         out.put_slice(&[hello.oldest_version, hello.newest_version]);
         out.put_u64_le(hello.features);
@@ -226,11 +230,12 @@ pub fn decode_hello(frame: &Frame) -> Result<Hello, WireError> {
 
 /// Appends WELCOME.
 pub fn encode_welcome(out: &mut BytesMut, welcome: &Welcome) {
-    frame::encode(out, Kind::Welcome, 0, 0, |out| {
+    frame::encode(out, Kind::Welcome, Marks::NONE, 0, |out| {
         out.put_u8(welcome.version);
         out.put_u64_le(welcome.features);
         out.put_u128_le(welcome.node.0);
         out.put_u64_le(welcome.incarnation.0);
+        out.put_u64_le(welcome.clock.0);
         put_topology(out, welcome.topology);
         out.put_u32_le(welcome.key_bytes);
         out.put_u32_le(welcome.value_bytes);
@@ -250,6 +255,7 @@ pub fn decode_welcome(frame: &Frame) -> Result<Welcome, WireError> {
         features: input.u64("features")?,
         node: NodeId(input.u128("node")?),
         incarnation: Incarnation(input.u64("incarnation")?),
+        clock: Instant(input.u64("clock")?),
         topology: read_topology(&mut input)?,
         key_bytes: input.u32("key limit")?,
         value_bytes: input.u32("value limit")?,
@@ -262,7 +268,7 @@ pub fn decode_welcome(frame: &Frame) -> Result<Welcome, WireError> {
 
 /// Appends REFUSED.
 pub fn encode_refused(out: &mut BytesMut, refused: &Refused) {
-    frame::encode(out, Kind::Refused, 0, 0, |out| {
+    frame::encode(out, Kind::Refused, Marks::NONE, 0, |out| {
         put_failure_code(out, refused.code);
         put_text(out, &refused.message, limits::MESSAGE_BYTES);
     });
@@ -282,7 +288,9 @@ pub fn decode_refused(frame: &Frame) -> Result<Refused, WireError> {
 
 /// Appends GOAWAY with its reason, for people.
 pub fn encode_goaway(out: &mut BytesMut, reason: &str) {
-    frame::encode(out, Kind::GoAway, 0, 0, |out| put_text(out, reason, limits::MESSAGE_BYTES));
+    frame::encode(out, Kind::GoAway, Marks::NONE, 0, |out| {
+        put_text(out, reason, limits::MESSAGE_BYTES)
+    });
 }
 
 /// Reads the reason of a GOAWAY.
@@ -298,23 +306,32 @@ pub fn decode_goaway(frame: &Frame) -> Result<String, WireError> {
 
 /// Appends PING. The answer carries the same id.
 pub fn encode_ping(out: &mut BytesMut, id: u64) {
-    frame::encode(out, Kind::Ping, 0, id, |_| ());
+    frame::encode(out, Kind::Ping, Marks::NONE, id, |_| ());
 }
 
-/// Appends PONG, the answer to the PING of the same id.
-pub fn encode_pong(out: &mut BytesMut, id: u64) {
-    frame::encode(out, Kind::Pong, 0, id, |_| ());
-}
-
-/// Checks that a PING or PONG carries nothing.
+/// Checks that a PING carries nothing.
 ///
 /// # Errors
 /// [`WireError`] when it is something else, or carries something.
-pub fn decode_empty(frame: &Frame) -> Result<(), WireError> {
-    match frame.kind {
-        Kind::Ping | Kind::Pong => Ok(Reader::new(frame.payload.clone()).finish()?),
-        other => Err(WireError::Unexpected(other)),
-    }
+pub fn decode_ping(frame: &Frame) -> Result<(), WireError> {
+    Ok(open(frame, Kind::Ping)?.finish()?)
+}
+
+/// Appends PONG, the answer to the PING of the same id; it says what the sender's `clock` shows. Under
+/// id 0 it answers nothing.
+pub fn encode_pong(out: &mut BytesMut, id: u64, clock: Instant) {
+    frame::encode(out, Kind::Pong, Marks::NONE, id, |out| out.put_u64_le(clock.0));
+}
+
+/// Reads what a PONG says of its sender's clock.
+///
+/// # Errors
+/// [`WireError`] when it is something else, or malformed.
+pub fn decode_pong(frame: &Frame) -> Result<Instant, WireError> {
+    let mut input = open(frame, Kind::Pong)?;
+    let clock = Instant(input.u64("clock")?);
+    input.finish()?;
+    Ok(clock)
 }
 
 fn open(frame: &Frame, kind: Kind) -> Result<Reader, WireError> {
@@ -342,9 +359,11 @@ mod tests {
     fn a_client_may_not_talk_to_single_replicas_nor_forward() {
         let topology = Request::Control(Control::Topology);
         let exchange = Request::Control(Control::Exchange(vec![]));
-        assert!(Role::Client.may_send(&topology, 0));
-        assert!(!Role::Client.may_send(&topology, FORWARDED));
-        assert!(!Role::Client.may_send(&exchange, 0));
-        assert!(Role::Peer.may_send(&exchange, 0) && Role::Peer.may_send(&topology, FORWARDED));
+        let forwarded = Marks { forwarded: true, ..Marks::NONE };
+        assert!(Role::Client.may_send(&topology, Marks::NONE));
+        assert!(!Role::Client.may_send(&topology, forwarded));
+        assert!(!Role::Client.may_send(&exchange, Marks::NONE));
+        assert!(Role::Peer.may_send(&exchange, Marks::NONE));
+        assert!(Role::Peer.may_send(&topology, forwarded));
     }
 }

@@ -5,6 +5,7 @@
 //! ```text
 //!   frame      where one message ends and the next begins; whole or damaged
 //!   greeting   the first two frames of a connection, and the last
+//!   clock      when a request was sent, by its receiver's clock
 //!   codec      requests and answers, from and to the values in `messages`
 //!   control    the payloads that are not hot: serde and bincode
 //!   transfer   what moves when a partition changes hands, and its pages
@@ -18,6 +19,7 @@
 //! decoder takes the whole payload or nothing; no bytes make one panic. `docs/PROTOCOL.md`
 //! states the layouts byte by byte, and the golden files under `tests/golden/wire` hold them still.
 
+pub mod clock;
 pub mod codec;
 pub mod control;
 pub mod faults;

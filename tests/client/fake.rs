@@ -12,6 +12,7 @@ use ringdove::ids::{Incarnation, NodeId};
 use ringdove::key::Key;
 use ringdove::limits;
 use ringdove::membership::{ClusterState, Contact, MemberEntry, Topology};
+use ringdove::time::Instant;
 use ringdove::wire::messages::{
     Control, ControlReply, Done, Failure, FailureCode, Get, Got, Put, Receipt, Request, Response,
     TopologyVersion, Value,
@@ -168,7 +169,8 @@ impl Call {
     /// A whole frame, under the right id, with a payload that is no answer.
     pub fn answer_nonsense(self) {
         let mut out = BytesMut::new();
-        frame::encode(&mut out, frame::Kind::Got, 0, self.id, |out| out.extend_from_slice(b"?"));
+        let none = frame::Marks::NONE;
+        frame::encode(&mut out, frame::Kind::Got, none, self.id, |out| out.extend_from_slice(b"?"));
         let _ = self.line.send(Line::Bytes(out));
     }
 
@@ -279,7 +281,7 @@ impl Shared {
         if frame.kind == frame::Kind::Ping {
             if !self.is_hung.load(Ordering::SeqCst) {
                 let mut out = BytesMut::new();
-                greeting::encode_pong(&mut out, frame.id);
+                greeting::encode_pong(&mut out, frame.id, Instant(0));
                 let _ = line.send(Line::Bytes(out));
             }
             return;
@@ -305,6 +307,7 @@ impl Shared {
             node: NodeId(self.node as u128),
             incarnation: Incarnation(1),
             name: format!("node-{}", self.node),
+            clock: Instant(0),
             topology: self.state.lock().unwrap().version(),
             key_bytes: limits::KEY_BYTES_DEFAULT as u32,
             value_bytes: limits::VALUE_BYTES_DEFAULT as u32,

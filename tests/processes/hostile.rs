@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use ringdove::random::Random;
 use ringdove::wire::codec;
-use ringdove::wire::frame;
+use ringdove::wire::frame::{self, Marks};
 use ringdove::wire::greeting::{self, Hello, Role};
 use ringdove::wire::messages::{Get, Level, Request};
 
@@ -156,7 +156,7 @@ fn hold(frames: &str, text: &str) -> Vec<TcpStream> {
                 let key = ringdove::key::Key::new(b"default", b"big").unwrap();
                 let (r, pr) = (Level::Default, Level::Default);
                 let get = Get { key, r, pr, budget_ms: 0, strict: true, trace: false };
-                codec::encode_request(&mut out, id, 0, &Request::Get(get)).unwrap();
+                codec::encode_request(&mut out, id, Marks::NONE, &Request::Get(get)).unwrap();
             } else {
                 out.extend_from_slice(b"*2\r\n$3\r\nGET\r\n$3\r\nbig\r\n");
             }

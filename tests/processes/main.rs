@@ -14,6 +14,7 @@ mod gossip;
 mod hostile;
 mod hung;
 mod kill;
+mod late;
 mod life;
 mod listing;
 mod load;

@@ -223,6 +223,7 @@ impl World {
             n: self.plan.n,
             needed,
             attempts: 0,
+            begin_by: 0,
             invoked: self.now,
             returned: Time::MAX,
             outcome: Outcome::Info,
@@ -261,6 +262,7 @@ impl World {
         doing.id = id;
         let (op, request) = (doing.op, doing.request.clone());
         self.history.ops[op].attempts += 1;
+        self.history.ops[op].begin_by = self.now + u64::from(budget_ms) * MS;
         self.note(format!("op {op} goes to n{node}"));
         self.ask(node, id, &request);
         let patience = u64::from(budget_ms) * MS + 150 * MS;

@@ -184,7 +184,7 @@ impl World {
                 let entry = self.first_states.entry((node, change.key.clone()));
                 entry.or_insert_with(|| record.object.clone());
             }
-            self.fact(Fact::Staged { node, key, minted, held });
+            self.fact(Fact::Staged { time: self.now, node, key, minted, held });
         }
         self.nodes[node].disk.outstanding.push_back(Outstanding { shard, batch, changes });
         self.start_sync(node);

@@ -61,6 +61,8 @@ pub struct Op {
     pub needed: u8,
     /// How often its client has sent it.
     pub attempts: u8,
+    /// Until when what its client sent last may be begun.
+    pub begin_by: Time,
     pub invoked: Time,
     /// When it ended for its client; `Time::MAX` while it has not.
     pub returned: Time,
@@ -101,7 +103,7 @@ pub struct Held {
 #[derive(Clone, Debug)]
 pub enum Fact {
     /// A shard gave its disk this state of a key; `minted` is the dot it made for it, if any.
-    Staged { node: usize, key: String, minted: Option<Dot>, held: Held },
+    Staged { time: Time, node: usize, key: String, minted: Option<Dot>, held: Held },
     /// The disk has it now.
     Stored { time: Time, node: usize, key: String, held: Held },
     /// The disk has lost or forgotten data: of one key or, with `None`, of any.

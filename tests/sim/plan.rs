@@ -42,6 +42,8 @@ pub enum Bug {
     StaleLeaf,
     /// A bucket that gets another N is read by its new slots before anything was copied there.
     ArrivedTooEarly,
+    /// Nothing says when a request was sent: its budget begins when it is read.
+    Undated,
 }
 
 impl Bug {
@@ -60,6 +62,7 @@ impl Bug {
         (Self::ReadyTooEarly, &["P16"]),
         (Self::StaleLeaf, &["P6"]),
         (Self::ArrivedTooEarly, &["P7", "P16"]),
+        (Self::Undated, &["P21"]),
     ];
 }
 
@@ -449,6 +452,7 @@ fn draw_faults(random: &mut Random, bug: Option<Bug>) -> Vec<Fault> {
             Some(Fault::S1Halves)
         }
         Some(Bug::ReadyTooEarly) => Some(Fault::S19Change),
+        Some(Bug::Undated) => Some(Fault::S9Pause),
         _ => None,
     };
     faults.extend(needed.filter(|fault| !faults.contains(fault)));

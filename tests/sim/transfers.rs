@@ -303,7 +303,14 @@ impl World {
             let (sender, from) = (from, self.own_request(node, Sender::Merge(id)));
             let (received, request) = (self.transfer_now(node), Request::Write(write));
             let forwarded = false;
-            let input = replica::Input::Request { from, sender, received, forwarded, request };
+            let input = replica::Input::Request {
+                from,
+                sender,
+                received,
+                sent: received,
+                forwarded,
+                request,
+            };
             self.input(node, shard, input);
         }
     }

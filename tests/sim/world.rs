@@ -25,8 +25,9 @@ use ringdove::replica::transfer;
 use ringdove::replica::{Effect, Input, Notice, Origin, Settings, Shard};
 use ringdove::store::StoredKey;
 use ringdove::time::{Instant, Now, WallMs};
+use ringdove::wire::clock;
 use ringdove::wire::codec;
-use ringdove::wire::frame;
+use ringdove::wire::frame::{self, Marks};
 use ringdove::wire::messages::{Basis, Failure, FailureCode, Held, HeldObject, Request, Response};
 use ringdove::wire::transfer::{TransferReply, TransferRequest};
 
@@ -526,11 +527,11 @@ impl World {
             match effect {
                 Effect::Respond { to, response } => self.respond(node, to, &response),
                 Effect::Send { to, id, forwarded, request } => {
-                    let flags = if forwarded { frame::FORWARDED } else { 0 };
-                    let mut out = BytesMut::new();
-                    let encoded = codec::encode_request(&mut out, id, flags, &request);
-                    encoded.expect("what the simulator's clients write fits a frame");
                     let to = self.numbers[&to];
+                    let marks = Marks { forwarded, ..self.dated(to) };
+                    let mut out = BytesMut::new();
+                    let encoded = codec::encode_request(&mut out, id, marks, &request);
+                    encoded.expect("what the simulator's clients write fits a frame");
                     self.transmit(node, to, self.nodes[to].process, out.freeze());
                 }
                 Effect::Load { key } => {
@@ -598,12 +599,18 @@ impl World {
     /// A client's request leaves for a node.
     pub fn ask(&mut self, to: usize, id: u64, request: &Request) {
         let mut out = BytesMut::new();
-        let encoded = codec::encode_request(&mut out, id, 0, request);
+        let encoded = codec::encode_request(&mut out, id, self.dated(to), request);
         encoded.expect("what the simulator's clients write fits a frame");
         let delay = self.network.to_client(&mut self.random, to);
         let process = self.nodes[to].process;
         let frame = out.freeze();
         self.after(delay, Event::Deliver { to, process, from: Sender::Client, frame });
+    }
+
+    /// What a request says that is sent to a node now.
+    fn dated(&self, to: usize) -> Marks {
+        let is_dated = self.plan.bug != Some(Bug::Undated);
+        Marks { forwarded: false, sent: is_dated.then(|| self.now_at(to).instant) }
     }
 
     fn respond(&mut self, node: usize, to: Origin, response: &Response) {
@@ -681,12 +688,14 @@ impl World {
         }
         let shard = usize::from(key.partition().0) % self.plan.shards;
         let received = self.now_at(to).instant;
-        let forwarded = frame.flags & frame::FORWARDED != 0;
+        let sent = clock::sent_at(frame.marks.sent, received);
+        let sent = sent.expect("nobody's clock stands still here");
+        let forwarded = frame.marks.forwarded;
         let sender = match from {
             Sender::Peer(peer, _) => self.nodes[peer].id,
             _ => self.nodes[to].id,
         };
-        let input = Input::Request { from: origin, sender, received, forwarded, request };
+        let input = Input::Request { from: origin, sender, received, sent, forwarded, request };
         self.input(to, shard, input);
     }
 }

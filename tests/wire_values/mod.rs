@@ -6,10 +6,10 @@ use ringdove::ids::{Incarnation, NodeId, Partition, Scope, WriteId};
 use ringdove::key::Key;
 use ringdove::limits;
 use ringdove::random::Random;
-use ringdove::time::WallMs;
+use ringdove::time::{Instant, WallMs};
 use ringdove::wire::codec::{encode_request, encode_response};
 use ringdove::wire::faults::{Direction, Fault, FaultKind, FaultOrder, Passage, Peers};
-use ringdove::wire::frame::{self, Frame};
+use ringdove::wire::frame::{self, Frame, Marks};
 use ringdove::wire::greeting::{Hello, Introduction, Refused, Role, Welcome};
 use ringdove::wire::messages::*;
 use ringdove::wire::reap::{Candidate, HeldUp, ReapReply, ReapRequest, ReapStatus, Round};
@@ -506,6 +506,7 @@ impl Values {
             node: self.node(),
             incarnation: Incarnation(self.number()),
             name: self.text(24),
+            clock: Instant(self.number()),
             topology: self.topology(),
             key_bytes: self.number() as u32,
             value_bytes: self.number() as u32,
@@ -530,6 +531,12 @@ impl Values {
     }
 }
 
+/// All that a frame can say of a request.
+pub fn marks(values: &mut Values) -> Marks {
+    let sent = values.0.chance(50).then(|| Instant(values.number()));
+    Marks { forwarded: values.0.chance(50), sent }
+}
+
 /// The one frame in `bytes`.
 pub fn only_frame(mut bytes: BytesMut) -> Frame {
     let frame = frame::decode(&mut bytes, limits::FRAME_PAYLOAD_BYTES).unwrap().unwrap();
@@ -540,7 +547,7 @@ pub fn only_frame(mut bytes: BytesMut) -> Frame {
 /// `request` as a frame.
 pub fn request_bytes(request: &Request) -> BytesMut {
     let mut out = BytesMut::new();
-    encode_request(&mut out, 7, 0, request).unwrap();
+    encode_request(&mut out, 7, Marks::NONE, request).unwrap();
     out
 }
 

@@ -199,7 +199,10 @@ impl Cluster {
         let received = self.now;
         let from = self.origin(node, Asker::Test);
         let (sender, forwarded) = (id(node), false);
-        self.tell(node, replica::Input::Request { from, sender, received, forwarded, request });
+        self.tell(
+            node,
+            replica::Input::Request { from, sender, received, sent: received, forwarded, request },
+        );
         for _ in 0..200 {
             if let Some(answer) = self.answers.pop() {
                 return answer;
@@ -312,7 +315,14 @@ impl Cluster {
             Message::Request(number, forwarded, request) => {
                 let (sender, received) = (id(from), self.now);
                 let from = self.origin(to, Asker::Peer(from, number));
-                let input = replica::Input::Request { from, sender, received, forwarded, request };
+                let input = replica::Input::Request {
+                    from,
+                    sender,
+                    received,
+                    sent: received,
+                    forwarded,
+                    request,
+                };
                 self.tell(to, input);
             }
             Message::Response(number, response) => {

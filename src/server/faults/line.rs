@@ -183,7 +183,7 @@ mod tests {
     fn frames(ids: impl IntoIterator<Item = u64>) -> BytesMut {
         let mut bytes = BytesMut::new();
         for id in ids {
-            frame::encode(&mut bytes, Kind::Ping, 0, id, |_| {});
+            frame::encode(&mut bytes, Kind::Ping, frame::Marks::NONE, id, |_| {});
         }
         bytes
     }

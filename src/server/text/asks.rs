@@ -57,6 +57,7 @@ impl Asks {
             reply,
             sender: node.id,
             received: self.received,
+            sent: self.received,
             forwarded: false,
             request,
         });

@@ -10,7 +10,7 @@ use crate::ids::{Incarnation, NodeId, WriteId};
 use crate::limits;
 use crate::time::WallMs;
 use crate::wire::control;
-use crate::wire::frame::{Frame, Kind};
+use crate::wire::frame::{self, Frame, Kind, Marks};
 use crate::wire::messages::{
     Done, Failure, FailureCode, Got, Held, HeldObject, Hop, Outcome, Receipt, Response, Stored,
     TopologyVersion, Value,
@@ -54,7 +54,7 @@ const FAILURE_CODES: [(FailureCode, u8); 18] = [
 /// whoever asked always gets an answer.
 pub fn encode_response(out: &mut BytesMut, id: u64, response: &Response) {
     let most = limits::FRAME_PAYLOAD_BYTES;
-    let head = |kind| (kind, 0, id);
+    let head = |kind| (kind, Marks::NONE, id);
     let written = match response {
         Response::Got(got) => encode_within(out, head(Kind::Got), most, |out| put_got(out, got)),
         Response::Done(done) => {
@@ -77,7 +77,7 @@ pub fn encode_response(out: &mut BytesMut, id: u64, response: &Response) {
     };
     if let Err(oversize) = written {
         let failure = replacement(oversize);
-        crate::wire::frame::encode(out, Kind::Failed, 0, id, |out| put_failure(out, &failure));
+        frame::encode(out, Kind::Failed, Marks::NONE, id, |out| put_failure(out, &failure));
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) use answers::{put_failure_code, put_topology, read_failure_code, read
 pub use requests::{decode_request, encode_request};
 
 use super::WireError;
-use super::frame::{self, Frame, Kind};
+use super::frame::{self, Frame, Kind, Marks};
 use crate::codec::{CodecError, Reader, Write as _};
 use crate::key::Key;
 use crate::limits;
@@ -41,12 +41,12 @@ pub struct Oversize {
 /// Appends a frame, or nothing if its payload is above `most`.
 fn encode_within(
     out: &mut BytesMut,
-    (kind, flags, id): (Kind, u16, u64),
+    (kind, marks, id): (Kind, Marks, u64),
     most: usize,
     write_payload: impl FnOnce(&mut BytesMut),
 ) -> Result<(), Oversize> {
     let start = out.len();
-    frame::encode(out, kind, flags, id, write_payload);
+    frame::encode(out, kind, marks, id, write_payload);
     let bytes = out.len() - start - frame::HEADER_BYTES;
     if bytes > most {
         out.truncate(start);

@@ -9,7 +9,7 @@ use crate::ids::{NodeId, WriteId};
 use crate::limits;
 use crate::time::WallMs;
 use crate::wire::control;
-use crate::wire::frame::{Frame, Kind};
+use crate::wire::frame::{Frame, Kind, Marks};
 use crate::wire::messages::{
     Basis, Condition, Expiry, Get, Level, Purpose, Put, Read, Request, Write,
 };
@@ -44,32 +44,34 @@ const LEVEL_NONE: u8 = 0xfd;
 const LEVEL_QUORUM: u8 = 0xfe;
 const LEVEL_ALL: u8 = 0xff;
 
-/// Appends `request` as one frame.
+/// Appends `request` as one frame. When it was sent is said of GET and PUT alone: another node's READ
+/// and WRITE are worth as much when they come late.
 ///
 /// # Errors
 /// [`Oversize`] when it does not fit; nothing was written.
 pub fn encode_request(
     out: &mut BytesMut,
     id: u64,
-    flags: u16,
+    marks: Marks,
     request: &Request,
 ) -> Result<(), Oversize> {
     let most = limits::FRAME_PAYLOAD_BYTES;
+    let untimed = Marks { sent: None, ..marks };
     match request {
         Request::Get(get) => {
-            encode_within(out, (Kind::Get, flags, id), most, |out| put_get(out, get))
+            encode_within(out, (Kind::Get, marks, id), most, |out| put_get(out, get))
         }
         Request::Put(put) => {
-            encode_within(out, (Kind::Put, flags, id), most, |out| put_put(out, put))
+            encode_within(out, (Kind::Put, marks, id), most, |out| put_put(out, put))
         }
         Request::Read(read) => {
-            encode_within(out, (Kind::Read, flags, id), most, |out| put_read(out, read))
+            encode_within(out, (Kind::Read, untimed, id), most, |out| put_read(out, read))
         }
         Request::Write(write) => {
-            encode_within(out, (Kind::Write, flags, id), most, |out| put_write(out, write))
+            encode_within(out, (Kind::Write, untimed, id), most, |out| put_write(out, write))
         }
         Request::Control(message) => {
-            let head = (Kind::Control, flags, id);
+            let head = (Kind::Control, untimed, id);
             encode_within(out, head, limits::CONTROL_BYTES, |out| {
                 out.put_slice(&control::encode(message))
             })

@@ -15,6 +15,7 @@ pub mod durable;
 pub mod false_siblings;
 pub mod freshness;
 pub mod handed_over;
+pub mod in_time;
 pub mod kept_siblings;
 pub mod last_write_wins;
 pub mod phantoms;
@@ -64,6 +65,7 @@ pub fn check(history: &History) -> Vec<Violation> {
     found.extend(durable::check(history, &relations));
     found.extend(handed_over::check(history, &relations));
     found.extend(bounded::check(history));
+    found.extend(in_time::check(history));
     found.extend(last_write_wins::check(history));
     found
 }

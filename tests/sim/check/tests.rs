@@ -43,6 +43,7 @@ impl Script {
             n: 3,
             needed: 2,
             attempts: 1,
+            begin_by: u64::MAX,
             invoked: self.time,
             returned: self.time + 1,
             outcome: Outcome::Ok,
@@ -86,7 +87,7 @@ impl Script {
 
     fn staged(&mut self, minted: Option<Dot>, held: Held) {
         let key = KEY.to_owned();
-        self.history.facts.push(Fact::Staged { node: 0, key, minted, held });
+        self.history.facts.push(Fact::Staged { time: 0, node: 0, key, minted, held });
     }
 
     fn holds(&self) {
