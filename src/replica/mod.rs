@@ -54,6 +54,7 @@ pub mod reap;
 mod recent;
 mod records;
 mod replication;
+pub mod room;
 mod shard;
 mod strain;
 pub mod sync;

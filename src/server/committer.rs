@@ -6,7 +6,6 @@
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use super::mailbox::{Mail, Mailbox};
 use super::room::Room;
@@ -83,7 +82,7 @@ fn run(shared: &Shared, store: &dyn Store, mailboxes: &[Arc<Mailbox>], room: &Ro
         let result = store.commit(&batches);
         match &result {
             Err(StoreError::Fatal(why)) => die(why),
-            Err(StoreError::Full(why)) => room.refused(Instant::now(), why),
+            Err(StoreError::Full(why)) => room.refused(why),
             Err(StoreError::Corrupt(_)) => {}
             Ok(()) => room.committed(),
         }

@@ -315,7 +315,7 @@ async fn assemble(
         scrub: Arc::new(ScrubDesk::open(&config, entropy()?)),
         gossip,
         store: disk.store.clone(),
-        room: room_on(disk, &mailboxes),
+        room: room_on(disk, clock, &mailboxes),
         gauges: mailboxes.iter().map(|_| Arc::new(Mutex::default())).collect(),
         mailboxes,
         traffic: Traffic::default(),
@@ -329,9 +329,9 @@ async fn assemble(
     Ok(Assembled { node: Arc::new(node), connections, gossip: gossip_task, news })
 }
 
-fn room_on(disk: &Disk, mailboxes: &[Arc<Mailbox>]) -> Arc<Room> {
+fn room_on(disk: &Disk, clock: Clock, mailboxes: &[Arc<Mailbox>]) -> Arc<Room> {
     let store = disk.store.clone();
-    Room::new(Box::new(move |was_full| store.room(was_full)), mailboxes.to_vec())
+    Room::new(Box::new(move |was_full| store.room(was_full)), clock, mailboxes.to_vec())
 }
 
 /// Who this node is, to others.

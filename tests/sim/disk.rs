@@ -14,6 +14,9 @@ use crate::history::{Fact, Held, Time};
 use crate::plan::{Bug, MS, SECOND};
 use crate::world::{Event, World};
 
+/// What a full disk says.
+pub const NO_ROOM: &str = "no space left (simulated)";
+
 /// A batch that a shard has given and the disk has not acknowledged.
 pub struct Outstanding {
     pub shard: usize,
@@ -209,17 +212,19 @@ impl World {
         let count = std::mem::take(&mut disk.in_sync);
         let full = disk.full;
         let batches: Vec<Outstanding> = disk.outstanding.drain(..count).collect();
-        if full && count > 0 {
-            self.tell_room(node, false);
-            let process = self.nodes[node].process;
-            self.after(SECOND, Event::TryRoom { node, process });
+        if count > 0 {
+            let now = self.now_at(node).instant;
+            self.change_room(node, |room| match full {
+                true => room.refused(now, NO_ROOM),
+                false => room.committed(),
+            });
         }
         for Outstanding { shard, batch, changes } in batches {
             self.nodes[node].disk.refused |= full;
             let result = if full {
                 self.fact(Fact::NewActor { node });
                 self.note(format!("n{node} batch {shard}.{batch} refused: disk full"));
-                Err(StoreError::Full("no space left (simulated)".to_owned()))
+                Err(StoreError::Full(NO_ROOM.to_owned()))
             } else {
                 let lies = self.plan.bug == Some(Bug::LyingDisk) && self.random.chance(10);
                 if !lies {

@@ -2,9 +2,11 @@
 
 use ringdove::ids::Incarnation;
 use ringdove::replica::Input;
+use ringdove::replica::room::{self, LOOK_EVERY, Room};
 use ringdove::store::memory::MemoryStore;
 
-use crate::history::Fact;
+use crate::disk::NO_ROOM;
+use crate::history::{Fact, Time};
 use crate::plan::{Action, Bug, MS, SECOND};
 use crate::world::{Event, World};
 
@@ -82,18 +84,23 @@ impl World {
         };
         let disk = &mut self.nodes[number].disk;
         (disk.full, disk.shows_full) = (refuses, shows);
-        if shows || !full {
-            self.tell_room(number, !shows);
-        }
     }
 
-    /// Says to the shards of a node whether its disk has room.
-    pub fn tell_room(&mut self, number: usize, has_room: bool) {
-        let room = if has_room { Ok(()) } else { Err("no space left (simulated)".to_owned()) };
-        let node = &self.nodes[number];
-        let shards = if node.up { node.shards.len() } else { 0 };
-        for shard in 0..shards {
-            self.input(number, shard, Input::Room(room.clone()));
+    /// A node looks at its disk, as it does all the time.
+    pub fn look_at_disk(&mut self, number: usize) {
+        let now = self.now_at(number).instant;
+        let shows_full = self.nodes[number].disk.shows_full;
+        let shown = if shows_full { Err(NO_ROOM.to_owned()) } else { Ok(()) };
+        self.change_room(number, |room| room.looked(now, shown));
+        let process = self.nodes[number].process;
+        self.after(LOOK_EVERY.as_micros() as Time, Event::LookAtDisk { node: number, process });
+    }
+
+    /// Lets what a node knows of the room on its disk change, and tells its shards.
+    pub fn change_room(&mut self, number: usize, how: impl FnOnce(&mut Room) -> room::Change) {
+        let Some(news) = how(&mut self.nodes[number].room).tell else { return };
+        for shard in 0..self.plan.shards {
+            self.input(number, shard, Input::Room(news.clone()));
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ringdove::ids::{Incarnation, NodeId};
 use ringdove::membership::{ClusterState, Topology};
+use ringdove::replica::room::Room;
 use ringdove::replica::{Input, Shard};
 
 use crate::disk::Disk;
@@ -50,6 +51,8 @@ pub struct Node {
     pub waiting: BTreeMap<u64, (Sender, u64)>,
     pub last_origin: u64,
     pub disk: Disk,
+    /// What it knows of the room on that.
+    pub room: Room,
     /// Which peers it believes to be connected to.
     pub connected: Vec<bool>,
 }
@@ -94,6 +97,7 @@ impl Node {
             waiting: BTreeMap::new(),
             last_origin: 0,
             disk: Disk::default(),
+            room: Room::default(),
             connected: vec![false; nodes],
         }
     }

@@ -21,6 +21,7 @@ use ringdove::key::Key;
 use ringdove::limits;
 use ringdove::membership::{ClusterState, Standing, Topology};
 use ringdove::random::Random;
+use ringdove::replica::room::Room;
 use ringdove::replica::transfer;
 use ringdove::replica::{Effect, Input, Notice, Origin, Settings, Shard};
 use ringdove::store::StoredKey;
@@ -169,8 +170,8 @@ pub enum Event {
         node: usize,
         key: StoredKey,
     },
-    /// A second after a commit was refused for want of room.
-    TryRoom {
+    /// It is time to see how much of the disk is free.
+    LookAtDisk {
         node: usize,
         process: u32,
     },
@@ -194,7 +195,7 @@ impl Event {
             | Self::Exchanged { node, process, .. }
             | Self::Leased { node, process, .. }
             | Self::Synced { node, process }
-            | Self::TryRoom { node, process }
+            | Self::LookAtDisk { node, process }
             | Self::Peer { node, process, .. }
             | Self::StopIfQuiet { node, process, .. } => Some((*node, *process)),
             _ => None,
@@ -426,10 +427,7 @@ impl World {
             }
             Event::Reap { node, what, .. } => self.reap_local(node, what),
             Event::Forget { node, key } => self.forget_deleted(node, &key),
-            Event::TryRoom { node, .. } => {
-                let has_room = !self.nodes[node].disk.shows_full;
-                self.tell_room(node, has_room);
-            }
+            Event::LookAtDisk { node, .. } => self.look_at_disk(node),
         }
     }
 
@@ -452,6 +450,7 @@ impl World {
         node.started = self.now;
         (node.up, node.paused, node.draining, node.clean) = (true, false, false, false);
         (node.last_origin, node.waiting) = (0, BTreeMap::new());
+        node.room = Room::default();
         node.connected.fill(false);
         node.shards.clear();
         for shard in 0..self.plan.shards {
@@ -482,9 +481,7 @@ impl World {
         self.open_desk(number);
         self.open_sync(number);
         self.open_reap(number);
-        if self.nodes[number].disk.shows_full {
-            self.tell_room(number, false);
-        }
+        self.look_at_disk(number);
     }
 
     pub fn input(&mut self, node: usize, shard: usize, input: Input) {
