@@ -80,6 +80,11 @@ impl Pull {
         self.sources.iter_mut().find(|source| source.node == node)
     }
 
+    /// A source, as long as it is copied under this note.
+    pub(super) fn source_under(&mut self, node: NodeId, note: u64) -> Option<&mut Source> {
+        self.source(node).filter(|source| source.note == Some(note))
+    }
+
     pub(super) fn failed(&mut self, desk: &mut Desk, why: &str) {
         self.failures += 1;
         why.clone_into(&mut self.why);
@@ -89,16 +94,7 @@ impl Pull {
     /// Something that was copied is lost: all sources again, but most of it is here.
     pub(super) fn begin_again(&mut self) {
         self.sources.iter_mut().for_each(Source::begin_again);
-        (self.ready_since, self.busy) = (None, None);
-    }
-
-    /// A source has lost its note. A page that was asked for under it and is still on its way must not count:
-    /// it would make the source done without a note, and nothing could be confirmed ever after.
-    pub(super) fn begin_source_again(&mut self, node: NodeId) {
-        if let Some(source) = self.source(node) {
-            source.begin_again();
-            (self.ready_since, self.busy) = (None, None);
-        }
+        self.ready_since = None;
     }
 
     /// The slots have changed: whoever is to be copied now is a source.
@@ -136,11 +132,7 @@ impl Pull {
     pub(super) fn from_kept(kept: KeptPull, now: Instant) -> Self {
         let source = |kept: KeptSource| {
             let KeptSource { node, note, digests, cursor, running, done } = kept;
-            match note {
-                // Older versions could leave such a one behind, as done.
-                None => Source::new(node, digests || done),
-                note => Source { node, note, digests, cursor, running, done, confirmed_at: None },
-            }
+            Source { node, note, digests, cursor, running, done, confirmed_at: None }
         };
         let sources = kept.sources.into_iter().map(source).collect();
         let mut pull = Self::from_sources(kept.view, sources);

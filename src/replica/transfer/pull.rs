@@ -33,6 +33,9 @@ use crate::wire::transfer::{
 const KEEP_EVERY: Duration = Duration::from_secs(2);
 /// Slots of one scope in a partition: a node stands in one of them at most.
 pub(super) type Place = (Scope, Partition);
+/// What is copied, and under which note. An answer about another note than that of the copy which is in
+/// that place by now is no news of it.
+pub(super) type Copied = (Place, u64);
 
 #[derive(Default)]
 pub(super) struct Pulls {
@@ -74,11 +77,11 @@ pub(super) enum Matter {
     /// A node is asked whether notes stand, or to give slots.
     Confirm {
         node: NodeId,
-        places: Vec<Place>,
+        copied: Vec<Copied>,
     },
     HandOver {
         node: NodeId,
-        places: Vec<Place>,
+        copied: Vec<Copied>,
     },
     /// This node takes slots without an owner.
     Take {
@@ -191,13 +194,13 @@ impl Pulls {
                     self.source_answered(desk, place, node, reply);
                 }
             }
-            Matter::Confirm { places, .. } => {
+            Matter::Confirm { copied, .. } => {
                 peer.settling = false;
-                self.confirmed(desk, node, &places, reply);
+                self.confirmed(desk, node, &copied, reply);
             }
-            Matter::HandOver { places, .. } => {
+            Matter::HandOver { copied, .. } => {
                 peer.settling = false;
-                self.given(desk, node, &places, reply);
+                self.given(desk, node, &copied, reply);
             }
             Matter::Merge { .. } | Matter::Take { .. } => {}
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::Effect;
 use super::desk::Desk;
 use super::notes::{BATCH_MOST, change};
-use super::pull::{Matter, Place, Pulls};
+use super::pull::{Copied, Matter, Place, Pulls};
 use crate::ids::NodeId;
 use crate::time::Instant;
 use crate::wire::transfer::{Noted, TransferReply, TransferRequest};
@@ -96,17 +96,18 @@ impl Pulls {
             return;
         }
         places.truncate(BATCH_MOST);
-        let noted = |place: &Place| {
-            let pull = &self.pulls[place];
-            let source = pull.sources.iter().find(|source| source.node == node)?;
-            Some(Noted { slot: pull.view.id, note: source.note? })
+        let note_of = |place: &Place| {
+            let mut sources = self.pulls[place].sources.iter();
+            Some((*place, sources.find(|source| source.node == node)?.note?))
         };
-        let noted: Vec<Noted> = places.iter().filter_map(noted).collect();
-        debug_assert_eq!(noted.len(), places.len(), "what is copied was copied under a note");
+        let copied: Vec<Copied> = places.iter().filter_map(note_of).collect();
+        debug_assert_eq!(copied.len(), places.len(), "what is copied was copied under a note");
+        let noted = |(place, note): &Copied| Noted { slot: self.pulls[place].view.id, note: *note };
+        let noted: Vec<Noted> = copied.iter().map(noted).collect();
         let id = desk.next_id();
         let (matter, request) = match is_confirm {
-            true => (Matter::Confirm { node, places }, TransferRequest::Confirm(noted)),
-            false => (Matter::HandOver { node, places }, TransferRequest::HandOver(noted)),
+            true => (Matter::Confirm { node, copied }, TransferRequest::Confirm(noted)),
+            false => (Matter::HandOver { node, copied }, TransferRequest::HandOver(noted)),
         };
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.settling = true;
@@ -136,21 +137,28 @@ impl Pulls {
         &mut self,
         desk: &mut Desk,
         node: NodeId,
-        places: &[Place],
+        copied: &[Copied],
         reply: Option<TransferReply>,
     ) {
         let standing = match reply {
-            Some(TransferReply::Standing(standing)) if standing.len() == places.len() => standing,
-            _ => return self.settle_later(desk, places, "it does not confirm"),
+            Some(TransferReply::Standing(standing)) if standing.len() == copied.len() => standing,
+            _ => {
+                return self.settle_later(
+                    desk,
+                    copied.iter().map(|(place, _)| place),
+                    "it does not confirm",
+                );
+            }
         };
-        for (place, stands) in places.iter().zip(standing) {
+        for ((place, note), stands) in copied.iter().zip(standing) {
             let Some(pull) = self.pulls.get_mut(place) else { continue };
-            let Some(source) = pull.source(node) else { continue };
+            let Some(source) = pull.source_under(node, *note) else { continue };
             if stands {
                 source.confirmed_at = Some(desk.now);
                 continue;
             }
-            pull.begin_source_again(node);
+            source.begin_again();
+            pull.ready_since = None;
             desk.tally.restarted += 1;
             self.dirty = true;
         }
@@ -160,15 +168,24 @@ impl Pulls {
         &mut self,
         desk: &mut Desk,
         node: NodeId,
-        places: &[Place],
+        copied: &[Copied],
         reply: Option<TransferReply>,
     ) {
         let given = match reply {
-            Some(TransferReply::Given(given)) if given.len() == places.len() => given,
-            _ => return self.settle_later(desk, places, "it does not hand over"),
+            Some(TransferReply::Given(given)) if given.len() == copied.len() => given,
+            _ => {
+                return self.settle_later(
+                    desk,
+                    copied.iter().map(|(place, _)| place),
+                    "it does not hand over",
+                );
+            }
         };
-        for (place, given) in places.iter().zip(given) {
+        for ((place, note), given) in copied.iter().zip(given) {
             let Some(pull) = self.pulls.get_mut(place) else { continue };
+            if pull.source_under(node, *note).is_none() {
+                continue;
+            }
             if given {
                 pull.retry_at = desk.now + GIVEN_WAIT;
                 continue;
@@ -183,7 +200,12 @@ impl Pulls {
         desk.effects.push(Effect::Exchange(node));
     }
 
-    fn settle_later(&mut self, desk: &mut Desk, places: &[Place], why: &str) {
+    fn settle_later<'a>(
+        &mut self,
+        desk: &mut Desk,
+        places: impl IntoIterator<Item = &'a Place>,
+        why: &str,
+    ) {
         for place in places {
             if let Some(pull) = self.pulls.get_mut(place) {
                 pull.failed(desk, why);

@@ -1,15 +1,14 @@
 //! What the harness finds, and what it must not.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::copy::Pull;
 use super::harness::{Planted, World, member};
-use super::kept::{KeptPull, KeptSource};
 use super::*;
 use crate::ids::NodeId;
 use crate::membership::{ClusterState, Standing};
-use crate::wire::transfer::{Blob, Noted, PageBuilder, SlotId};
+use crate::wire::transfer::{Noted, PageBuilder, PageRequest, SlotId};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -380,29 +379,80 @@ fn a_copy_goes_on_from_its_cursor_after_a_restart() {
     assert_eq!(successor.transfers.desk.tally.resumed, 1);
 }
 
-/// A copy from the owner of a slot, as it is found after a restart.
-fn found(note: Option<u64>, done: bool) -> (Pull, NodeId) {
-    let view = Alone::new(1, joined(&[4]), None).views(1, 4)[0];
-    let (node, cursor) = (NodeId(1), Blob::default());
-    let source = KeptSource { node, note, digests: false, cursor, running: 0, done };
-    (Pull::from_kept(KeptPull { view, sources: vec![source] }, Instant(0)), node)
+/// Answers what the successor asks, each owner as one who may have forgotten things and has no keys,
+/// until it asks for something that `holds_back` names; returns that one's number.
+fn copy_until(
+    successor: &mut Alone,
+    effects: Vec<Effect>,
+    holds_back: impl Fn(NodeId, &TransferRequest) -> bool,
+) -> u64 {
+    let (mut asks, mut notes) = (VecDeque::from(effects), 100);
+    loop {
+        let Some(effect) = asks.pop_front() else {
+            assert!(successor.now < Instant(600_000_000), "it is never asked for");
+            successor.now = successor.now + SECOND;
+            asks.extend(successor.take(Input::Second { p99: Duration::ZERO }));
+            continue;
+        };
+        let Effect::Send { id, to, request } = effect else { continue };
+        if holds_back(to, &request) {
+            return id;
+        }
+        let reply = match &request {
+            TransferRequest::Begin(_) => {
+                notes += 1;
+                TransferReply::Begun { note: notes, amnesiac: true }
+            }
+            TransferRequest::Page(page) => {
+                TransferReply::Page(PageBuilder::default().finish(b"", true, page.running))
+            }
+            TransferRequest::Confirm(noted) => TransferReply::Standing(vec![true; noted.len()]),
+            TransferRequest::HandOver(noted) => TransferReply::Given(vec![false; noted.len()]),
+        };
+        asks.extend(successor.take(Input::Answered { id, reply: Some(reply) }));
+    }
 }
 
+/// Seed 239 of the simulator: a source came to be done without a note, and nobody could confirm it.
 #[test]
-fn what_was_copied_under_a_note_that_is_not_there_is_copied_again() {
-    let (pull, _) = found(Some(7), true);
-    assert!(pull.is_copied() && pull.ready_since.is_some());
-    let (pull, _) = found(None, true);
-    assert!(!pull.is_copied() && pull.ready_since.is_none(), "nobody could confirm it");
-    assert!(pull.sources[0].digests, "most of it is here");
-}
+fn an_answer_about_the_note_of_an_earlier_copy_is_no_news_of_the_one_that_took_its_place() {
+    let one = joined(&[4]);
+    let two = joined(&[4, 5]);
+    let three = standing(two.clone(), 5, Standing::Leaving);
+    let views = |state: &ClusterState| {
+        let owners = 1..=3;
+        let alone = |owner| Alone::new(owner, state.clone(), None).views(owner, 4);
+        owners.flat_map(alone).collect::<Vec<_>>()
+    };
+    let after = views(&two);
+    // This slot is to be 4's, then 5's, then 4's again.
+    let lost = views(&one).into_iter().find(|view| !after.contains(view)).unwrap();
+    assert!(views(&three).contains(&lost));
+    let other = (1..=3).map(NodeId).find(|node| lost.owner != Some(*node)).unwrap();
 
-#[test]
-fn a_page_that_is_on_its_way_does_not_count_when_its_note_is_lost() {
-    let (mut pull, node) = found(Some(7), false);
-    pull.busy = Some(3);
-    pull.begin_source_again(node);
-    assert_eq!((pull.busy, pull.sources[0].note), (None, None));
+    let mut successor = Alone::new(4, one, None);
+    let effects = successor.take(Input::Second { p99: Duration::ZERO });
+    let confirm = copy_until(&mut successor, effects, |to, request| {
+        let is_lost = |noted: &Noted| noted.slot == lost.id;
+        let has_lost = matches!(request, TransferRequest::Confirm(all) if all.iter().any(is_lost));
+        to == other && has_lost
+    });
+    let mut effects = successor.show(two);
+    effects.extend(successor.show(three));
+    let page = copy_until(&mut successor, effects, |to, request| {
+        let is_lost = |page: &PageRequest| page.noted.slot == lost.id;
+        to == other && matches!(request, TransferRequest::Page(page) if is_lost(page))
+    });
+    let asked = &successor.transfers.pulls.under_way[&confirm];
+    let pull::Matter::Confirm { copied, .. } = asked else { panic!("it was asked to confirm") };
+    let fallen = Some(TransferReply::Standing(vec![false; copied.len()]));
+    successor.take(Input::Answered { id: confirm, reply: fallen });
+    let last = PageBuilder::default().finish(b"", true, 0);
+    successor.take(Input::Answered { id: page, reply: Some(TransferReply::Page(last)) });
+
+    let pull = &successor.transfers.pulls.pulls[&(lost.id.scope, lost.id.partition)];
+    let source = pull.sources.iter().find(|source| source.node == other).unwrap();
+    assert!(source.done && source.note.is_some(), "its page was the last");
 }
 
 #[test]
