@@ -2,6 +2,7 @@
 //! the test says so.
 
 mod full;
+mod late;
 mod node;
 mod put;
 mod silent;

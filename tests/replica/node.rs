@@ -11,7 +11,7 @@ use ringdove::limits;
 use ringdove::membership::{ClusterState, Contact, MemberEntry, Topology};
 use ringdove::replica::{Effect, Input, Notice, Origin, Settings, Shard};
 use ringdove::store::memory::MemoryStore;
-use ringdove::store::{Batch, Store as _, StoreError};
+use ringdove::store::{Batch, Store as _, StoreError, StoredKey};
 use ringdove::time::{Instant, Now, WallMs};
 use ringdove::wire::messages::{
     Basis, BucketSettings, Condition, Expiry, Level, Put, Request, Response,
@@ -32,6 +32,9 @@ pub struct Node {
     pub store: MemoryStore,
     /// No record can be read.
     pub is_damaged: bool,
+    /// Records are read when [`Node::load`] says so.
+    pub holds_loads: bool,
+    loads: Vec<StoredKey>,
     pub now: Now,
     pub answers: BTreeMap<u64, Response>,
     pub notices: Vec<Notice>,
@@ -69,6 +72,8 @@ impl Node {
             shard: Shard::new(settings, Arc::new(topology), actors, 1),
             store,
             is_damaged: false,
+            holds_loads: false,
+            loads: Vec::new(),
             now: Now { instant: Instant(1_000_000), wall: WallMs(WALL) },
             answers: BTreeMap::new(),
             notices: Vec::new(),
@@ -99,6 +104,7 @@ impl Node {
                 Effect::Respond { to, response } => {
                     assert!(self.answers.insert(to.0, response).is_none(), "answered twice");
                 }
+                Effect::Load { key } if self.holds_loads => self.loads.push(key),
                 Effect::Load { key } => {
                     let damaged = StoreError::Corrupt("a block that lies".to_owned());
                     let result = if self.is_damaged { Err(damaged) } else { self.store.read(&key) };
@@ -125,6 +131,14 @@ impl Node {
         let (from, received, forwarded) = (Origin(self.asked), self.now.instant, sender != ME);
         self.handle(Input::Request { from, sender, received, sent: received, forwarded, request });
         self.asked
+    }
+
+    /// Reads what was to be read.
+    pub fn load(&mut self) {
+        for key in std::mem::take(&mut self.loads) {
+            let result = self.store.read(&key);
+            self.handle(Input::Loaded { key, result });
+        }
     }
 
     /// Settles all batches that wait.
