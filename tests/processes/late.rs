@@ -1,5 +1,7 @@
 //! What a node is asked while it stands still, and reads when it goes on.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,6 +82,47 @@ async fn a_write_that_waited_in_a_hung_node_is_not_done_when_it_goes_on() {
     assert!(cluster.nodes[1].counter("expired_on_arrival").await >= 1);
     // It serves what is sent from now on, over the same connection.
     hung.request(&set(&key, WriteId(OVERWRITTEN + 1), 1, 5000), PATIENCE).await.unwrap();
+}
+
+/// One line of an answer.
+fn line(stream: &mut BufReader<TcpStream>) -> String {
+    let mut line = String::new();
+    stream.read_line(&mut line).unwrap();
+    line
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_text_client_sent_to_a_hung_node_is_not_done_when_its_time_is_over() {
+    let _alone = alone().await;
+    let cluster = Cluster::start(3);
+    let other = direct::Direct::connect(&cluster.nodes[0].frames, PATIENCE).await.unwrap();
+    let key = Key::new(b"default", b"late").unwrap();
+    let connect = || BufReader::new(TcpStream::connect(&cluster.nodes[1].text).unwrap());
+    let mut before = connect();
+    write!(before.get_mut(), "PING\r\n").unwrap();
+    assert_eq!(line(&mut before), "+PONG\r\n");
+
+    cluster.nodes[1].signal("-STOP");
+    // The kernel takes this one in the node's stead.
+    let mut meanwhile = connect();
+    for client in [&mut before, &mut meanwhile] {
+        write!(client.get_mut(), "SET late old\r\nDEL late\r\nGET late\r\n").unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    overwrite(&other, &key).await;
+    cluster.nodes[1].signal("-CONT");
+
+    for client in [&mut before, &mut meanwhile] {
+        for _ in ["SET", "DEL"] {
+            let answer = line(client);
+            assert!(answer.starts_with("-TIMEOUT this node stood still"), "{answer}");
+        }
+        assert_eq!((line(client).as_str(), line(client).as_str()), ("$3\r\n", "101\r\n"));
+    }
+    // What they send from now on is served.
+    write!(before.get_mut(), "SET other new\r\n").unwrap();
+    assert_eq!(line(&mut before), "+OK\r\n");
+    assert_newest(&other, &key).await;
 }
 
 /// A key that node 0 does not own, and the node that it asks first.

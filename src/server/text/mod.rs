@@ -33,6 +33,7 @@ mod keyed;
 mod lists;
 mod many;
 mod output;
+mod pulse;
 mod queue;
 mod session;
 mod settings;
@@ -48,6 +49,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use self::clients::{Client, Clients};
 use self::output::Waiting;
+use self::pulse::Pulse;
 use self::session::Session;
 use super::node::Node;
 
@@ -59,12 +61,14 @@ struct Server {
     node: Arc<Node>,
     clients: Clients,
     waiting: Waiting,
+    pulse: Arc<Pulse>,
 }
 
 /// Serves the text protocol until the process ends.
 pub async fn serve(node: Arc<Node>, listener: TcpListener) {
-    let server =
-        Arc::new(Server { node, clients: Clients::default(), waiting: Waiting::default() });
+    let pulse = Pulse::start(node.clock);
+    let (clients, waiting) = (Clients::default(), Waiting::default());
+    let server = Arc::new(Server { node, clients, waiting, pulse });
     loop {
         match listener.accept().await {
             Ok((stream, address)) => accept(&server, stream, address),

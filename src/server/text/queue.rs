@@ -70,6 +70,11 @@ impl Uses {
         }
     }
 
+    /// Whether it writes keys.
+    pub(super) fn writes(&self) -> bool {
+        self.keys().1 == Access::Write
+    }
+
     fn keys(&self) -> (&[u64], Access) {
         match self {
             Self::Nothing | Self::Everything => (&[], Access::Read),

@@ -20,6 +20,7 @@ use super::keyed;
 use super::lists::Lists;
 use super::many::Several;
 use super::output::Output;
+use super::pulse::Listener;
 use super::queue::{Queue, Uses, Work};
 use super::settings::Settings;
 use crate::limits;
@@ -35,6 +36,9 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A client that is told of its fault has this long to stop sending.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The answer to a write that has waited here while its client may have written elsewhere.
+const TOO_LATE: &str = "this node stood still for longer than a request may take; nothing was done";
 
 /// Why this side closed a connection.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +78,9 @@ pub(super) struct Session {
     input: BytesMut,
     /// The next command, which has to wait for others.
     held: Option<(Uses, Command)>,
+    /// What was read last had waited while the node stood still, for longer than requests may take.
+    is_late: bool,
+    pulse: Listener,
     asks: Asks,
     queue: Queue,
     window: Window,
@@ -99,6 +106,8 @@ impl Session {
             parser: Parser::new(),
             input: BytesMut::new(),
             held: None,
+            is_late: false,
+            pulse: Listener::new(&server.pulse),
             asks: Asks::new(node),
             queue: Queue::default(),
             window: Window::new(most.min(limits::TEXT_PIPELINE)),
@@ -149,7 +158,11 @@ impl Session {
                 }
                 arrived = reader.read_buf(&mut self.input), if reads => match arrived {
                     Ok(0) => self.phase = Phase::Finishing,
-                    Ok(_) => self.asks.renew(&self.server.node),
+                    Ok(_) => {
+                        let is_all = self.input.len() < self.input.capacity();
+                        self.is_late = self.pulse.waited(is_all) >= self.settings.budget();
+                        self.asks.renew(&self.server.node);
+                    }
                     Err(_) => return Ok(()),
                 },
                 () = self.server.node.faults.pass_pause(), if stands_still => {}
@@ -239,6 +252,9 @@ impl Session {
     fn begin(&mut self, uses: Uses, command: Command) {
         if self.owes_password && !command.is_allowed_without_password() {
             return self.reply(Reply::error("NOAUTH", "Authentication required."));
+        }
+        if self.is_late && uses.writes() {
+            return self.reply(Reply::error("TIMEOUT", TOO_LATE));
         }
         let node = &self.server.node;
         match keyed::request(node, &self.settings, &command) {

@@ -1,5 +1,7 @@
 //! What a connection has set for the commands that follow, and the requests that come of it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::key::{Key, KeyError};
@@ -28,6 +30,11 @@ impl Settings {
         let level = Level::Default;
         let (r, w, pr, pw, mode) = (level, level, level, level, QuorumMode::Sloppy);
         Self { bucket: FIRST_BUCKET.to_owned(), r, w, pr, pw, mode, budget_ms }
+    }
+
+    /// How long a request may take.
+    pub(super) fn budget(&self) -> Duration {
+        Duration::from_millis(self.budget_ms.into())
     }
 
     /// Back to how a connection begins.
