@@ -297,6 +297,7 @@ impl Pulls {
         desk.tally.keys_taken += keys as u64;
         self.progress.took(owner, bytes);
         (source.cursor, source.running, source.done) = (page.last, page.running, page.done);
+        debug_assert!(source.note.is_some(), "a page is copied under a note");
         self.dirty = true;
         if page.done {
             // Of those that have not been begun, most is here now.
