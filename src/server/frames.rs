@@ -393,20 +393,13 @@ fn take_frames(
             kind if !kind.is_request() => return Err(Closed::OutOfPlace(kind)),
             _ => {}
         }
-        let fail = |failure: Failure| {
-            outbox.send(|out| codec::encode_response(out, id, &Response::Failed(failure)));
-        };
-        let request = match codec::decode_request(&frame) {
+        let request = match request_of(&frame, peer.role) {
             Ok(request) => request,
-            Err(error) => {
-                fail(Failure::not_applied(FailureCode::Invalid, error.to_string()));
+            Err(failure) => {
+                outbox.send(|out| codec::encode_response(out, id, &Response::Failed(failure)));
                 continue;
             }
         };
-        if !peer.role.may_send(&request, marks) {
-            fail(Failure::not_applied(FailureCode::Denied, "only members may send this"));
-            continue;
-        }
         outbox.admit();
         let reply = ReplyTo::Connection(outbox.clone(), id);
         let key = match request {
@@ -435,6 +428,16 @@ fn take_frames(
         brought.asks[shard].push(Ask { reply, sender, received, sent, forwarded, request });
     }
     Ok(Taken::Some)
+}
+
+/// The request in a frame, if its sender may ask that.
+fn request_of(frame: &Frame, role: Role) -> Result<Request, Failure> {
+    let request = codec::decode_request(frame)
+        .map_err(|error| Failure::not_applied(FailureCode::Invalid, error.to_string()))?;
+    match role.may_send(&request, frame.marks) {
+        true => Ok(request),
+        false => Err(Failure::not_applied(FailureCode::Denied, "only members may send this")),
+    }
 }
 
 fn next_frame(
