@@ -13,7 +13,7 @@
 //! ```
 //!
 //! What the disk shows does not tell all: a commit may be larger than what is left for one. Then the first
-//! refused one tells, the next is tried [`TRY_AFTER`] later, and people hear of room again only when a
+//! refused one tells, the next is tried a second later, and people hear of room again only when a
 //! commit has shown it.
 
 use std::time::Duration;
