@@ -80,9 +80,9 @@ impl Pull {
         self.sources.iter_mut().find(|source| source.node == node)
     }
 
-    /// A source, as long as it is copied under this note.
-    pub(super) fn source_under(&mut self, node: NodeId, note: u64) -> Option<&mut Source> {
-        self.source(node).filter(|source| source.note == Some(note))
+    /// A source, as long as it is copied under this note, or has none yet.
+    pub(super) fn source_under(&mut self, node: NodeId, note: Option<u64>) -> Option<&mut Source> {
+        self.source(node).filter(|source| source.note == note)
     }
 
     pub(super) fn failed(&mut self, desk: &mut Desk, why: &str) {

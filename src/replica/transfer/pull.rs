@@ -66,11 +66,13 @@ pub(super) enum Matter {
     Ask {
         place: Place,
         node: NodeId,
+        note: Option<u64>,
     },
     /// A page is merged.
     Merge {
         place: Place,
         node: NodeId,
+        note: Option<u64>,
         page: Page,
         keys: usize,
     },
@@ -186,12 +188,12 @@ impl Pulls {
             }
         }
         match matter {
-            Matter::Ask { place, .. } => {
+            Matter::Ask { place, note, .. } => {
                 let is_current = |pull: &&mut Pull| pull.busy == Some(id);
                 let Some(pull) = self.pulls.get_mut(&place).filter(is_current) else { return };
                 pull.busy = None;
                 if let Some(reply) = reply {
-                    self.source_answered(desk, place, node, reply);
+                    self.source_answered(desk, place, (node, note), reply);
                 }
             }
             Matter::Confirm { copied, .. } => {
@@ -210,12 +212,12 @@ impl Pulls {
         &mut self,
         desk: &mut Desk,
         place: Place,
-        node: NodeId,
+        (node, note): (NodeId, Option<u64>),
         reply: TransferReply,
     ) {
         let Some(pull) = self.pulls.get_mut(&place) else { return };
         let owner = pull.view.owner;
-        let Some(source) = pull.source(node) else { return };
+        let Some(source) = pull.source_under(node, note) else { return };
         match reply {
             TransferReply::Begun { note, amnesiac } => {
                 source.note = Some(note);
@@ -246,7 +248,7 @@ impl Pulls {
                 let id = desk.next_id();
                 pull.busy = Some(id);
                 let keys = entries.len();
-                self.under_way.insert(id, Matter::Merge { place, node, page, keys });
+                self.under_way.insert(id, Matter::Merge { place, node, note, page, keys });
                 match entries.is_empty() {
                     true => self.merged(desk, id, Ok(())),
                     false => desk.effects.push(Effect::Merge { id, from: node, entries }),
@@ -274,7 +276,8 @@ impl Pulls {
 
     /// A page is committed here, or is not.
     pub(super) fn merged(&mut self, desk: &mut Desk, id: u64, result: Result<(), Unmerged>) {
-        let Some(Matter::Merge { place, node, page, keys }) = self.under_way.remove(&id) else {
+        let Some(Matter::Merge { place, node, note, page, keys }) = self.under_way.remove(&id)
+        else {
             return;
         };
         let is_current = |pull: &&mut Pull| pull.busy == Some(id);
@@ -291,7 +294,7 @@ impl Pulls {
         }
         (pull.failures, pull.why) = (0, String::new());
         let owner = pull.view.owner;
-        let Some(source) = pull.source(node) else { return };
+        let Some(source) = pull.source_under(node, note) else { return };
         let bytes = page.body.0.len() as u64;
         desk.tally.bytes_taken += bytes;
         desk.tally.keys_taken += keys as u64;
@@ -391,6 +394,7 @@ impl Pulls {
         let Some(node) = pull.next_source(&self.peers, desk.now) else { return false };
         let view = pull.view;
         let Some(source) = pull.source(node) else { return false };
+        let note = source.note;
         let request = match source.note {
             None => TransferRequest::Begin(view),
             Some(note) => TransferRequest::Page(PageRequest {
@@ -403,7 +407,7 @@ impl Pulls {
         };
         let id = desk.next_id();
         pull.busy = Some(id);
-        self.under_way.insert(id, Matter::Ask { place, node });
+        self.under_way.insert(id, Matter::Ask { place, node, note });
         desk.effects.push(Effect::Send { to: node, id, request });
         true
     }

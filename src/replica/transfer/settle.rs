@@ -152,7 +152,7 @@ impl Pulls {
         };
         for ((place, note), stands) in copied.iter().zip(standing) {
             let Some(pull) = self.pulls.get_mut(place) else { continue };
-            let Some(source) = pull.source_under(node, *note) else { continue };
+            let Some(source) = pull.source_under(node, Some(*note)) else { continue };
             if stands {
                 source.confirmed_at = Some(desk.now);
                 continue;
@@ -183,7 +183,7 @@ impl Pulls {
         };
         for ((place, note), given) in copied.iter().zip(given) {
             let Some(pull) = self.pulls.get_mut(place) else { continue };
-            if pull.source_under(node, *note).is_none() {
+            if pull.source_under(node, Some(*note)).is_none() {
                 continue;
             }
             if given {
