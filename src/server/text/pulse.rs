@@ -2,7 +2,8 @@
 //!
 //! In the framed protocol a request says when it was sent ([`clock`](crate::wire::clock)). A command in the
 //! text protocol cannot. But where this process stood still, what its sockets hold when it goes on may have
-//! come at any time since: a client may have given up long ago and written elsewhere.
+//! come at any time since: a client may have given up long ago and written elsewhere. (More than a socket
+//! holds waits at the client, and is new to this node.)
 //!
 //! A task notes the time twenty times a second. Where a note is late, nothing ran; that also shows to
 //! whoever looks before the task itself has run again. What a connection reads first after such a gap
@@ -18,8 +19,9 @@ use crate::time::Instant;
 const BEAT: Duration = Duration::from_millis(50);
 /// A note that is later than this was held up by more than a busy machine.
 const LATE: Duration = Duration::from_millis(500);
-/// Connections that are accepted so soon after a gap may have been waiting in the kernel through it.
-const BACKLOG: Duration = Duration::from_secs(1);
+/// What is read, and a connection that is accepted, so soon after a gap may have been waiting in the kernel
+/// through it.
+const SOON: Duration = Duration::from_secs(1);
 
 /// The last time that the process is known to have run, and when it did not.
 pub(super) struct Pulse {
@@ -91,8 +93,8 @@ impl Listener {
         Self { pulse: pulse.clone(), seen: seen_at(pulse.state().gap_at(now), now) }
     }
 
-    /// For how long what was read now may have waited while the process stood still. `is_all` says that
-    /// the read has left nothing in the socket.
+    /// For how long the process stood still while what was read now may have waited. `is_all` says that the
+    /// read has left nothing in the socket.
     pub(super) fn waited(&mut self, is_all: bool) -> Duration {
         let now = self.pulse.clock.instant();
         let gap = self.pulse.state().gap_at(now);
@@ -102,7 +104,7 @@ impl Listener {
 
 /// The last gap that a connection which is accepted now was not there for.
 fn seen_at(gap: Gap, now: Instant) -> u64 {
-    match now - gap.until < BACKLOG {
+    match now - gap.until < SOON {
         true => gap.number.saturating_sub(1),
         false => gap.number,
     }
@@ -112,10 +114,15 @@ fn waited(seen: &mut u64, gap: Gap, now: Instant, is_all: bool) -> Duration {
     if *seen >= gap.number {
         return Duration::ZERO;
     }
+    // What was there is read by then, unless nothing was.
+    if now - gap.until >= SOON {
+        *seen = gap.number;
+        return Duration::ZERO;
+    }
     if is_all {
         *seen = gap.number;
     }
-    now - gap.since
+    gap.until - gap.since
 }
 
 #[cfg(test)]
@@ -153,6 +160,19 @@ mod tests {
             let now = at(15) + BEAT;
             assert_eq!(waited(&mut seen, state.gap_at(now), now, true), Duration::ZERO);
         }
+    }
+
+    #[test]
+    fn a_connection_that_was_quiet_through_the_gap_owes_nothing_later() {
+        let mut state = stopped();
+        state.note(at(15));
+        let mut seen = 0;
+        assert_eq!(waited(&mut seen, state.gap, at(3600), true), Duration::ZERO);
+        // One that sends without end neither.
+        let mut seen = 0;
+        let five = Duration::from_secs(5);
+        assert_eq!(waited(&mut seen, state.gap, at(15) + BEAT, false), five);
+        assert_eq!(waited(&mut seen, state.gap, at(16), false), Duration::ZERO);
     }
 
     #[test]
