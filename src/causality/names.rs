@@ -35,6 +35,7 @@ use super::{Hlc, Sibling};
 use crate::codec::{CodecError, Reader, Write as _};
 use crate::ids::WriteId;
 use crate::limits;
+use crate::time::WallMs;
 
 /// Names of writes, newest last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,6 +65,12 @@ impl Names {
     pub(super) fn without(&self, write_id: WriteId) -> Self {
         let other = |(_, held): &&(Hlc, u64)| *held != name(write_id);
         Self { entries: self.entries.iter().filter(other).copied().collect() }
+    }
+
+    /// Whether a write that was overwritten after this time may be forgotten.
+    pub(super) fn forget_since(&self, since: WallMs) -> bool {
+        let is_full = self.entries.len() >= limits::REPLACED_WRITES;
+        is_full && self.entries.first().is_some_and(|(hlc, _)| hlc.wall() >= since)
     }
 
     pub(super) fn is_empty(&self) -> bool {

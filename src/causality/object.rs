@@ -291,6 +291,13 @@ impl Object {
         self.replaced.contains(write_id)
     }
 
+    /// Whether a write that was overwritten here after this time, by the clocks of those who wrote over
+    /// it, may be forgotten: [`Object::has_replaced`] says nothing of it then.
+    #[must_use]
+    pub fn forgets_since(&self, since: WallMs) -> bool {
+        self.replaced.forget_since(since)
+    }
+
     /// The greatest timestamp of all siblings; zero if there are none.
     #[must_use]
     pub fn latest_hlc(&self) -> Hlc {

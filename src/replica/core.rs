@@ -445,11 +445,12 @@ impl Core {
 
     /// Has `op` hear [`Event::Attempt`] after about `after`, give or take an eighth: replicas
     /// that were slow together should not be asked again together.
-    pub(super) fn attempt_timer(&mut self, op: OpId, after: Duration) {
+    pub(super) fn attempt_timer(&mut self, op: OpId, after: Duration) -> Instant {
         let eighth = after.as_micros() as u64 / 8;
         let jitter = Duration::from_micros(self.random.below(2 * eighth + 1));
         let at = self.now.instant + (after + jitter).saturating_sub(Duration::from_micros(eighth));
         self.timers.insert((at, op, Timer::Attempt));
+        at
     }
 
     /// Has `op` hear [`Event::Hedge`] after `after`.

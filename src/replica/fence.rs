@@ -174,7 +174,7 @@ mod tests {
         let request = Request::Write(write);
         let (from, sender, received) = (Origin(2), NodeId(1), Instant(1));
         let asked =
-            Input::Request { from, sender, received, sent: received, forwarded: false, request };
+            Input::Request { from, sender, received, sent: None, forwarded: false, request };
         let effects = handle(&mut shard, asked);
         let Some(Effect::Load { key }) = effects.into_iter().next() else { panic!("no load") };
         let effects = handle(&mut shard, Input::Loaded { key, result: Ok(None) });

@@ -21,6 +21,9 @@ pub(super) struct Forward {
     origin: Origin,
     request: Request,
     started: Instant,
+    sent: Option<Instant>,
+    /// Before that nobody else is asked for want of an answer.
+    next_at: Instant,
     deadline: Instant,
     /// This node cannot take it either: a stand-in must be able to.
     is_refused_here: bool,
@@ -37,13 +40,15 @@ pub(super) struct Forward {
 impl Forward {
     /// Passes `request` on; `refusal` says why this node, which should have taken it, could not.
     pub(super) fn new(asked: &Asked, request: Request, refusal: Option<Failure>) -> Self {
-        let Asked { origin, started, deadline, uncertain, .. } = *asked;
+        let Asked { origin, started, sent, deadline, uncertain, .. } = *asked;
         let is_refused_here = refusal.is_some();
         let (tried, unable, awaited) = (Vec::new(), Vec::new(), Vec::new());
         Self {
             origin,
             request,
             started,
+            sent,
+            next_at: started,
             deadline,
             is_refused_here,
             tried,
@@ -65,7 +70,6 @@ impl Forward {
     pub(super) fn begin(&mut self, core: &mut Core, op: OpId) -> Status {
         core.counters.forwarded += 1;
         core.deadline_timer(op, self.deadline);
-        core.attempt_timer(op, patience(&core.settings));
         self.next(core, op)
     }
 
@@ -94,12 +98,13 @@ impl Forward {
                 self.uncertain |= self.is_write();
                 self.next(core, op)
             }
+            Event::Attempt if core.now.instant < self.next_at => Status::Open,
             Event::Attempt => {
                 for node in self.awaited.clone() {
                     core.slow(node);
                 }
                 self.uncertain |= self.is_write();
-                core.attempt_timer(op, patience(&core.settings));
+                self.next_at = core.attempt_timer(op, patience(&core.settings));
                 self.next(core, op)
             }
             Event::Deadline => {
@@ -138,9 +143,10 @@ impl Forward {
                 return Status::Open;
             }
             if let Some(put) = self.stand_in(core) {
-                let Self { origin, started, deadline, uncertain, .. } = *self;
+                let Self { origin, started, sent, deadline, uncertain, .. } = *self;
                 let (begin_by, forwarded) = (deadline, false);
-                let asked = Asked { origin, started, begin_by, deadline, forwarded, uncertain };
+                let asked =
+                    Asked { origin, started, sent, begin_by, deadline, forwarded, uncertain };
                 return Status::StandIn(Box::new((asked, put)));
             }
             self.give_up(core, FailureCode::Unavailable);
@@ -159,6 +165,7 @@ impl Forward {
         }
         self.tried.push(node);
         self.awaited.push(node);
+        self.next_at = core.attempt_timer(op, patience(&core.settings));
         core.send(op, node, true, self.request.clone());
         Status::Open
     }
@@ -243,12 +250,12 @@ fn patience(settings: &Settings) -> Duration {
     settings.attempt * 2
 }
 
-/// How long after it was sent an owner may still begin a write that was passed on to it: a little less
-/// than until the next one is asked. If both began it, and the key was overwritten often meanwhile,
-/// the later of the two would go over all of that (`docs/CONSISTENCY.md`, "A write that was made
-/// twice").
+/// How long after it was sent an owner may still begin a write that was passed on to it: less than until
+/// the next one is asked, which varies by an eighth. If both began it, and the key was overwritten often
+/// meanwhile, the later of the two would go over all of that (`docs/CONSISTENCY.md`, "A write that was
+/// made twice").
 pub(super) fn begin_within(settings: &Settings) -> Duration {
-    patience(settings) * 7 / 8
+    patience(settings) * 3 / 4
 }
 
 /// Whether another node may do better: nothing was begun, and the reason lies with that node.

@@ -141,9 +141,9 @@ pub enum Input {
         sender: NodeId,
         /// When the request arrived at this node.
         received: Instant,
-        /// When it was sent, as far as that is known, by this node's clock, or else when it arrived:
-        /// its budget began then.
-        sent: Instant,
+        /// When it was sent, by this node's clock, if it says so: its budget began then. Whoever says so
+        /// may send the same elsewhere when nothing is heard.
+        sent: Option<Instant>,
         /// Another node has passed it on already.
         forwarded: bool,
         /// The request.

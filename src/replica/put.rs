@@ -19,6 +19,8 @@
 //! Up to the mint, a failure means "not applied". From the mint on the object may stand anywhere,
 //! and what falls short of `W` is "unknown", with the count so far.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::ballot::{Ballot, Wants};
@@ -40,6 +42,13 @@ use crate::wire::messages::{
     Basis, BucketSettings, Condition, Done, Expiry, Failure, FailureCode, Level, Outcome, Purpose,
     Put, Request, Response,
 };
+
+/// How soon the sender of a write may turn to somebody else without having heard that its connection is
+/// gone: before a client's patience with a silent node (400 ms), and before the next owner is asked.
+const ASKED_ELSEWHERE_AFTER: Duration = Duration::from_millis(300);
+/// By how much the clocks of coordinators may differ before the names of writes that were forgotten are
+/// taken for older ones.
+const CLOCKS_APART_MS: u64 = 1_000;
 
 #[derive(Debug)]
 pub(super) struct PutOp {
@@ -70,6 +79,8 @@ enum Phase {
 pub(super) struct Asked {
     pub(super) origin: Origin,
     pub(super) started: Instant,
+    /// When it was sent, if it says so: then the same may have been sent elsewhere since.
+    pub(super) sent: Option<Instant>,
     /// A write is begun by then, or not at all. Afterwards its sender may ask somebody else, and others
     /// may write over it: what is begun later could undo what is newer.
     pub(super) begin_by: Instant,
@@ -253,6 +264,7 @@ impl PutOp {
         }
         let seen = match self.is_repeated(core, key, state) {
             true => Ok(self.seen_before(core, state)),
+            false if self.may_be_forgotten(core, state) => Err(too_late()),
             false => self.write(core, state),
         };
         let seen = match seen {
@@ -282,6 +294,26 @@ impl PutOp {
         let known = seen || state.object.has_write(id) || state.object.has_replaced(id);
         // Or the key was deleted and reaped since.
         known || core.graves.knows(key, id, recent)
+    }
+
+    /// Whether nobody can tell that this write was not done elsewhere meanwhile, and overwritten so often
+    /// that its name is forgotten: it was sent long enough ago for its sender to have turned to others.
+    /// Done now, it would go over all of that.
+    ///
+    /// It goes by the clocks of the coordinators, as names do. Where nothing is replaced unseen, nothing
+    /// newer is at stake.
+    fn may_be_forgotten(&self, core: &Core, state: &KeyState) -> bool {
+        let age = self.asked.sent.map_or(Duration::ZERO, |sent| core.now.instant - sent);
+        let age_ms = age.as_millis() as u64;
+        let sent_at = WallMs(core.now.wall.0.saturating_sub(age_ms));
+        age >= ASKED_ELSEWHERE_AFTER
+            && match core.keeps_latest(&self.put.key) {
+                true => state.object.latest_hlc().wall() >= sent_at,
+                false => {
+                    let since = WallMs(sent_at.0.saturating_sub(CLOCKS_APART_MS));
+                    self.put.basis == Basis::Observed && state.object.forgets_since(since)
+                }
+            }
     }
 
     /// What a write that was done before has seen, as far as that is still known.

@@ -288,7 +288,7 @@ impl Shard {
     fn request(
         &mut self,
         (from, sender): (Origin, NodeId),
-        (received, sent): (Instant, Instant),
+        (received, sent): (Instant, Option<Instant>),
         forwarded: bool,
         request: Request,
     ) {
@@ -303,14 +303,15 @@ impl Shard {
             0 => self.core.settings.timeout,
             ms => Duration::from_millis(u64::from(ms.min(limits::BUDGET_MS_MAX))),
         };
-        let deadline = sent + budget;
+        let began = sent.unwrap_or(received);
+        let deadline = began + budget;
         let begin_by = match forwarded {
             false => deadline,
             // By then its sender asks somebody else.
-            true => deadline.min(sent + begin_within(&self.core.settings)),
+            true => deadline.min(began + begin_within(&self.core.settings)),
         };
         let (started, uncertain) = (received, false);
-        let asked = Asked { origin: from, started, begin_by, deadline, forwarded, uncertain };
+        let asked = Asked { origin: from, started, sent, begin_by, deadline, forwarded, uncertain };
         let worth_until = if matches!(request, Request::Put(_)) { begin_by } else { deadline };
         if worth_until <= self.core.now.instant {
             self.core.counters.expired_on_arrival += 1;

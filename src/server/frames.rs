@@ -422,8 +422,11 @@ fn take_frames(
             continue;
         }
         let shard = node.shard_of(&topology, key);
-        let sent = clock::sent_at(marks.sent, received).ok_or(Closed::OutOfTime)?;
-        brought.oldest = brought.oldest.max(received - sent);
+        let sent = match marks.sent {
+            Some(stated) => Some(clock::sent_at(stated, received).ok_or(Closed::OutOfTime)?),
+            None => None,
+        };
+        brought.oldest = brought.oldest.max(received - sent.unwrap_or(received));
         let (sender, forwarded) = (peer.node, marks.forwarded);
         brought.asks[shard].push(Ask { reply, sender, received, sent, forwarded, request });
     }

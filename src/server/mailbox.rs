@@ -46,9 +46,8 @@ pub struct Ask {
     pub sender: NodeId,
     /// When it arrived at this node.
     pub received: crate::time::Instant,
-    /// When it was sent, as far as that is known, by this node's clock: its budget began then. Else
-    /// when it arrived.
-    pub sent: crate::time::Instant,
+    /// When it was sent, by this node's clock, if it says so.
+    pub sent: Option<crate::time::Instant>,
     /// Another node has passed it on already.
     pub forwarded: bool,
     /// The request.
@@ -133,7 +132,7 @@ mod tests {
             reply: ReplyTo::Task(oneshot::channel().0),
             sender: NodeId(1),
             received: time::Instant(0),
-            sent: time::Instant(0),
+            sent: None,
             forwarded: false,
             request: Request::Control(Control::Status),
         }

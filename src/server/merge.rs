@@ -118,7 +118,7 @@ async fn merge_chunk(
                 reply,
                 sender: from,
                 received,
-                sent: received,
+                sent: None,
                 forwarded: false,
                 request,
             });

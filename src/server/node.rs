@@ -181,8 +181,7 @@ impl Node {
         let shard = self.shard_of(&self.topology(), key);
         let received = self.clock.instant();
         let sender = self.id;
-        let mut asks =
-            vec![Ask { reply, sender, received, sent: received, forwarded: false, request }];
+        let mut asks = vec![Ask { reply, sender, received, sent: None, forwarded: false, request }];
         self.mailboxes[shard].offer(&mut asks);
         if asks.is_empty() { None } else { Some(busy()) }
     }
@@ -317,7 +316,7 @@ impl Node {
         let received = self.clock.instant();
         let request = Request::Control(control);
         let (reply, sender) = (ReplyTo::Task(sender), self.id);
-        let ask = Ask { reply, sender, received, sent: received, forwarded: false, request };
+        let ask = Ask { reply, sender, received, sent: None, forwarded: false, request };
         let mut asks = vec![ask];
         self.mailboxes[shard].offer(&mut asks);
         if !asks.is_empty() {

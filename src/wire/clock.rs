@@ -16,9 +16,10 @@
 //!
 //! What always holds, between clocks that run equally fast: a request is taken to be as old as it
 //! is or older, by at most what the last WELCOME or PONG was on its way. Clocks drift apart by less than
-//! 0.1 %, so a side that asks every few seconds ([`ASK_EVERY`]) stays within milliseconds. Where one of
-//! them stood still (a virtual machine that was frozen), requests come from the future, which ends the
-//! connection ([`sent_at`]), or look older than they are, until the next PONG.
+//! 0.1 %, so a side that asks every few seconds ([`ASK_EVERY`]) stays within milliseconds. Where a machine
+//! was frozen and its clock with it, later requests come from the future, which ends the connection
+//! ([`sent_at`]), or look older than they are, until the next PONG; those that were sent before it was
+//! frozen, or in the first 100 ms, look young, and are begun.
 
 use std::time::Duration;
 
@@ -85,14 +86,13 @@ fn ahead(far: Instant, near: Instant) -> i64 {
     i64::try_from(i128::from(far.0) - i128::from(near.0)).unwrap_or(0)
 }
 
-/// When a request was sent that arrives `now` and says `stated`; when it arrives, if it does not say.
+/// When a request was sent that arrives `now` and says `stated`.
 ///
 /// `None` where that lies in the future: the sender goes by a clock that is not this one any more, and
 /// has to greet again.
 #[must_use]
-pub fn sent_at(stated: Option<Instant>, now: Instant) -> Option<Instant> {
-    let sent = stated.unwrap_or(now);
-    (sent <= now + AHEAD_MOST).then_some(sent.min(now))
+pub fn sent_at(stated: Instant, now: Instant) -> Option<Instant> {
+    (stated <= now + AHEAD_MOST).then_some(stated.min(now))
 }
 
 #[cfg(test)]
@@ -126,7 +126,7 @@ mod tests {
         let mut clock = FarClock::new(far(0), Instant(0));
         // The other one stood still for 10 s.
         let late = |near: u64| Instant(far(near).0 - 10_000 * MS);
-        assert_eq!(sent_at(Some(clock.at(Instant(20_000 * MS))), late(20_000 * MS)), None);
+        assert_eq!(sent_at(clock.at(Instant(20_000 * MS)), late(20_000 * MS)), None);
         let id = clock.ask(Instant(20_000 * MS));
         clock.hear(id, late(20_001 * MS), Instant(20_002 * MS));
         assert_eq!(clock.at(Instant(21_000 * MS)), late(20_999 * MS));
@@ -154,11 +154,10 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_say_when_it_was_sent_was_sent_when_it_came() {
+    fn nothing_was_sent_after_it_came_and_what_says_so_by_far_is_not_believed() {
         let now = Instant(1_000 * MS);
-        assert_eq!(sent_at(None, now), Some(now));
-        assert_eq!(sent_at(Some(Instant(400 * MS)), now), Some(Instant(400 * MS)));
-        assert_eq!(sent_at(Some(now + AHEAD_MOST), now), Some(now));
-        assert_eq!(sent_at(Some(now + AHEAD_MOST * 2), now), None);
+        assert_eq!(sent_at(Instant(400 * MS), now), Some(Instant(400 * MS)));
+        assert_eq!(sent_at(now + AHEAD_MOST, now), Some(now));
+        assert_eq!(sent_at(now + AHEAD_MOST * 2, now), None);
     }
 }

@@ -129,7 +129,7 @@ impl Node {
     pub fn ask_for(&mut self, sender: NodeId, request: Request) -> u64 {
         self.asked += 1;
         let (from, received, forwarded) = (Origin(self.asked), self.now.instant, sender != ME);
-        self.handle(Input::Request { from, sender, received, sent: received, forwarded, request });
+        self.handle(Input::Request { from, sender, received, sent: None, forwarded, request });
         self.asked
     }
 

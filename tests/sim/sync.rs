@@ -246,14 +246,8 @@ impl World {
             own.waiting.insert(own.last_origin, (Sender::SyncMerge(merge), 0));
             let (from, request) = (Origin(own.last_origin), Request::Write(write));
             let forwarded = false;
-            let input = replica::Input::Request {
-                from,
-                sender,
-                received,
-                sent: received,
-                forwarded,
-                request,
-            };
+            let input =
+                replica::Input::Request { from, sender, received, sent: None, forwarded, request };
             self.input(node, shard, input);
         }
     }

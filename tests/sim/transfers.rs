@@ -303,14 +303,8 @@ impl World {
             let (sender, from) = (from, self.own_request(node, Sender::Merge(id)));
             let (received, request) = (self.transfer_now(node), Request::Write(write));
             let forwarded = false;
-            let input = replica::Input::Request {
-                from,
-                sender,
-                received,
-                sent: received,
-                forwarded,
-                request,
-            };
+            let input =
+                replica::Input::Request { from, sender, received, sent: None, forwarded, request };
             self.input(node, shard, input);
         }
     }

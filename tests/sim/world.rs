@@ -685,8 +685,9 @@ impl World {
         }
         let shard = usize::from(key.partition().0) % self.plan.shards;
         let received = self.now_at(to).instant;
-        let sent = clock::sent_at(frame.marks.sent, received);
-        let sent = sent.expect("nobody's clock stands still here");
+        let sent = frame.marks.sent.map(|stated| {
+            clock::sent_at(stated, received).expect("nobody's clock stands still here")
+        });
         let forwarded = frame.marks.forwarded;
         let sender = match from {
             Sender::Peer(peer, _) => self.nodes[peer].id,

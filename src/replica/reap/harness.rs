@@ -201,7 +201,7 @@ impl Cluster {
         let (sender, forwarded) = (id(node), false);
         self.tell(
             node,
-            replica::Input::Request { from, sender, received, sent: received, forwarded, request },
+            replica::Input::Request { from, sender, received, sent: None, forwarded, request },
         );
         for _ in 0..200 {
             if let Some(answer) = self.answers.pop() {
@@ -319,7 +319,7 @@ impl Cluster {
                     from,
                     sender,
                     received,
-                    sent: received,
+                    sent: None,
                     forwarded,
                     request,
                 };

@@ -57,7 +57,7 @@ impl Asks {
             reply,
             sender: node.id,
             received: self.received,
-            sent: self.received,
+            sent: None,
             forwarded: false,
             request,
         });
