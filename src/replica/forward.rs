@@ -7,10 +7,9 @@
 
 use std::time::Duration;
 
-use super::Origin;
-use super::Settings;
 use super::core::{Core, Event, OpId, Status};
 use super::put::Asked;
+use super::{Origin, Settings};
 use crate::ids::NodeId;
 use crate::key::Key;
 use crate::time::Instant;

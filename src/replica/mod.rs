@@ -45,6 +45,7 @@ mod graves;
 mod handoff;
 mod hints;
 mod keys;
+mod late;
 pub mod listing;
 mod pace;
 mod peers;

@@ -19,8 +19,6 @@
 //! Up to the mint, a failure means "not applied". From the mint on the object may stand anywhere,
 //! and what falls short of `W` is "unknown", with the count so far.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 
 use super::ballot::{Ballot, Wants};
@@ -30,7 +28,7 @@ use super::forward::Forward;
 use super::keys::{KeyState, Step};
 use super::quorum::Verdict;
 use super::replication::Replication;
-use super::{Notice, Origin};
+use super::{Notice, Origin, late};
 use crate::causality::{Content, Context, Dot, Hlc, Object, Sibling, VersionVector};
 use crate::ids::{NodeId, WriteId};
 use crate::key::Key;
@@ -42,13 +40,6 @@ use crate::wire::messages::{
     Basis, BucketSettings, Condition, Done, Expiry, Failure, FailureCode, Level, Outcome, Purpose,
     Put, Request, Response,
 };
-
-/// How soon the sender of a write may turn to somebody else without having heard that its connection is
-/// gone: before a client's patience with a silent node (400 ms), and before the next owner is asked.
-const ASKED_ELSEWHERE_AFTER: Duration = Duration::from_millis(300);
-/// By how much the clocks of coordinators may differ before the names of writes that were forgotten are
-/// taken for older ones.
-const CLOCKS_APART_MS: u64 = 1_000;
 
 #[derive(Debug)]
 pub(super) struct PutOp {
@@ -252,7 +243,7 @@ impl PutOp {
     ) -> (Status, Option<u64>) {
         let Phase::Minting(observed, from) = &mut self.phase else { return (Status::Open, None) };
         if core.now.instant >= self.asked.begin_by {
-            self.fail(core, too_late());
+            self.fail(core, late::too_late());
             return (Status::Finished, None);
         }
         let (observed, from) = (std::mem::take(observed), std::mem::take(from));
@@ -264,7 +255,7 @@ impl PutOp {
         }
         let seen = match self.is_repeated(core, key, state) {
             true => Ok(self.seen_before(core, state)),
-            false if self.may_be_forgotten(core, state) => Err(too_late()),
+            false if self.may_be_forgotten(core, state) => Err(late::forgotten()),
             false => self.write(core, state),
         };
         let seen = match seen {
@@ -296,24 +287,17 @@ impl PutOp {
         known || core.graves.knows(key, id, recent)
     }
 
-    /// Whether nobody can tell that this write was not done elsewhere meanwhile, and overwritten so often
-    /// that its name is forgotten: it was sent long enough ago for its sender to have turned to others.
-    /// Done now, it would go over all of that.
-    ///
-    /// It goes by the clocks of the coordinators, as names do. Where nothing is replaced unseen, nothing
-    /// newer is at stake.
+    /// Whether it may have been done elsewhere and be forgotten, where it would go over what is newer.
     fn may_be_forgotten(&self, core: &Core, state: &KeyState) -> bool {
-        let age = self.asked.sent.map_or(Duration::ZERO, |sent| core.now.instant - sent);
-        let age_ms = age.as_millis() as u64;
-        let sent_at = WallMs(core.now.wall.0.saturating_sub(age_ms));
-        age >= ASKED_ELSEWHERE_AFTER
-            && match core.keeps_latest(&self.put.key) {
-                true => state.object.latest_hlc().wall() >= sent_at,
-                false => {
-                    let since = WallMs(sent_at.0.saturating_sub(CLOCKS_APART_MS));
-                    self.put.basis == Basis::Observed && state.object.forgets_since(since)
-                }
+        let Some(sent) = self.asked.sent else { return false };
+        match core.keeps_latest(&self.put.key) {
+            true => late::is_written_since(sent, core.now, &state.object),
+            false if self.put.basis == Basis::Observed => {
+                late::may_be_forgotten(sent, core.now, &state.object)
             }
+            // What is replaced was seen by whoever sent it.
+            false => false,
+        }
     }
 
     /// What a write that was done before has seen, as far as that is still known.
@@ -545,12 +529,6 @@ impl PutOp {
         }
         Status::Finished
     }
-}
-
-/// The answer to what would be begun when its sender does not count on it any more.
-pub(super) fn too_late() -> Failure {
-    let message = "the request's time was spent before it was begun; nothing was done";
-    Failure::not_applied(FailureCode::Timeout, message)
 }
 
 /// The next dot's mint: never one that some clock shows already, whoever made that up.
