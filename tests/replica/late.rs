@@ -9,7 +9,7 @@ use ringdove::replica::{Input, Origin};
 use ringdove::store::memory::MemoryStore;
 use ringdove::time::{Instant, WallMs};
 use ringdove::wire::messages::{
-    Basis, BucketSettings, FailureCode, Get, Level, Outcome, Put, Request, Response,
+    Basis, BucketSettings, Conflicts, FailureCode, Get, Level, Outcome, Put, Request, Response,
 };
 
 use crate::node::{self, ATTEMPT, ME, Node};
@@ -27,14 +27,20 @@ fn node() -> Node {
 }
 
 fn topology() -> Topology {
-    node::topology(2, &[("one", BucketSettings { n: 1, ..BucketSettings::default() })])
+    let one = |conflicts| BucketSettings { n: 1, conflicts, ..BucketSettings::default() };
+    let (siblings, latest) = (one(Conflicts::Siblings), one(Conflicts::LastWriteWins));
+    node::topology(2, &[("one", siblings), ("latest", latest)])
 }
 
 /// A key of this node's.
 fn key() -> Key {
+    key_in("one")
+}
+
+fn key_in(bucket: &str) -> Key {
     let topology = topology();
-    let mut keys = (0..50).map(|n| Key::new(b"one", format!("{n}").as_bytes()).unwrap());
-    let owner = |key: &Key| topology.participants(topology.partition(key), topology.home("one"));
+    let mut keys = (0..50).map(|n| Key::new(bucket.as_bytes(), format!("{n}").as_bytes()).unwrap());
+    let owner = |key: &Key| topology.participants(topology.partition(key), topology.home(bucket));
     keys.find(|key| owner(key) == [ME]).unwrap()
 }
 
@@ -110,8 +116,11 @@ fn a_write_whose_record_is_read_too_late_is_not_begun() {
 /// What is answered to an observed write that was sent so long ago, if it says so, after the key was
 /// overwritten so often since.
 fn after_overwrites(count: u64, age: Option<Duration>, basis: Basis) -> Response {
+    after_overwrites_of(key(), count, age, basis)
+}
+
+fn after_overwrites_of(key: Key, count: u64, age: Option<Duration>, basis: Basis) -> Response {
     let mut node = node();
-    let key = key();
     let overwrite = |node: &mut Node, number: u64| {
         node.now.wall = WallMs(node.now.wall.0 + 1);
         let asked = node.ask(Request::Put(node::put(
@@ -143,4 +152,12 @@ fn a_write_that_may_have_been_done_elsewhere_and_be_forgotten_is_not_begun() {
     assert!(!is_late(&after_overwrites(names + 1, young, Basis::Observed)));
     assert!(!is_late(&after_overwrites(names + 1, None, Basis::Observed)));
     assert!(!is_late(&after_overwrites(names + 1, age, Basis::Blind)));
+}
+
+#[test]
+fn where_the_last_write_wins_a_late_one_does_not_go_over_what_was_written_since() {
+    let (age, young) = (Some(Duration::from_millis(300)), Some(Duration::from_millis(299)));
+    let after = |count, age| after_overwrites_of(key_in("latest"), count, age, Basis::Observed);
+    assert!(is_late(&after(1, age)));
+    assert!(!is_late(&after(0, age)) && !is_late(&after(1, young)) && !is_late(&after(1, None)));
 }
