@@ -1,19 +1,22 @@
 //! What is on its way out of one connection.
 //!
-//! Whoever has something to say appends whole frames to a buffer; a writer task takes all of it
-//! and writes it with one call. A shard that has a hundred answers for a connection at the end of
-//! a turn costs that connection one system call.
+//! Whoever has something to say appends whole frames to a buffer, and writes all of it at the end of
+//! its turn, with one call: a hundred answers for a connection cost that connection one system call,
+//! and no other thread is woken for them. What the socket does not take at once, and what is long, is
+//! left to the connection's writer task.
 //!
 //! The buffer is bounded three times. While more than [`PAUSE_BYTES`] wait, or more requests than the
 //! connection's [`Window`] allows are under way, no further ones are taken from it. Above [`MOST_BYTES`] its reader is taken to have stopped reading, and
 //! is disconnected. And where all connections together hold more than [`MOST_BYTES_OF_ALL`], the
 //! next to add to a queue that is long already is.
 
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use bytes::BytesMut;
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use bytes::{Buf, BytesMut};
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 
 use super::faults::Line;
@@ -27,6 +30,8 @@ pub const MOST_BYTES: usize = crate::limits::FRAME_PAYLOAD_BYTES;
 const MOST_BYTES_OF_ALL: usize = 1 << 30;
 /// Capacity that is kept between writes; above it the memory is given back.
 const KEPT_BYTES: usize = 256 * 1024;
+/// Bytes that are written by whoever has appended them; copying more would hold up a turn.
+const AT_ONCE_BYTES: usize = 64 * 1024;
 
 /// Bytes waiting in all outboxes of this process.
 static WAITING: AtomicUsize = AtomicUsize::new(0);
@@ -43,6 +48,10 @@ pub struct Outbox {
 #[derive(Debug)]
 struct State {
     buffer: BytesMut,
+    /// Where it goes, if nothing is to happen to it on the way.
+    socket: Option<Arc<OwnedWriteHalf>>,
+    /// The writer has taken something that comes before what is in the buffer.
+    is_writing: bool,
     /// Somebody will call [`Outbox::wake`] for what is in the buffer.
     scheduled: bool,
     closed: bool,
@@ -55,6 +64,24 @@ impl State {
     fn is_full(&self) -> bool {
         self.buffer.len() > PAUSE_BYTES || self.in_flight >= self.window.size()
     }
+
+    /// Writes what is in the buffer as far as the socket takes it at once. Returns whether that was
+    /// all of it.
+    fn write_at_once(&mut self) -> bool {
+        let Some(socket) = &self.socket else { return false };
+        if self.is_writing || self.closed || self.buffer.len() > AT_ONCE_BYTES {
+            return false;
+        }
+        // A connection that is gone is the writer's to find out.
+        let written = socket.try_write(&self.buffer).unwrap_or(0);
+        WAITING.fetch_sub(written, Ordering::Relaxed);
+        self.scheduled = written < self.buffer.len();
+        match self.scheduled {
+            true => self.buffer.advance(written),
+            false => self.buffer.clear(),
+        }
+        !self.scheduled
+    }
 }
 
 impl Outbox {
@@ -62,9 +89,16 @@ impl Outbox {
     #[must_use]
     pub fn new(most_in_flight: usize) -> Arc<Self> {
         let window = Window::new(most_in_flight);
-        let (buffer, scheduled, closed, in_flight) = (BytesMut::new(), false, false, 0);
-        let state = Mutex::new(State { buffer, scheduled, closed, in_flight, window });
-        Arc::new(Self { state, wake: Notify::new(), taken: Notify::new() })
+        let state = State {
+            buffer: BytesMut::new(),
+            socket: None,
+            is_writing: false,
+            scheduled: false,
+            closed: false,
+            in_flight: 0,
+            window,
+        };
+        Arc::new(Self { state: Mutex::new(state), wake: Notify::new(), taken: Notify::new() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -95,16 +129,19 @@ impl Outbox {
         !std::mem::replace(&mut state.scheduled, true)
     }
 
-    /// Appends, and wakes the writer at once.
+    /// Appends, and has it written.
     pub fn send(&self, write: impl FnOnce(&mut BytesMut)) {
         if self.append(write) {
             self.wake();
         }
     }
 
-    /// Wakes the writer.
+    /// Writes what was appended, or has the writer do it.
     pub fn wake(&self) {
-        self.wake.notify_one();
+        match self.state().write_at_once() {
+            true => self.taken.notify_one(),
+            false => self.wake.notify_one(),
+        }
     }
 
     /// Whether further requests are to be left where they are; see [`Outbox::room`].
@@ -149,6 +186,7 @@ impl Outbox {
         let mut state = self.state();
         std::mem::swap(writing, &mut state.buffer);
         state.scheduled = false;
+        state.is_writing = !writing.is_empty();
         let closed = state.closed;
         drop(state);
         WAITING.fetch_sub(writing.len(), Ordering::Relaxed);
@@ -160,6 +198,7 @@ impl Outbox {
     fn give_up(&self) {
         let mut state = self.state();
         state.closed = true;
+        state.socket = None;
         WAITING.fetch_sub(state.buffer.len(), Ordering::Relaxed);
         state.buffer = BytesMut::new();
         self.taken.notify_one();
@@ -174,7 +213,9 @@ impl Outbox {
 
     /// Writes what is appended, until the outbox is closed or the other side is gone. Where faults
     /// can be injected, `line` has what is lost or late between nodes.
-    pub async fn write_to(&self, mut socket: impl AsyncWrite + Unpin, mut line: Option<Line>) {
+    pub async fn write_to(&self, socket: OwnedWriteHalf, mut line: Option<Line>) {
+        let socket = Arc::new(socket);
+        self.state().socket = line.is_none().then(|| socket.clone());
         let mut writing = BytesMut::new();
         loop {
             let mut closed = false;
@@ -186,7 +227,7 @@ impl Outbox {
                 line.pass(&mut writing);
             }
             if !writing.is_empty() {
-                if socket.write_all(&writing).await.is_err() {
+                if write_all(&socket, &writing).await.is_err() {
                     break;
                 }
                 writing.clear();
@@ -206,13 +247,54 @@ impl Outbox {
         }
         self.give_up();
         // The other side may be gone already; there is nothing to do about it.
+        let mut socket = Arc::into_inner(socket).expect("it was given up");
         let _ = socket.shutdown().await;
     }
 }
 
+/// Writes all of it.
+async fn write_all(socket: &OwnedWriteHalf, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        socket.writable().await?;
+        match socket.try_write(bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+
     use super::*;
+
+    /// The near end of a connection, to be written to, and the far one.
+    async fn connection() -> (OwnedWriteHalf, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (near.into_split().1, listener.accept().await.unwrap().0)
+    }
+
+    /// An outbox whose writer runs, and waits, and knows that the socket takes bytes.
+    async fn open() -> (Arc<Outbox>, TcpStream) {
+        let (outbox, (writer, mut far)) = (Outbox::new(512), connection().await);
+        tokio::spawn({
+            let outbox = outbox.clone();
+            async move { outbox.write_to(writer, None).await }
+        });
+        outbox.send(|buffer| buffer.extend_from_slice(b"."));
+        assert_eq!(far.read_u8().await.unwrap(), b'.');
+        while outbox.state().is_writing {
+            tokio::task::yield_now().await;
+        }
+        (outbox, far)
+    }
 
     #[tokio::test]
     async fn what_was_appended_before_the_close_is_written_whole_and_in_order() {
@@ -220,10 +302,109 @@ mod tests {
         assert!(outbox.append(|buffer| buffer.extend_from_slice(b"one ")));
         assert!(!outbox.append(|buffer| buffer.extend_from_slice(b"two")), "one wake is enough");
         outbox.close();
+        let (writer, mut far) = connection().await;
+        outbox.write_to(writer, None).await;
         let mut written = Vec::new();
-        outbox.write_to(&mut written, None).await;
+        far.read_to_end(&mut written).await.unwrap();
         assert_eq!(written, b"one two");
         assert!(!outbox.append(|buffer| buffer.extend_from_slice(b"late")));
+    }
+
+    #[tokio::test]
+    async fn whoever_has_appended_writes_and_wakes_nobody() {
+        let (outbox, far) = open().await;
+        let mut far = far.into_std().unwrap();
+        far.set_nonblocking(false).unwrap();
+        for piece in [b"one", b"two"] {
+            assert!(outbox.append(|buffer| buffer.extend_from_slice(piece)));
+            outbox.wake();
+            // The writer shares this thread, which does nothing else meanwhile.
+            let mut written = [0; 3];
+            far.read_exact(&mut written).unwrap();
+            assert_eq!(&written, piece);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_socket_does_not_take_is_written_later_in_order() {
+        let (outbox, mut far) = open().await;
+        // More than the buffers of a socket hold.
+        let pieces = 14 * 64_u16;
+        for number in 0..pieces {
+            let piece = [u8::try_from(number % 251).unwrap(); 16 << 10];
+            outbox.send(|buffer| buffer.extend_from_slice(&piece));
+        }
+        outbox.close();
+        let mut written = Vec::new();
+        far.read_to_end(&mut written).await.unwrap();
+        assert_eq!(written.len(), usize::from(pieces) * (16 << 10));
+        let in_order = |(number, piece): (usize, &[u8])| {
+            piece.iter().all(|byte| usize::from(*byte) == number % 251)
+        };
+        assert!(written.chunks(16 << 10).enumerate().all(in_order));
+    }
+
+    /// Two shards and the writer, with a reader so slow that each of them has its share.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_several_append_at_once_comes_whole_and_each_ones_in_order() {
+        const EACH: u32 = 20_000;
+        const LONG: usize = 700;
+        let (outbox, mut far) = open().await;
+        let shard = |who: u8| {
+            let outbox = outbox.clone();
+            std::thread::spawn(move || {
+                for number in 0..EACH {
+                    let wakes = outbox.append(|buffer| {
+                        buffer.extend_from_slice(&[who]);
+                        buffer.extend_from_slice(&number.to_be_bytes());
+                        buffer.extend_from_slice(&[who; LONG]);
+                    });
+                    if wakes {
+                        outbox.wake();
+                    }
+                    while outbox.is_full() {
+                        std::thread::yield_now();
+                    }
+                }
+            })
+        };
+        let shards = [shard(1), shard(2)];
+        let mut next = [0; 3];
+        for count in 0..2 * EACH {
+            let who = far.read_u8().await.unwrap();
+            let number = far.read_u32().await.unwrap();
+            let mut rest = [0; LONG];
+            far.read_exact(&mut rest).await.unwrap();
+            assert!(rest.iter().all(|byte| *byte == who), "message {count} is not whole");
+            assert_eq!(std::mem::replace(&mut next[usize::from(who)], number + 1), number);
+            if count % 1000 == 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        }
+        for shard in shards {
+            shard.join().unwrap();
+        }
+        assert_eq!(next, [0, EACH, EACH]);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_was_written_does_not_count_as_waiting() {
+        // Far more than all other tests have waiting at a time.
+        const BYTES: usize = 256 << 20;
+        let (outbox, mut far) = open().await;
+        let reading = tokio::spawn(async move {
+            tokio::io::copy(&mut far, &mut tokio::io::sink()).await.unwrap()
+        });
+        let piece = [0; 32 << 10];
+        for _ in 0..BYTES / piece.len() {
+            outbox.send(|buffer| buffer.extend_from_slice(&piece));
+            while outbox.is_full() {
+                tokio::task::yield_now().await;
+            }
+        }
+        outbox.close();
+        assert_eq!(reading.await.unwrap(), BYTES as u64);
+        assert!(WAITING.load(Ordering::Relaxed) < BYTES / 4);
     }
 
     #[test]
