@@ -74,18 +74,18 @@ async fn a_replay_goes_on_where_it_was_when_the_receiver_or_the_sender_is_killed
     let client = cluster.client().await;
     cluster.nodes[2].kill();
     fill(&client, "missed", count, 1000).await;
-    let (all, _) = settled(&cluster).await;
+    // What was kept for node 1, for the moments in which it was slow, is delivered by then.
+    let (all, earlier) = settled(&cluster).await;
 
     // The receiver, in the middle.
     cluster.nodes[2].start();
     wait_below(&cluster, all * 4 / 5).await;
     cluster.nodes[2].kill();
     let (left, delivered) = settled(&cluster).await;
+    let delivered = delivered - earlier;
     println!("receiver killed: of {all} hints {delivered} were delivered, {left} are left");
     assert!(left > 0 && delivered > 0);
-    // Sometimes a few dozen more than there were: who keeps them after `settled`, while the receiver is
-    // up and nobody writes, is not known yet. One hint too many is delivered and dropped.
-    assert!(left + delivered >= all, "none is gone but by delivery");
+    assert_eq!(left + delivered, all, "none is gone but by delivery, and none comes back");
 
     // The sender, in the middle of the rest: what was delivered is not kept any more.
     cluster.nodes[2].start();
@@ -105,7 +105,7 @@ async fn a_replay_goes_on_where_it_was_when_the_receiver_or_the_sender_is_killed
     println!(
         "of {all} hints {before} were delivered before the sender was killed, {after} after it"
     );
-    assert!(before + after <= all + UNDER_WAY, "{before} and {after} of {all}");
+    assert!(before + after <= earlier + all + UNDER_WAY, "{before} and {after} of {all}");
     assert_eq!(cluster.equal_digests().await.0, count);
 }
 
