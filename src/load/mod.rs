@@ -17,6 +17,7 @@
 //! [`LocalSet`](tokio::task::LocalSet), and nothing is locked.
 
 mod actor;
+mod alarm;
 pub mod compare;
 pub mod directory;
 pub mod distribution;

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! An open loop issues once a millisecond whatever has become due. A request that leaves within
-//! [`GRACE`] of its time counts as due when it left, because a timer is no finer; one that leaves
+//! [`GRACE`] of its time counts as due when it left, because that is how often one looks; one that leaves
 //! later, because this process was held up, is timed from when it should have left. When as many
 //! requests are under way as may be, those that become due are counted as failed with the name
 //! [`NOT_SENT`]: the rate is kept, and nothing slows down in silence.
@@ -23,6 +23,7 @@ use tokio::task::{JoinHandle, spawn_local};
 
 use super::Error;
 use super::actor::{Actor, Books, Clock, Manner, micros};
+use super::alarm::Alarm;
 use super::directory::Directory;
 use super::fill::fill;
 use super::ledger::{Header, Ledger};
@@ -266,6 +267,7 @@ impl<'a, T: Target> Run<'a, T> {
     async fn drive_open(&self, schedule: &Schedule) {
         let mut sequence = self.plan.workload.sequence(self.plan.part);
         let (prelude, end) = (schedule.prelude(), schedule.end());
+        let alarm = Alarm::new();
         loop {
             let now = Instant::now();
             let next = loop {
@@ -279,10 +281,10 @@ impl<'a, T: Target> Run<'a, T> {
                 self.issue(job);
             };
             if next >= end {
-                return tokio::time::sleep_until((self.begun + end).into()).await;
+                return alarm.wait_until(self.begun + end).await;
             }
             let look_at = (self.begun + next).max(now + TICK);
-            tokio::time::sleep_until(look_at.into()).await;
+            alarm.wait_until(look_at).await;
         }
     }
 
