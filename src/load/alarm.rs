@@ -23,6 +23,9 @@ mod timer {
     pub(super) struct Timer(AsyncFd<OwnedFd>);
 
     impl Timer {
+        // It is deprecated for types that may give away or replace their file, which this one cannot;
+        // what stands in its place is `unsafe` for the same reason.
+        #[expect(deprecated)]
         pub(super) fn new() -> io::Result<Self> {
             let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
             Ok(Self(AsyncFd::new(timerfd_create(TimerfdClockId::Monotonic, flags)?)?))
