@@ -6,7 +6,7 @@
 //! ```
 //!
 //! An open loop issues once a millisecond whatever has become due. A request that leaves within
-//! [`GRACE`] of its time counts as due when it left, because that is how often one looks; one that leaves
+//! [`GRACE`] of its time counts as due when it left, two looks at most; one that leaves
 //! later, because this process was held up, is timed from when it should have left. When as many
 //! requests are under way as may be, those that become due are counted as failed with the name
 //! [`NOT_SENT`]: the rate is kept, and nothing slows down in silence.
