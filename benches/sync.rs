@@ -22,7 +22,7 @@ use ringdove::store::record::Record;
 use ringdove::store::{Batch, Change, Imprint, Store, StoredKey};
 use ringdove::time::Instant;
 use ringdove::wire::control;
-use ringdove::wire::sync::{SyncReply, SyncRequest};
+use ringdove::wire::sync::{SyncAnswer, SyncReply, SyncRequest};
 use ringdove::wire::transfer::{PageEntry, body_entries};
 
 const PARTITION: Partition = Partition(0);
@@ -180,7 +180,7 @@ impl Pairing {
                 };
                 self.wire += control::encode(&reply).len();
                 self.questions += 1;
-                Input::Answered { id, reply: Some(reply) }
+                Input::Answered { id, answer: Some(SyncAnswer::at_ease(reply)) }
             }
             Effect::Merge { id, entries, .. } => {
                 merge(&self.stores[0], &entries);

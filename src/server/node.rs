@@ -274,7 +274,7 @@ impl Node {
             Control::Reap(request) => Ok(ControlReply::Reap(self.reaping.asked(request).await)),
             Control::Reaping => Ok(ControlReply::Reaping(self.reaping.status())),
             Control::Survey => Ok(ControlReply::Survey(self.survey().await)),
-            Control::Sync(request) => Ok(ControlReply::Sync(self.sync.asked(from, request).await)),
+            Control::Sync(request) => Ok(ControlReply::Sync(self.sync.serve(from, request).await)),
             Control::SyncStatus => Ok(ControlReply::SyncStatus(self.sync.status())),
             Control::SyncPairs { from, count } => Ok(self.sync.pairs(from, count)),
             Control::SyncNow => Ok(self.sync.obey(sync::Input::Now)),

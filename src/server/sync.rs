@@ -24,7 +24,7 @@ use crate::replica::sync::{Effect, Input, Notice, Settings, Syncs, answer, with_
 use crate::replica::transfer::Unmerged;
 use crate::store::{Store, StoreError};
 use crate::wire::messages::{Control, ControlReply, Purpose, Response, TopologyVersion};
-use crate::wire::sync::{SyncReply, SyncRequest, SyncStatus};
+use crate::wire::sync::{SyncAnswer, SyncReply, SyncRequest, SyncStatus};
 use crate::wire::transfer::body_entries;
 
 /// How long another node may take over a question.
@@ -176,8 +176,15 @@ impl SyncDesk {
         self.take(Input::Connected(node));
     }
 
+    /// Answers another node.
+    pub async fn serve(self: &Arc<Self>, from: NodeId, request: SyncRequest) -> SyncAnswer {
+        let brought = request.object_bytes();
+        let reply = self.asked(from, request).await;
+        self.syncs().serve(self.clock.instant(), brought, reply)
+    }
+
     /// Answers another node, or this one.
-    pub async fn asked(self: &Arc<Self>, from: NodeId, request: SyncRequest) -> SyncReply {
+    async fn asked(self: &Arc<Self>, from: NodeId, request: SyncRequest) -> SyncReply {
         let Some(node) = self.node() else { return SyncReply::Busy };
         if let Some(partition) = request.mends().filter(|_| from != node.id) {
             self.take(Input::Visited(from, partition));
@@ -255,14 +262,14 @@ impl SyncDesk {
         let Some(node) = self.node() else { return };
         // What a member that was removed has may be older than what all others have forgotten.
         if !node.topology().is_present(to) {
-            return self.take(Input::Answered { id, reply: None });
+            return self.take(Input::Answered { id, answer: None });
         }
         let answer = node.links.ask(to, Control::Sync(request), ANSWER_WITHIN).await;
-        let reply = match answer {
-            Some(Response::Control(ControlReply::Sync(reply))) => Some(reply),
+        let answer = match answer {
+            Some(Response::Control(ControlReply::Sync(answer))) => Some(answer),
             _ => None,
         };
-        self.take(Input::Answered { id, reply });
+        self.take(Input::Answered { id, answer });
     }
 
     async fn recount(&self, partition: Partition) {

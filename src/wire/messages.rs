@@ -558,7 +558,7 @@ pub enum ControlReply {
     /// To [`Control::Survey`].
     Survey(Vec<MemberReport>),
     /// To [`Control::Sync`].
-    Sync(super::sync::SyncReply),
+    Sync(super::sync::SyncAnswer),
     /// To [`Control::SyncStatus`].
     SyncStatus(super::sync::SyncStatus),
     /// To [`Control::OwnerKeys`].

@@ -155,6 +155,30 @@ impl SyncRequest {
             | Self::Objects { tree, .. } => Some(tree.partition),
         }
     }
+
+    /// Bytes of objects that it brings.
+    #[must_use]
+    pub fn object_bytes(&self) -> usize {
+        if let Self::Take { body } = self { body.0.len() } else { 0 }
+    }
+}
+
+/// What a node says to another that has asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncAnswer {
+    /// The answer.
+    pub reply: SyncReply,
+    /// For how long it would rather have nothing more taken from it or brought to it: its clients wait
+    /// longer than they are used to.
+    pub wait_ms: u32,
+}
+
+impl SyncAnswer {
+    /// An answer of one who may be asked again at once.
+    #[must_use]
+    pub fn at_ease(reply: SyncReply) -> Self {
+        Self { reply, wait_ms: 0 }
+    }
 }
 
 /// The answer to a [`SyncRequest`].
@@ -183,6 +207,14 @@ pub enum SyncReply {
     Busy,
     /// It cannot be read, or not be merged; the sentence says why.
     Failed(String),
+}
+
+impl SyncReply {
+    /// Bytes of objects that it gives.
+    #[must_use]
+    pub fn object_bytes(&self) -> usize {
+        if let Self::Objects(body) = self { body.0.len() } else { 0 }
+    }
 }
 
 /// A leaf, one level down.

@@ -9,7 +9,7 @@ use ringdove::replica::{self, Origin};
 use ringdove::store::Store;
 use ringdove::time::Instant;
 use ringdove::wire::messages::{Purpose, Request, Response, Write};
-use ringdove::wire::sync::{SyncReply, SyncRequest};
+use ringdove::wire::sync::{SyncAnswer, SyncReply, SyncRequest};
 use ringdove::wire::transfer::{PageEntry, body_entries};
 
 use crate::history::Time;
@@ -48,7 +48,7 @@ pub enum SyncEvent {
         id: u64,
         request: SyncRequest,
     },
-    Answered(u64, Option<SyncReply>),
+    Answered(u64, Option<SyncAnswer>),
     /// Of these objects, which the node has given.
     Merge(NodeId, Vec<PageEntry>, Waiting),
 }
@@ -133,9 +133,18 @@ impl World {
         }
     }
 
-    fn sync_answer(&mut self, node: usize, (to, process): (usize, u32), id: u64, reply: SyncReply) {
+    fn sync_answer(
+        &mut self,
+        node: usize,
+        (to, process): (usize, u32),
+        id: u64,
+        (brought, reply): (usize, SyncReply),
+    ) {
+        let now = self.now_at(node).instant;
+        let Some(desk) = &mut self.nodes[node].sync else { return };
+        let answer = desk.machine.serve(now, brought, reply);
         for delay in self.network.between(&mut self.random, node, to).into_iter().take(1) {
-            let what = Box::new(SyncEvent::Answered(id, Some(reply.clone())));
+            let what = Box::new(SyncEvent::Answered(id, Some(answer.clone())));
             self.after(delay, Event::Sync { node: to, process, what });
         }
     }
@@ -164,7 +173,7 @@ impl World {
             SyncEvent::Asked { from, asker, id, request } => match request {
                 SyncRequest::Take { .. } if self.has_removed(node, from) => {
                     let reply = SyncReply::Failed("this node was removed".to_owned());
-                    self.sync_answer(node, (from, asker), id, reply);
+                    self.sync_answer(node, (from, asker), id, (0, reply));
                 }
                 SyncRequest::Take { body } => {
                     let entries = body_entries(&body).expect("peers send sound pages");
@@ -182,11 +191,11 @@ impl World {
                         self.sync_input(node, Input::Visited(peer, partition));
                     }
                     let reply = self.sync_look(node, &request);
-                    self.sync_answer(node, (from, asker), id, reply);
+                    self.sync_answer(node, (from, asker), id, (0, reply));
                 }
             },
-            SyncEvent::Answered(id, reply) => {
-                self.sync_input(node, Input::Answered { id, reply });
+            SyncEvent::Answered(id, answer) => {
+                self.sync_input(node, Input::Answered { id, answer });
             }
             SyncEvent::Merge(from, entries, waiting) => {
                 self.sync_merge(node, from, entries, waiting);
@@ -279,7 +288,9 @@ impl World {
                     true => SyncReply::Failed("refused".to_owned()),
                     false => SyncReply::Taken(more.expect("memory never fails")),
                 };
-                self.sync_answer(node, (to, process), id, reply);
+                let bytes = |entry: &PageEntry| entry.object.as_ref().map_or(0, Bytes::len);
+                let brought = entries.iter().map(bytes).sum();
+                self.sync_answer(node, (to, process), id, (brought, reply));
             }
         }
     }

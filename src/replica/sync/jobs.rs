@@ -122,7 +122,8 @@ impl Syncs {
     pub(super) fn move_next(&mut self) {
         while self.moving.len() < self.settings.at_once
             && self.pace.free_at() <= self.now
-            && let Some(number) = self.line.pop_front()
+            && let Some(at) = self.line.iter().position(|job| self.spared_until(*job) <= self.now)
+            && let Some(number) = self.line.remove(at)
         {
             let most = self.pace.piece(PAGE_BYTES);
             let Some(job) = self.jobs.get_mut(&number) else { continue };

@@ -48,7 +48,7 @@ use crate::ids::{NodeId, Partition, Scope};
 use crate::membership::Topology;
 use crate::random::Random;
 use crate::time::Instant;
-use crate::wire::sync::{Shared, SyncReply, SyncRequest, TreeId};
+use crate::wire::sync::{Shared, SyncAnswer, SyncReply, SyncRequest, TreeId};
 use crate::wire::transfer::PageEntry;
 use exchange::Exchange;
 use jobs::Job;
@@ -59,6 +59,8 @@ const ROOTS_AT_ONCE: usize = 64;
 const VISIT_LASTS: Duration = Duration::from_secs(5);
 /// How long a pair whose comparison failed is left alone.
 const AGAIN: Duration = Duration::from_secs(2);
+/// The longest that a peer is left alone because it says so.
+const SPARED_MOST: Duration = Duration::from_secs(60);
 /// How long trees that were counted again are taken for right.
 const COUNT_AGAIN: Duration = Duration::from_secs(60);
 
@@ -89,7 +91,7 @@ pub enum Input {
         /// The number of the question.
         id: u64,
         /// The answer.
-        reply: Option<SyncReply>,
+        answer: Option<SyncAnswer>,
     },
     /// To [`Effect::Look`]: this node's answer.
     Looked {
@@ -256,6 +258,11 @@ pub struct Syncs {
     whole: bool,
     recounted: BTreeMap<Partition, Instant>,
     pace: Pace,
+    /// How fast others may take from this node and bring to it, and whether anybody did in this second.
+    serving: Pace,
+    has_served: bool,
+    /// Peers whose clients wait for long, and until when nothing is moved from or to them.
+    spared: BTreeMap<NodeId, Instant>,
     paused: bool,
     /// A pair whose comparison began before is compared again at once: somebody waits for it.
     asked_at: Instant,
@@ -269,7 +276,7 @@ impl Syncs {
     pub fn new(settings: Settings, topology: Arc<Topology>, now: Instant, seed: u64) -> Self {
         let mut random = Random::new(seed);
         let last_id = random.next_u64() >> 1;
-        let pace = Pace::new(settings.rate);
+        let (pace, serving) = (Pace::new(settings.rate), Pace::new(settings.rate));
         let mut this = Self {
             settings,
             topology: topology.clone(),
@@ -291,6 +298,9 @@ impl Syncs {
             whole: false,
             recounted: BTreeMap::new(),
             pace,
+            serving,
+            has_served: false,
+            spared: BTreeMap::new(),
             paused: false,
             asked_at: Instant(0),
             tally: Tally::default(),
@@ -314,8 +324,10 @@ impl Syncs {
         );
         match input {
             Input::Topology(topology) => self.learn(topology),
-            Input::Answered { id, reply } => {
-                let reply = reply.unwrap_or(SyncReply::Failed("no answer".to_owned()));
+            Input::Answered { id, answer } => {
+                let none = || SyncAnswer::at_ease(SyncReply::Failed("no answer".to_owned()));
+                let SyncAnswer { reply, wait_ms } = answer.unwrap_or_else(none);
+                self.leave_alone(id, Duration::from_millis(wait_ms.into()));
                 self.answered(id, None, Some(reply));
             }
             Input::Looked { id, reply } => self.answered(id, Some(reply), None),
@@ -332,6 +344,8 @@ impl Syncs {
             }
             Input::Second { p99 } => {
                 self.pace.observe(p99, !self.jobs.is_empty());
+                self.serving.observe(p99, std::mem::take(&mut self.has_served));
+                self.spared.retain(|_, until| *until > now);
                 self.look_whether_whole();
             }
             Input::Now => {
@@ -352,9 +366,23 @@ impl Syncs {
     /// When [`Syncs::handle_deadline`] wants to be called next, besides every second.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let moves = !self.line.is_empty() && self.moving.len() < self.settings.at_once;
+        let moves = self.moving.len() < self.settings.at_once;
+        let next = self.line.iter().map(|job| self.spared_until(*job)).min().filter(|_| moves);
         let wakes = self.sleeping.first().map(|(at, _)| *at);
-        wakes.into_iter().chain(moves.then(|| self.pace.free_at())).min()
+        wakes.into_iter().chain(next.map(|at| at.max(self.pace.free_at()))).min()
+    }
+
+    /// What this node says to one who has asked and has `brought` so many bytes of objects: the reply,
+    /// and when to come again. A node that has just started takes the strain of the moment for what is
+    /// usual; those it takes from and brings to know better.
+    pub fn serve(&mut self, now: Instant, brought: usize, reply: SyncReply) -> SyncAnswer {
+        let bytes = brought + reply.object_bytes();
+        if bytes == 0 {
+            return SyncAnswer::at_ease(reply);
+        }
+        self.has_served = true;
+        let wait = self.serving.take(now, bytes);
+        SyncAnswer { reply, wait_ms: wait.as_millis().try_into().unwrap_or(u32::MAX) }
     }
 
     fn go_on(&mut self, effects: &mut Vec<Effect>) {
@@ -566,6 +594,22 @@ impl Syncs {
                 failed => self.fail(number, &failed),
             },
         }
+    }
+
+    /// The peer that this question was put to would be left alone for so long.
+    fn leave_alone(&mut self, id: u64, wait: Duration) {
+        let Some(question) = self.questions.get(&id) else { return };
+        let (Purpose::Fetch(number) | Purpose::Push(number)) = &question.purpose else { return };
+        let Some(job) = self.jobs.get(number) else { return };
+        let until = self.now + wait.min(SPARED_MOST);
+        let spared = self.spared.entry(job.pair.1).or_insert(until);
+        *spared = until.max(*spared);
+    }
+
+    /// Until when nothing of this job may move.
+    fn spared_until(&self, number: u64) -> Instant {
+        let peer = self.jobs.get(&number).map(|job| job.pair.1);
+        peer.and_then(|peer| self.spared.get(&peer)).copied().unwrap_or(self.now)
     }
 
     fn exchange(&mut self, number: u64) -> Option<&mut Exchange> {

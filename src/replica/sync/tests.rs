@@ -200,7 +200,7 @@ impl Pairing {
                     request => answer(&self.stores[other], &self.topology, &request).unwrap(),
                 };
                 self.wire += control::encode(&request).len() + control::encode(&reply).len();
-                Some(Input::Answered { id, reply: Some(reply) })
+                Some(Input::Answered { id, answer: Some(SyncAnswer::at_ease(reply)) })
             }
             Effect::Merge { id, from, entries } => {
                 assert_eq!(from, self.ids[other]);
@@ -380,7 +380,9 @@ fn an_exchange_that_is_cut_off_anywhere_is_begun_again() {
         while let Some(effect) = queue.pop_front() {
             asked += u64::from(matches!(effect, Effect::Ask { .. }));
             let input = match effect {
-                Effect::Ask { id, .. } if asked == cut => Some(Input::Answered { id, reply: None }),
+                Effect::Ask { id, .. } if asked == cut => {
+                    Some(Input::Answered { id, answer: None })
+                }
                 effect => pairing.perform(0, effect),
             };
             let mut effects = Vec::new();
@@ -450,6 +452,8 @@ struct Alone {
     now: Instant,
     /// Questions for objects that nobody has answered yet.
     moves: Vec<(NodeId, u64, TreeId)>,
+    /// When a peer was asked for objects, and which.
+    asked: Vec<(Instant, NodeId)>,
     names_asked: usize,
     /// From now on every key has come from somewhere.
     has_all: bool,
@@ -475,7 +479,8 @@ impl Alone {
             rate: 1 << 30,
         };
         let syncs = Syncs::new(settings, Arc::new(Topology::new(state)), Instant(0), 1);
-        Self { syncs, now: Instant(1), moves: Vec::new(), names_asked: 0, has_all: false }
+        let (now, moves, asked) = (Instant(1), Vec::new(), Vec::new());
+        Self { syncs, now, moves, asked, names_asked: 0, has_all: false }
     }
 
     fn reply(&self, request: &SyncRequest, is_ours: bool) -> SyncReply {
@@ -524,11 +529,12 @@ impl Alone {
                 Some(Effect::Ask { to, id, request }) => {
                     if let SyncRequest::Objects { tree, .. } = request {
                         self.moves.push((to, id, tree));
+                        self.asked.push((self.now, to));
                         continue;
                     }
                     self.names_asked += usize::from(matches!(request, SyncRequest::Names { .. }));
-                    let reply = Some(self.reply(&request, false));
-                    self.syncs.handle(self.now, Input::Answered { id, reply }, &mut effects);
+                    let answer = Some(SyncAnswer::at_ease(self.reply(&request, false)));
+                    self.syncs.handle(self.now, Input::Answered { id, answer }, &mut effects);
                 }
                 Some(Effect::Look { id, request }) => {
                     let reply = self.reply(&request, true);
@@ -551,9 +557,14 @@ impl Alone {
 
     /// The peer sends what it was asked for first.
     fn send_first(&mut self) {
+        self.send_first_and_ask_for(0);
+    }
+
+    /// The same, and would be left alone for so long.
+    fn send_first_and_ask_for(&mut self, wait_ms: u32) {
         let (_, id, tree) = self.moves.remove(0);
-        let reply = Some(Self::page(&tree));
-        self.go_on(Input::Answered { id, reply });
+        let answer = Some(SyncAnswer { reply: Self::page(&tree), wait_ms });
+        self.go_on(Input::Answered { id, answer });
     }
 }
 
@@ -586,4 +597,45 @@ fn what_has_waited_for_its_turn_is_looked_at_again() {
     assert!(alone.moves.is_empty(), "and nothing else moved: {:?}", alone.moves);
     assert!(alone.syncs.jobs.is_empty());
     assert_eq!(alone.syncs.tally().repaired, asked.len() as u64);
+}
+
+#[test]
+fn a_peer_that_asks_for_it_is_left_alone_and_the_other_is_not() {
+    let mut alone = Alone::new();
+    alone.go_on(Input::Now);
+    let (strained, until) = (alone.moves[0].0, alone.now + Duration::from_millis(700));
+    alone.asked.clear();
+    alone.send_first_and_ask_for(700);
+    while !alone.moves.is_empty() {
+        alone.send_first();
+    }
+    let (its, others): (Vec<_>, Vec<_>) = alone.asked.iter().partition(|(_, to)| *to == strained);
+    assert!(!its.is_empty() && its.iter().all(|(at, _)| *at >= until), "{its:?}, not {until:?}");
+    assert!(others.iter().any(|(at, _)| *at < until), "{others:?}, not {until:?}");
+    assert!(alone.syncs.jobs.is_empty());
+}
+
+#[test]
+fn what_others_take_and_bring_is_paced_by_what_clients_here_are_used_to() {
+    const BYTES: usize = 16 << 20;
+    let mut alone = Alone::new();
+    let mut serve = |brought, reply| {
+        alone.now = alone.now + Duration::from_secs(100);
+        alone.syncs.serve(alone.now, brought, reply).wait_ms
+    };
+    assert_eq!(serve(0, SyncReply::Busy), 0, "nothing moves");
+    assert_eq!(serve(BYTES, SyncReply::Taken(Vec::new())), 1000, "a 64th of the rate");
+    let page = SyncReply::Objects(Blob(Bytes::from(vec![0; BYTES])));
+    assert_eq!(serve(0, page), 1000);
+    let mut wait_after = |seconds, millis| {
+        for _ in 0..seconds {
+            let p99 = Duration::from_millis(millis);
+            alone.syncs.handle(alone.now, Input::Second { p99 }, &mut Vec::new());
+            alone.syncs.serve(alone.now, 1, SyncReply::Taken(Vec::new()));
+        }
+        alone.now = alone.now + Duration::from_secs(100);
+        alone.syncs.serve(alone.now, BYTES, SyncReply::Taken(Vec::new())).wait_ms
+    };
+    assert!(wait_after(60, 10) < 50, "clients do not notice");
+    assert_eq!(wait_after(60, 30), 1000, "they wait three times as long");
 }
