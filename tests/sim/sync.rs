@@ -288,7 +288,7 @@ impl World {
                     true => SyncReply::Failed("refused".to_owned()),
                     false => SyncReply::Taken(more.expect("memory never fails")),
                 };
-                let bytes = |entry: &PageEntry| entry.object.as_ref().map_or(0, Bytes::len);
+                let bytes = |entry: &PageEntry| entry.object.as_deref().map_or(0, <[u8]>::len);
                 let brought = entries.iter().map(bytes).sum();
                 self.sync_answer(node, (to, process), id, (brought, reply));
             }
