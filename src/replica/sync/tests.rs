@@ -557,13 +557,8 @@ impl Alone {
 
     /// The peer sends what it was asked for first.
     fn send_first(&mut self) {
-        self.send_first_and_ask_for(0);
-    }
-
-    /// The same, and would be left alone for so long.
-    fn send_first_and_ask_for(&mut self, wait_ms: u32) {
         let (_, id, tree) = self.moves.remove(0);
-        let answer = Some(SyncAnswer { reply: Self::page(&tree), wait_ms });
+        let answer = Some(SyncAnswer::at_ease(Self::page(&tree)));
         self.go_on(Input::Answered { id, answer });
     }
 }
@@ -605,8 +600,20 @@ fn a_peer_that_asks_for_it_is_left_alone() {
     alone.go_on(Input::Now);
     let (strained, until) = (alone.moves[0].0, alone.now + Duration::from_millis(700));
     alone.asked.clear();
-    alone.send_first_and_ask_for(700);
-    // What the peer says of another piece meanwhile does not make it less.
+    // What the peer says with another piece does not make it less.
+    assert_eq!(alone.moves[1].0, strained);
+    let mut effects = Vec::new();
+    for wait_ms in [700, 0] {
+        let (_, id, tree) = alone.moves.remove(0);
+        let answer = Some(SyncAnswer { reply: Alone::page(&tree), wait_ms });
+        alone.syncs.handle(alone.now, Input::Answered { id, answer }, &mut effects);
+    }
+    for effect in effects {
+        let Effect::Merge { id, .. } = effect else {
+            panic!("not before both are here: {effect:?}")
+        };
+        alone.go_on(Input::Merged { id, result: Ok(()) });
+    }
     while !alone.moves.is_empty() {
         alone.send_first();
     }
