@@ -54,7 +54,7 @@ impl Machine {
     pub fn lost(&self, from: Instant, until: Instant) -> Lost {
         let spans = self.spans_of(from, until);
         let mean = |part: fn(&Lost) -> f64| {
-            spans.iter().map(|span| part(&span.lost)).sum::<f64>() / spans.len().max(1) as f64
+            spans.iter().fold(0.0, |sum, span| sum + part(&span.lost)) / spans.len().max(1) as f64
         };
         Lost { stolen: mean(|lost| lost.stolen), still: mean(|lost| lost.still) }
     }

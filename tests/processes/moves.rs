@@ -27,12 +27,23 @@ const SMALL_STORAGE: &str = "cache_mb = 16\nmemtable_mb = 16\n";
 /// For nodes that share a disk and two cores: what one merges, the others feel.
 const SHARED_STORAGE: &str = "compaction_mb_s = 32\n";
 
-/// One row of the table.
+/// A time of which the table has a row.
 struct Phase {
     name: &'static str,
     began: Instant,
     bytes: u64,
     ticks: u64,
+}
+
+/// One that is over.
+struct Ended {
+    name: &'static str,
+    from: Instant,
+    until: Instant,
+    /// MiB that the nodes took.
+    moved: f64,
+    /// Of one processor, in percent.
+    busy: f64,
 }
 
 /// What came of it.
@@ -58,26 +69,38 @@ impl Phase {
         Self { name, began: Instant::now(), bytes, ticks }
     }
 
-    async fn end(self, cluster: &Cluster, machine: &Machine, book: &Book) -> Row {
-        let (now, took) = (Instant::now(), self.began.elapsed().as_secs_f64());
-        let figures = book.figures(self.began, now);
+    async fn end(self, cluster: &Cluster) -> Ended {
+        let Self { name, began: from, .. } = self;
+        let until = Instant::now();
+        let took = (until - from).as_secs_f64();
         let moved = (taken(cluster).await - self.bytes) as f64 / f64::from(1 << 20);
+        println!("{name}: {took:.1} s");
         // A tick is a hundredth of a second.
         let busy = ticks(cluster).saturating_sub(self.ticks) as f64 / took;
-        let Lost { stolen, still } = machine.lost(self.began, now);
-        let (spans, part) = machine.undisturbed(self.began, now);
+        Ended { name, from, until, moved, busy }
+    }
+}
+
+impl Ended {
+    /// Shows how it went. Not while requests are under way: they would wait until a million of them
+    /// are in order.
+    fn row(self, machine: &Machine, book: &Book) -> Row {
+        let Self { name, from, until, moved, busy } = self;
+        let took = (until - from).as_secs_f64();
+        let figures = book.figures(from, until);
+        let Lost { stolen, still } = machine.lost(from, until);
+        let (spans, part) = machine.undisturbed(from, until);
         let quiet = book.p99_of(&spans);
         let shown =
             quiet.map_or_else(|| "-".to_owned(), |p99| format!("{:.1}", p99.as_secs_f64() * 1e3));
         println!(
-            "{:16}  {took:6.1}  {moved:6.0}  {:5.1}  {:6}  {:6.1}  {:6.1}  {busy:5.0}  {stolen:8.1}  {still:7.1}  {shown:>9}  {part:7.0}",
-            self.name,
+            "{name:16}  {took:6.1}  {moved:6.0}  {:5.1}  {:6}  {:6.1}  {:6.1}  {busy:5.0}  {stolen:8.1}  {still:7.1}  {shown:>9}  {part:7.0}",
             moved / took,
             figures.failed,
             figures.p99.as_secs_f64() * 1e3,
             figures.longest.as_secs_f64() * 1e3,
         );
-        Row { name: self.name, figures, quiet }
+        Row { name, figures, quiet }
     }
 }
 
@@ -145,57 +168,62 @@ fn prepare(keys: u64) -> Cluster {
     cluster
 }
 
-/// Everything that changes, one after the other; returns a row for each phase, of which the first is of
-/// the time before.
-async fn phases(cluster: &mut Cluster, client: &Client, book: &Book) -> Vec<Row> {
-    let rest = Duration::from_secs(from_environment("RINGDOVE_SECONDS", 2));
+/// Everything that changes, one after the other; returns all phases, of which the first is the time
+/// before.
+async fn phases(cluster: &mut Cluster, client: &Client, rest: Duration) -> Vec<Ended> {
     let before = Duration::from_secs(from_environment("RINGDOVE_BEFORE", rest.as_secs()));
-    println!(
-        "phase            seconds     MiB  MiB/s  failed  p99 ms  longest  CPU %  stolen %  still %  quiet p99  quiet %"
-    );
-    let machine = &Machine::watch();
-    let mut rows = Vec::new();
-    let (phase, quiet) = (Phase::begin(cluster, "before").await, Instant::now());
+    let mut phases = Vec::new();
+    let phase = Phase::begin(cluster, "before").await;
     tokio::time::sleep(before).await;
-    rows.push(phase.end(cluster, machine, book).await);
-    let windows = (0..).map(|n| quiet + n * rest).take_while(|at| *at + rest <= quiet + before);
-    let by_window = windows.map(|at| book.figures(at, at + rest).p99.as_secs_f64() * 1e3);
-    let by_window: Vec<String> = by_window.map(|p99| format!("{p99:.1}")).collect();
-    println!("  p99 of each {rest:?} of it: {} ms", by_window.join(", "));
+    phases.push(phase.end(cluster).await);
 
     let phase = Phase::begin(cluster, "join").await;
     stage(client, "node-3", PlannedChange::Join).await;
     client.commit_plan(None).await.unwrap();
     wait_until_moved_within(cluster, PATIENCE).await;
-    rows.push(phase.end(cluster, machine, book).await);
+    phases.push(phase.end(cluster).await);
     let phase = Phase::begin(cluster, "cleaning up").await;
     tokio::time::sleep(rest).await;
-    rows.push(phase.end(cluster, machine, book).await);
+    phases.push(phase.end(cluster).await);
 
     let phase = Phase::begin(cluster, "leave").await;
     stage(client, "node-0", PlannedChange::Leave).await;
     client.commit_plan(None).await.unwrap();
     wait_until_moved_within(cluster, PATIENCE).await;
     cluster.wait_log(0, "left: safe to stop").await;
-    rows.push(phase.end(cluster, machine, book).await);
+    phases.push(phase.end(cluster).await);
     assert!(cluster.nodes[0].terminate().0.success());
 
     let phase = Phase::begin(cluster, "between").await;
     cluster.nodes[4].start();
     cluster.wait_log(4, "known as a candidate").await;
     tokio::time::sleep(rest).await;
-    rows.push(phase.end(cluster, machine, book).await);
+    phases.push(phase.end(cluster).await);
 
     cluster.nodes[1].kill();
     let phase = Phase::begin(cluster, "one was killed").await;
     tokio::time::sleep(rest).await;
-    rows.push(phase.end(cluster, machine, book).await);
+    phases.push(phase.end(cluster).await);
     let phase = Phase::begin(cluster, "replace").await;
     let dead = client.refresh().await.unwrap().state().find("node-1").unwrap();
     stage(client, "node-4", PlannedChange::Replace { dead }).await;
     client.commit_plan(None).await.unwrap();
     wait_until_moved_within(cluster, PATIENCE).await;
-    rows.push(phase.end(cluster, machine, book).await);
+    phases.push(phase.end(cluster).await);
+    phases
+}
+
+/// The table of all phases.
+fn table(phases: Vec<Ended>, rest: Duration, machine: &Machine, book: &Book) -> Vec<Row> {
+    println!(
+        "phase            seconds     MiB  MiB/s  failed  p99 ms  longest  CPU %  stolen %  still %  quiet p99  quiet %"
+    );
+    let (from, until) = (phases[0].from, phases[0].until);
+    let rows = phases.into_iter().map(|phase| phase.row(machine, book)).collect();
+    let windows = (0..).map(|n| from + n * rest).take_while(|at| *at + rest <= until);
+    let by_window = windows.map(|at| book.figures(at, at + rest).p99.as_secs_f64() * 1e3);
+    let by_window: Vec<String> = by_window.map(|p99| format!("{p99:.1}")).collect();
+    println!("p99 of each {rest:?} before: {} ms", by_window.join(", "));
     rows
 }
 
@@ -220,9 +248,12 @@ async fn members_change_under_a_steady_load_and_clients_find_everything_and_hard
     wait_until_idle(&cluster).await;
     println!("{keys} keys of {VALUE_BYTES} bytes in {laid:.1?}, then {rate} requests a second");
 
+    let rest = Duration::from_secs(from_environment("RINGDOVE_SECONDS", 2));
+    let machine = Machine::watch();
     let steady = Steady::start(&book, &bucket, rate);
-    let rows = phases(&mut cluster, &client, &book).await;
+    let phases = phases(&mut cluster, &client, rest).await;
     steady.stop().await;
+    let rows = table(phases, rest, &machine, &book);
     let began = Instant::now();
     book.check_all(&bucket).await;
     println!("all {keys} keys read back in {:.1?}", began.elapsed());
