@@ -178,9 +178,11 @@ impl Pairing {
                     }
                     request => answer(store, &self.topology, &request).expect("a sound store"),
                 };
-                self.wire += control::encode(&reply).len();
+                // As one whose clients wait: the longest form of an answer.
+                let answer = SyncAnswer { reply, wait_ms: u32::MAX };
+                self.wire += control::encode(&answer).len();
                 self.questions += 1;
-                Input::Answered { id, answer: Some(SyncAnswer::at_ease(reply)) }
+                Input::Answered { id, answer: Some(SyncAnswer { wait_ms: 0, ..answer }) }
             }
             Effect::Merge { id, entries, .. } => {
                 merge(&self.stores[0], &entries);

@@ -199,8 +199,9 @@ impl Pairing {
                     }
                     request => answer(&self.stores[other], &self.topology, &request).unwrap(),
                 };
-                self.wire += control::encode(&request).len() + control::encode(&reply).len();
-                Some(Input::Answered { id, answer: Some(SyncAnswer::at_ease(reply)) })
+                let answer = SyncAnswer::at_ease(reply);
+                self.wire += control::encode(&request).len() + control::encode(&answer).len();
+                Some(Input::Answered { id, answer: Some(answer) })
             }
             Effect::Merge { id, from, entries } => {
                 assert_eq!(from, self.ids[other]);
