@@ -214,9 +214,24 @@ impl Node {
         self.process.as_ref().expect("the node was started").id()
     }
 
+    /// Sends a signal. Of `-STOP` it is waited for that it has stopped every thread: until then some
+    /// read on.
     pub fn signal(&self, name: &str) {
         let pid = self.pid().to_string();
         assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+        let deadline = Instant::now() + PATIENCE;
+        while name == "-STOP" && !self.stands_still() {
+            assert!(Instant::now() < deadline, "{pid} does not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn stands_still(&self) -> bool {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        threads.flatten().all(|thread| {
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T'))
+        })
     }
 
     /// SIGKILL: no goodbye.

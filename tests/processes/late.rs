@@ -79,7 +79,8 @@ async fn write_to_a_hung_node(budget_ms: u32, is_taken_to_be_down: bool) {
     cluster.nodes[1].signal("-CONT");
 
     let refused = late.await.unwrap().unwrap_err();
-    assert_eq!((refused.kind(), refused.outcome()), (Kind::Timeout, Outcome::NotApplied));
+    let how = (refused.kind(), refused.outcome());
+    assert_eq!(how, (Kind::Timeout, Outcome::NotApplied), "{refused}");
     cluster.wait_drained().await;
     assert_newest(&other, &key).await;
     // It serves what is sent from now on, over the same connection.
