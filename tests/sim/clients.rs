@@ -168,6 +168,12 @@ impl World {
         clients.last_write += 1;
         let write_id = WriteId(clients.last_write);
         let value = (!is_delete).then(|| value(write_id, large));
+        let expiry = plan.expiry(write_id, self.now);
+        let condition = match (&basis.0, expiry) {
+            // As `EXPIRE` asks.
+            (Basis::Context(_), Expiry::After(_)) if !is_delete => Condition::Unchanged,
+            _ => condition,
+        };
         let put = Put {
             key,
             write_id,
@@ -175,7 +181,7 @@ impl World {
             basis: basis.0,
             condition,
             value,
-            expiry: Expiry::Bucket,
+            expiry,
             w,
             pw: Level::Default,
             strict,
@@ -213,6 +219,10 @@ impl World {
             Request::Get(get) => (Kind::Get, &get.key, None),
             _ => unreachable!("clients read and write"),
         };
+        let expiry = match request {
+            Request::Put(put) if put.value.is_some() => self.written_out(put),
+            _ => Expiry::Never,
+        };
         let op = Op {
             id,
             session,
@@ -220,6 +230,7 @@ impl World {
             key: key.to_string(),
             write,
             basis,
+            expiry,
             n: self.plan.n,
             needed,
             attempts: 0,
@@ -235,6 +246,15 @@ impl World {
         self.note(format!("invoke {op}"));
         self.history.ops.push(op);
         id
+    }
+
+    /// When a value expires, whether its writer or its bucket says so.
+    fn written_out(&self, put: &Put) -> Expiry {
+        match (put.expiry, self.plan.ttl_ms) {
+            (Expiry::Bucket, Some(ttl_ms)) if put.key.bucket() == "lww" => Expiry::After(ttl_ms),
+            (Expiry::Bucket, _) => Expiry::Never,
+            (asked, _) => asked,
+        }
     }
 
     fn attempt(&mut self, number: usize) {

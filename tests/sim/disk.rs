@@ -75,10 +75,10 @@ impl Disk {
         self.synced.graves().expect("memory never fails")
     }
 
-    /// Keys of which nothing is shown at any time.
-    pub fn tombstones(&self, partitions: u32) -> Vec<StoredKey> {
+    /// Keys of which nothing is shown from `until` on.
+    pub fn faded(&self, partitions: u32, until: WallMs) -> Vec<StoredKey> {
         let page =
-            |partition| self.synced.faded(Partition(partition as u16), WallMs(0), None, usize::MAX);
+            |partition| self.synced.faded(Partition(partition as u16), until, None, usize::MAX);
         let pages = (0..partitions).flat_map(|partition| page(partition).expect("memory"));
         pages.map(|(_, key)| key).collect()
     }

@@ -55,7 +55,7 @@ impl World {
                 let image = self.nodes[other].disk.synced.clone();
                 self.replace_disk(node, image);
             }
-            Action::Skew(node, skew_ms) => self.nodes[node].skew_ms = skew_ms,
+            Action::Skew(node, skew_ms) => self.set_clock(node, skew_ms),
             Action::SlowDisk(node, delay) => self.nodes[node].disk.slow = delay,
             Action::SlowNode(node, delay) => self.network.slow[node] = delay,
             Action::Change(change) => self.change(&change),

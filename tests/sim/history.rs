@@ -8,6 +8,9 @@ use std::fmt;
 use ringdove::causality::{Dot, VersionVector};
 use ringdove::ids::WriteId;
 use ringdove::time::WallMs;
+use ringdove::wire::messages::Expiry;
+
+use crate::plan::MS;
 
 /// Simulated time in microseconds since the run began.
 pub type Time = u64;
@@ -56,6 +59,8 @@ pub struct Op {
     /// Names the value, or the deletion; unique.
     pub write: Option<WriteId>,
     pub basis: Option<Basis>,
+    /// When its value is to expire; what the bucket says is written out.
+    pub expiry: Expiry,
     pub n: u8,
     /// Replicas that had to answer: R of a read, W of a write.
     pub needed: u8,
@@ -137,6 +142,9 @@ pub struct History {
     /// Tombstones that were reaped by agreement, with their timestamps, and when that was last agreed: as
     /// good as alive where it is asked what has replaced a write.
     pub reaped: BTreeMap<String, BTreeMap<(WriteId, u64), Time>>,
+    /// How far wall clocks are from the true time, in milliseconds, the least and the most of all nodes:
+    /// from each of these moments on. Without an entry nobody's is wrong.
+    pub skews: BTreeMap<Time, (i64, i64)>,
     /// Keys of the bucket that keeps the latest only.
     pub last_write_wins: Vec<String>,
     /// How many owners may lose a disk, or be replaced, and what they have confirmed with it.
@@ -150,6 +158,39 @@ pub struct History {
 impl History {
     pub fn keeps_latest(&self, key: &str) -> bool {
         self.last_write_wins.iter().any(|name| name == key)
+    }
+
+    /// What any node's wall clock may have shown from `begin` to `end`: the earliest and the latest.
+    pub fn clocks(&self, begin: Time, end: Time) -> (WallMs, WallMs) {
+        let before = self.skews.range(..begin).next_back().map_or((0, 0), |(_, skews)| *skews);
+        let (least, most) = (self.skews.range(begin..=end.max(begin)))
+            .fold(before, |(least, most), (_, skews)| (least.min(skews.0), most.max(skews.1)));
+        (wall(begin, least), wall(end, most))
+    }
+
+    /// Between which times by the nodes' clocks a write's value expires; none if it stays.
+    fn expires(&self, write: &Op) -> Option<(WallMs, WallMs)> {
+        let after = |at: WallMs, ttl_ms| WallMs(at.0.saturating_add(ttl_ms));
+        match write.expiry {
+            Expiry::At(at) => Some((at, at)),
+            Expiry::After(ttl_ms) => {
+                let (earliest, latest) = self.clocks(write.invoked, write.begin_by);
+                Some((after(earliest, ttl_ms), after(latest, ttl_ms)))
+            }
+            Expiry::Bucket | Expiry::Never => None,
+        }
+    }
+
+    /// Whether replies before `by` may not show a write although it is there: deletions are never shown,
+    /// nor is what has expired by the clock of whoever answers.
+    pub fn may_be_hidden(&self, write: &Op, by: Time) -> bool {
+        let has_expired = |(earliest, _)| earliest <= self.clocks(write.invoked, by).1;
+        write.kind == Kind::Delete || self.expires(write).is_some_and(has_expired)
+    }
+
+    /// Whether a value has expired by everybody's clock at all times from `begin` to `end`.
+    pub fn must_be_hidden(&self, write: &Op, begin: Time, end: Time) -> bool {
+        self.expires(write).is_some_and(|(_, latest)| latest <= self.clocks(begin, end).0)
     }
 
     /// The whole run as text.
@@ -191,6 +232,11 @@ impl fmt::Display for Op {
         if let Some(write) = self.write {
             write!(f, " value={}", Named(write))?;
         }
+        match self.expiry {
+            Expiry::At(at) => write!(f, " expires={}", at.0 as i64 - WALL_EPOCH.0 as i64)?,
+            Expiry::After(ttl_ms) => write!(f, " ttl={ttl_ms}")?,
+            Expiry::Bucket | Expiry::Never => {}
+        }
         match self.basis {
             Some(Basis::Context(token)) => write!(f, " ctx_in=c{}", token.0)?,
             Some(Basis::Blind) => f.write_str(" blind")?,
@@ -218,3 +264,8 @@ impl fmt::Display for Op {
 
 /// The wall clock that all skews are relative to: some day in 2025.
 pub const WALL_EPOCH: WallMs = WallMs(1_750_000_000_000);
+
+/// What a wall clock shows that is wrong by so many milliseconds.
+pub fn wall(now: Time, skew_ms: i64) -> WallMs {
+    WallMs((WALL_EPOCH.0 as i64 + (now / MS) as i64 + skew_ms) as u64)
+}

@@ -52,10 +52,11 @@ pub fn formed(plan: &Plan, ids: &[NodeId]) -> ClusterState {
     for (number, id) in ids.iter().enumerate() {
         state.enter(*id, candidate(*id, number));
     }
-    let buckets = [("sib", Conflicts::Siblings), ("lww", Conflicts::LastWriteWins)];
-    for (name, conflicts) in buckets {
+    let buckets =
+        [("sib", Conflicts::Siblings, None), ("lww", Conflicts::LastWriteWins, plan.ttl_ms)];
+    for (name, conflicts, ttl_ms) in buckets {
         let (r, w) = (Level::Quorum, Level::Quorum);
-        let settings = BucketSettings { n: plan.n, r, w, conflicts, ttl_ms: None };
+        let settings = BucketSettings { n: plan.n, r, w, conflicts, ttl_ms };
         assert!(state.add_bucket(name, settings));
     }
     state.form(ids.len());

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use ringdove::ids::WriteId;
 use ringdove::random::Random;
+use ringdove::wire::messages::Expiry;
 
-use crate::history::Time;
+use crate::history::{Time, wall};
 use crate::members::Change;
 
 pub const SECOND: Time = 1_000_000;
@@ -44,6 +46,10 @@ pub enum Bug {
     ArrivedTooEarly,
     /// Nothing says when a request was sent: its budget begins when it is read.
     Undated,
+    /// A write that is passed on loses its expiry.
+    LostExpiry,
+    /// Values are forgotten that have an expiry and have not expired.
+    ReapedUnexpired,
 }
 
 impl Bug {
@@ -63,6 +69,8 @@ impl Bug {
         (Self::StaleLeaf, &["P6"]),
         (Self::ArrivedTooEarly, &["P7", "P16"]),
         (Self::Undated, &["P21"]),
+        (Self::LostExpiry, &["P22"]),
+        (Self::ReapedUnexpired, &["P1"]),
     ];
 }
 
@@ -178,6 +186,10 @@ pub struct Plan {
     /// Clients rest long, over more keys, every second write is a deletion, and now and then no fault is
     /// at work: so that keys are forgotten in between, and written again.
     pub calm: bool,
+    /// Some values expire.
+    pub expires: bool,
+    /// After how long values of the bucket that keeps the latest do, if their writers say nothing.
+    pub ttl_ms: Option<u64>,
     /// How many in a hundred tasks that merge objects of an exchange wait for their turn, and for how
     /// long at most.
     pub task_wait: (u64, Time),
@@ -230,6 +242,8 @@ impl Plan {
             attempt: Duration::from_millis(50 + random.below(150)),
             think: 0,
             calm: false,
+            expires: false,
+            ttl_ms: None,
             task_wait: match bug {
                 // From one deletion to what makes it be forgotten, as often as may be.
                 Some(Bug::SyncUnseenByReaping) => (30, 13 * SECOND),
@@ -242,6 +256,7 @@ impl Plan {
             bug,
         };
         plan.calm = plan.is_calm();
+        plan.let_expire();
         // Some 2,000 operations a run; faults make it fewer.
         plan.think = u64::from(plan.sessions) * WORK / 9_000;
         plan.actions = plan.schedule(&mut random);
@@ -255,10 +270,42 @@ impl Plan {
 
     /// Half of the runs are. Drawn apart, as changes of N are.
     fn is_calm(&self) -> bool {
-        let reaping = [Bug::ReapedByQuorum, Bug::ForgetsItsHints, Bug::SyncUnseenByReaping];
+        let reaping = [
+            Bug::ReapedByQuorum,
+            Bug::ForgetsItsHints,
+            Bug::SyncUnseenByReaping,
+            Bug::ReapedUnexpired,
+        ];
         match self.bug {
             None => Random::new(self.seed ^ 0x6361_6c6d_0000_0000).chance(50),
             Some(bug) => reaping.contains(&bug),
+        }
+    }
+
+    /// In half of the runs values expire. Drawn apart, as changes of N are.
+    fn let_expire(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x6578_7069_7265_0000);
+        let is_planted = matches!(self.bug, Some(Bug::LostExpiry | Bug::ReapedUnexpired));
+        self.expires = is_planted || random.chance(50) && self.bug.is_none();
+        self.ttl_ms = (self.expires && random.chance(50)).then(|| 200 + random.below(10_000));
+    }
+
+    /// What a client asks for the value of a write: in one of four that it expires. Drawn from the write,
+    /// so that nothing else of the run is drawn otherwise.
+    pub fn expiry(&self, write: WriteId, now: Time) -> Expiry {
+        let mut random = Random::new(self.seed ^ 0x7474_6c00_0000_0000 ^ write.0 as u64);
+        if !self.expires || !random.chance(25) {
+            return Expiry::Bucket;
+        }
+        let minute = 60_000;
+        match random.below(10) {
+            0..3 => Expiry::After(50 + random.below(4_000)),
+            3..6 => Expiry::At(wall(now, 50 + random.below(10_000) as i64)),
+            // Expired for so long that it may be forgotten at once.
+            6..8 => Expiry::At(wall(now, -minute * (6 + random.below(60) as i64))),
+            // Not within this run, however far clocks jump in it.
+            8 => Expiry::After(30 * 24 * 60 * minute as u64),
+            _ => Expiry::Never,
         }
     }
 

@@ -9,6 +9,7 @@ use ringdove::replica::reap::{Effect, Input, Reap, Scan, Settings, scan};
 use ringdove::replica::{self, Order};
 use ringdove::store::record::Record;
 use ringdove::store::{Store, StoredKey};
+use ringdove::time::WallMs;
 use ringdove::wire::messages::{ControlReply, Response};
 use ringdove::wire::reap::{ReapReply, ReapRequest};
 use ringdove::wire::transfer::PageEntry;
@@ -185,7 +186,7 @@ impl World {
                 }
             }
             Local::List(id, wanted) => {
-                let wall = self.now_at(node).wall;
+                let wall = self.reaping_clock(node);
                 let Node { disk, topology, id: me, .. } = &self.nodes[node];
                 let found = scan(&disk.synced, topology, *me, &wanted, wall);
                 let found = Some(found.expect("memory never fails"));
@@ -199,16 +200,25 @@ impl World {
         }
     }
 
+    /// The clock by which a node lists what it takes to be forgotten. Planted: a year ahead.
+    fn reaping_clock(&self, node: usize) -> WallMs {
+        let year_ms =
+            if self.plan.bug == Some(Bug::ReapedUnexpired) { 365 * 86_400_000 } else { 0 };
+        WallMs(self.now_at(node).wall.0 + year_ms)
+    }
+
     /// A shard has answered an order.
     pub fn answer_reap(&mut self, node: usize, id: u64, response: &Response) {
         let mut reply = match response {
             Response::Control(ControlReply::Reap(reply)) => Some(reply.clone()),
             _ => None,
         };
-        if let (Some(Bug::ForgetsItsHints), Some(ReapReply::Standing(standing))) =
-            (self.plan.bug, &mut reply)
-            && !self.nodes[node].disk.all_hints().is_empty()
-        {
+        let agrees_to_all = match self.plan.bug {
+            Some(Bug::ForgetsItsHints) => !self.nodes[node].disk.all_hints().is_empty(),
+            Some(Bug::ReapedUnexpired) => true,
+            _ => false,
+        };
+        if let (true, Some(ReapReply::Standing(standing))) = (agrees_to_all, &mut reply) {
             standing.fill(true);
         }
         self.reap_input(node, Input::Ordered { id, reply });

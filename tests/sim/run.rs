@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use ringdove::causality::MAX_SKEW_MS;
 use ringdove::ids::Partition;
 use ringdove::membership::Standing;
 use ringdove::replica::sync;
+use ringdove::time::WallMs;
 
 use crate::history::{Held, History, Outcome, Time};
 use crate::node::Node;
@@ -13,6 +15,8 @@ use crate::world::{Event, World};
 
 /// Operations that a run is to have.
 const OPERATIONS: usize = 1_500;
+/// How far all clocks go forward at the end. More than they are apart, with five minutes.
+const ALL_EXPIRE_MS: i64 = 3 * 3_600_000;
 /// How often the fault schedule is gone through at most to reach them.
 const ROUNDS: Time = 6;
 
@@ -106,31 +110,37 @@ impl World {
         }
     }
 
-    /// Waits until all that was deleted is forgotten.
+    /// Waits until all that was deleted, or has expired, is forgotten.
     fn forget_the_deleted(&mut self) {
+        // Whatever was to expire in this run has: for long enough, by everybody's clock.
+        for node in 0..self.nodes.len() {
+            self.set_clock(node, self.nodes[node].skew_ms + ALL_EXPIRE_MS);
+        }
         if self.plan.faults.contains(&Fault::S16Restore) {
             (0..self.nodes.len()).for_each(|node| self.reap_deadline(node));
         }
-        let is_left = |world: &Self| world.nodes.iter().any(|node| !world.left_at(node).is_empty());
+        let is_left =
+            |world: &Self| (0..world.nodes.len()).any(|node| !world.left_at(node).is_empty());
         // Where a crash left a tombstone with some owners only, it has to spread again first.
         self.run(self.now + 60 * SECOND, |world| !is_left(world));
         for number in 0..self.nodes.len() {
-            let left = self.left_at(&self.nodes[number]);
+            let left = self.left_at(number);
             if !left.is_empty() {
                 let held_up = self.reaping_of(number);
-                let line = format!("n{number} still has tombstones: {left:?}; {held_up}");
+                let line = format!("n{number} still has what is deleted: {left:?}; {held_up}");
                 self.history.stuck.push(line);
             }
         }
     }
 
     /// Deleted keys that a node should have forgotten by now.
-    fn left_at(&self, node: &Node) -> Vec<String> {
-        if !node.is_present() {
+    fn left_at(&self, node: usize) -> Vec<String> {
+        if !self.nodes[node].is_present() {
             return Vec::new();
         }
-        let tombstones = node.disk.tombstones(self.plan.partitions).into_iter();
-        tombstones.map(|key| key.key().to_string()).collect()
+        let until = WallMs(self.now_at(node).wall.0 - MAX_SKEW_MS);
+        let faded = self.nodes[node].disk.faded(self.plan.partitions, until).into_iter();
+        faded.map(|key| key.key().to_string()).collect()
     }
 
     /// Waits until all know the same members, and every slot is with whom the ring wants.

@@ -25,15 +25,17 @@ use ringdove::replica::room::Room;
 use ringdove::replica::transfer;
 use ringdove::replica::{Effect, Input, Notice, Origin, Settings, Shard};
 use ringdove::store::StoredKey;
-use ringdove::time::{Instant, Now, WallMs};
+use ringdove::time::{Instant, Now};
 use ringdove::wire::clock;
 use ringdove::wire::codec;
 use ringdove::wire::frame::{self, Marks};
-use ringdove::wire::messages::{Basis, Failure, FailureCode, Held, HeldObject, Request, Response};
+use ringdove::wire::messages::{
+    Basis, Expiry, Failure, FailureCode, Held, HeldObject, Request, Response,
+};
 use ringdove::wire::transfer::{TransferReply, TransferRequest};
 
 use crate::clients::Clients;
-use crate::history::{Fact, History, Time, WALL_EPOCH};
+use crate::history::{Fact, History, Time, WALL_EPOCH, wall};
 use crate::members;
 use crate::network::Network;
 use crate::node::{Node, Place};
@@ -274,7 +276,7 @@ impl World {
         let plan = &self.plan;
         let line = format!(
             "seed {}: {} nodes of {} shards, N={}, {} partitions, {} sessions, {}+{} keys, W>={}, \
-             sloppy {}, faults {:?}, victim n{}, planted {:?}",
+             sloppy {}, expires {}, faults {:?}, victim n{}, planted {:?}",
             plan.seed,
             plan.nodes,
             plan.shards,
@@ -285,6 +287,7 @@ impl World {
             plan.keys_last_write_wins,
             plan.w_least,
             plan.sloppy,
+            plan.expires,
             plan.faults,
             plan.victim,
             plan.bug
@@ -435,8 +438,15 @@ impl World {
 
     pub fn now_at(&self, node: usize) -> Now {
         let node = &self.nodes[node];
-        let wall = WALL_EPOCH.0 as i64 + (self.now / MS) as i64 + node.skew_ms;
-        Now { instant: Instant(self.now - node.started + 1), wall: WallMs(wall as u64) }
+        Now { instant: Instant(self.now - node.started + 1), wall: wall(self.now, node.skew_ms) }
+    }
+
+    /// A node's wall clock jumps.
+    pub fn set_clock(&mut self, node: usize, skew_ms: i64) {
+        self.nodes[node].skew_ms = skew_ms;
+        let skews = || self.nodes.iter().map(|node| node.skew_ms);
+        let (least, most) = (skews().min().unwrap_or(0), skews().max().unwrap_or(0));
+        self.history.skews.insert(self.now, (least, most));
     }
 
     /// A process of the node begins.
@@ -647,6 +657,12 @@ impl World {
             && matches!(put.basis, Basis::Context(_))
         {
             put.basis = Basis::Blind;
+        }
+        if self.plan.bug == Some(Bug::LostExpiry)
+            && frame.marks.forwarded
+            && let Request::Put(put) = &mut request
+        {
+            put.expiry = Expiry::Never;
         }
         let node = &mut self.nodes[to];
         node.last_origin += 1;

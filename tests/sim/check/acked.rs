@@ -12,7 +12,7 @@ use ringdove::causality::Dot;
 use ringdove::ids::WriteId;
 
 use super::{Relations, Violation};
-use crate::history::{Basis, Fact, History, Kind, Named, Outcome};
+use crate::history::{Basis, Fact, History, Named, Op, Outcome};
 
 pub fn check(history: &History, relations: &Relations) -> Vec<Violation> {
     let mut found = black_box(history, relations);
@@ -23,28 +23,31 @@ pub fn check(history: &History, relations: &Relations) -> Vec<Violation> {
     found
 }
 
-/// The values of the last read at R=N of each key.
-pub fn final_values(history: &History) -> BTreeMap<&str, &[WriteId]> {
+/// The last read at R=N of each key.
+pub fn final_reads(history: &History) -> BTreeMap<&str, &Op> {
     let reads = history.ops.iter().filter(|op| op.is_final && op.outcome == Outcome::Ok);
-    reads.map(|op| (op.key.as_str(), op.values.as_slice())).collect()
+    reads.map(|op| (op.key.as_str(), op)).collect()
 }
 
-fn acknowledged(history: &History) -> impl Iterator<Item = (&crate::history::Op, WriteId)> {
+fn acknowledged(history: &History) -> impl Iterator<Item = (&Op, WriteId)> {
     let ok = history.ops.iter().filter(|op| op.outcome == Outcome::Ok);
     let ok = ok.filter(|op| !history.keeps_latest(&op.key));
     ok.filter_map(|op| Some((op, op.write?)))
 }
 
 fn black_box(history: &History, relations: &Relations) -> Vec<Violation> {
-    let finals = final_values(history);
+    let finals = final_reads(history);
     let mut found = Vec::new();
-    for (op, write) in acknowledged(history).filter(|(op, _)| op.kind == Kind::Put) {
-        let Some(values) = finals.get(op.key.as_str()) else { continue };
+    for (op, write) in acknowledged(history) {
+        let Some(read) = finals.get(op.key.as_str()) else { continue };
+        if history.may_be_hidden(op, read.returned) {
+            continue;
+        }
         let covered = |upper: &WriteId| {
             let by = relations.op(history, *upper).expect("every write has an operation");
             by.outcome != Outcome::Fail && relations.may_cover(&op.key, *upper, write)
         };
-        if !values.contains(&write) && !relations.writes(&op.key).iter().any(covered) {
+        if !read.values.contains(&write) && !relations.writes(&op.key).iter().any(covered) {
             let what = format!(
                 "{} of {} was acknowledged; at the end it is gone and nothing covers it",
                 Named(write),
@@ -167,23 +170,21 @@ fn entitles(
         || answers.filter_map(|op| op.write).any(by_answer)
         // The reply hid it because of something it did return.
         || relations.values(token).any(by_answer)
-        || shows_deletion(history, relations, token, victim)
+        || may_hide(history, relations, token, victim)
 }
 
-/// Replies do not list deletions: one may be the victim, or may have hidden it.
-fn shows_deletion(
+/// Replies do not list deletions, nor what has expired: it may be the victim, or may have hidden it.
+fn may_hide(
     history: &History,
     relations: &Relations,
     token: crate::history::Token,
     victim: WriteId,
 ) -> bool {
     let replies = history.ops.iter().filter(|op| op.context_out == Some(token));
-    let key = replies.map(|op| op.key.as_str()).next();
-    key.is_some_and(|key| {
-        relations.writes(key).iter().any(|write| {
-            let op = relations.op(history, *write).expect("every write has an operation");
-            op.kind == Kind::Delete
-                && (*write == victim || relations.may_cover(key, *write, victim))
-        })
+    let Some(reply) = replies.max_by_key(|op| op.returned) else { return false };
+    relations.writes(&reply.key).iter().any(|write| {
+        let op = relations.op(history, *write).expect("every write has an operation");
+        history.may_be_hidden(op, reply.returned)
+            && (*write == victim || relations.may_cover(&reply.key, *write, victim))
     })
 }

@@ -3,11 +3,11 @@
 use ringdove::ids::WriteId;
 
 use super::{Relations, Violation, acked};
-use crate::history::{History, Kind, Named, Outcome};
+use crate::history::{History, Named, Outcome};
 
 pub fn check(history: &History, relations: &Relations) -> Vec<Violation> {
     let mut found = Vec::new();
-    for (key, values) in acked::final_values(history) {
+    for (key, read) in acked::final_reads(history) {
         if history.keeps_latest(key) {
             continue;
         }
@@ -18,11 +18,12 @@ pub fn check(history: &History, relations: &Relations) -> Vec<Violation> {
             let covered = |upper: &WriteId| {
                 outcome(upper) != Some(Outcome::Fail) && relations.may_cover(key, *upper, *lost)
             };
-            if op.kind != Kind::Put || values.contains(lost) || writes.iter().any(covered) {
+            let is_there = read.values.contains(lost) || history.may_be_hidden(op, read.returned);
+            if is_there || writes.iter().any(covered) {
                 continue;
             }
             // Gone, and nobody covers it: whoever is there in its stead had not seen it.
-            let rival = values.iter().find(|rival| !relations.may_cover(key, **rival, *lost));
+            let rival = read.values.iter().find(|rival| !relations.may_cover(key, **rival, *lost));
             if let Some(rival) = rival {
                 let what = format!("{} of {key} gave way to {}", Named(*lost), Named(*rival));
                 let rival = relations.op(history, *rival).map(|op| op.id);

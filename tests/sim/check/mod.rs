@@ -12,6 +12,7 @@ pub mod causal_context;
 pub mod convergence;
 pub mod dots;
 pub mod durable;
+pub mod expired;
 pub mod false_siblings;
 pub mod freshness;
 pub mod handed_over;
@@ -57,6 +58,7 @@ pub fn check(history: &History) -> Vec<Violation> {
     found.extend(kept_siblings::check(history, &relations));
     found.extend(false_siblings::check(history, &relations));
     found.extend(phantoms::check(history, &relations));
+    found.extend(expired::check(history, &relations));
     found.extend(convergence::check(history));
     found.extend(freshness::check(history, &relations));
     found.extend(sessions::check(history, &relations));

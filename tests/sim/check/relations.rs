@@ -243,7 +243,7 @@ impl Relations {
     }
 
     /// Whether a reply with `values` shows `write`, or something that may have replaced it: a
-    /// value in the reply, or a deletion that had begun before `by`.
+    /// value in the reply, or what had begun before `by` and may be hidden, as deletions are.
     pub fn shows(
         &self,
         history: &History,
@@ -254,12 +254,12 @@ impl Relations {
     ) -> bool {
         values.contains(&write)
             || values.iter().any(|value| self.may_cover(key, *value, write))
-            || self.writes(key).iter().any(|delete| {
-                let op = self.op(history, *delete).expect("every write has an operation");
-                op.kind == Kind::Delete
-                    && op.invoked < by
-                    && (*delete == write || self.may_cover(key, *delete, write))
+            || self.writes(key).iter().any(|hidden| {
+                let op = self.op(history, *hidden).expect("every write has an operation");
+                op.invoked < by
+                    && (*hidden == write || self.may_cover(key, *hidden, write))
                     && op.outcome != Outcome::Fail
+                    && history.may_be_hidden(op, by)
             })
     }
 }

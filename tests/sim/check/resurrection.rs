@@ -11,10 +11,10 @@ use super::{Relations, Violation, acked};
 use crate::history::{History, Kind, Named, Op, Outcome, named};
 
 pub fn check(history: &History, relations: &Relations) -> Vec<Violation> {
-    let finals = acked::final_values(history);
+    let finals = acked::final_reads(history);
     let mut found = Vec::new();
-    for (key, values) in &finals {
-        for value in values.iter().filter(|_| !history.keeps_latest(key)) {
+    for (key, read) in &finals {
+        for value in read.values.iter().filter(|_| !history.keeps_latest(key)) {
             for upper in replacing(history, relations, key, *value) {
                 let what = format!(
                     "{} of {key} is back at the end, though {} replaced it and was acknowledged",

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 
 use ringdove::causality::{Actor, Dot, VersionVector};
 use ringdove::ids::{Incarnation, WriteId};
+use ringdove::wire::messages::Expiry;
 
 use super::{Violation, check};
-use crate::history::{Basis, Fact, Held, History, Kind, Op, Outcome, Token};
+use crate::history::{Basis, Fact, Held, History, Kind, Op, Outcome, Token, wall};
 
 const KEY: &str = "sib/k";
 const BLIND: Basis = Basis::Blind;
@@ -40,6 +41,7 @@ impl Script {
             key: KEY.to_owned(),
             write: None,
             basis: None,
+            expiry: Expiry::Never,
             n: 3,
             needed: 2,
             attempts: 1,
@@ -133,6 +135,7 @@ pub fn cases() -> Vec<(&'static str, fn())> {
         ("siblings_and_actors_are_bounded", bounded),
         ("the_latest_write_wins", last_write_wins),
         ("a_timeout_is_no_failure", timeouts),
+        ("what_has_expired_is_not_shown_and_what_has_not_is", expired),
     ]
 }
 
@@ -417,4 +420,46 @@ fn timeouts() {
         script.finally(last);
         if holds { script.holds() } else { script.breaks("P7") }
     }
+}
+
+fn expired() {
+    let run = |expiry: Expiry, most_ms: i64, values: &[u128]| {
+        let mut script = Script::new();
+        script.history.skews.insert(0, (0, most_ms));
+        script.time = 1_000_000;
+        let put = script.put(0, 1, BLIND);
+        (put.expiry, put.begin_by) = (expiry, put.returned);
+        script.get(1, values, 1);
+        script.get(0, values, 1);
+        script.finally(values);
+        script
+    };
+    let (before, later) = (Expiry::At(wall(0, 999)), Expiry::At(wall(0, 2_000)));
+    run(before, 0, &[]).holds();
+    run(before, 0, &[1]).breaks("P22");
+    run(Expiry::After(0), 0, &[]).holds();
+    run(Expiry::After(0), 0, &[1]).breaks("P22");
+    for expiry in [later, Expiry::After(1_000), Expiry::Never] {
+        run(expiry, 0, &[1]).holds();
+        for property in ["P1", "P7", "P8"] {
+            run(expiry, 0, &[]).breaks(property);
+        }
+    }
+    // By somebody's clock it has expired, by another's not.
+    for values in [&[][..], &[1]] {
+        run(later, 60_000, values).holds();
+        run(Expiry::After(1_000), 60_000, values).holds();
+    }
+    // An expired value hides what it has replaced, and nothing else.
+    let replaced = |basis: Basis| {
+        let mut script = Script::new();
+        script.put(0, 1, BLIND);
+        script.get(0, &[1], 1);
+        script.put(0, 2, basis).expiry = before;
+        script.time = 1_000_000;
+        script.get(0, &[], 2);
+        script
+    };
+    replaced(context(1)).holds();
+    replaced(BLIND).breaks("P7");
 }
