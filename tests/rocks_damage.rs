@@ -18,6 +18,8 @@ use ringdove::server::disk::{Disk, OpenError, Verdict};
 use ringdove::server::rocks::{Checked, RocksOptions, RocksStore};
 use ringdove::store::record::Record;
 use ringdove::store::{Batch, Change, Imprint, Store, StoreError, StoredKey};
+use ringdove::time::WallMs;
+use rocksdb::{DB, Options};
 
 const PARTITIONS: u16 = 7;
 
@@ -73,6 +75,26 @@ fn change(n: u64, before: u64, round: Option<u64>) -> Change {
     Change { key: key(n), record, before: Some(imprint(n, before)), after }
 }
 
+/// Two values of key `n` that did not see each other and have expired.
+fn expired_twice(n: u64) -> Change {
+    let mut object = Object::new();
+    for k in 0..2 {
+        let sibling = Sibling {
+            dot: Dot { actor: Actor { incarnation: Incarnation(1), k }, counter: 1 },
+            write_id: WriteId(u128::from(k)),
+            hlc: Hlc(1),
+            after: Hlc::default(),
+            expires_at: Some(WallMs(0)),
+            content: Content::Value(Bytes::from_static(b"v")),
+        };
+        object.write(&VersionVector::new(), sibling);
+    }
+    let (digest, fades_at) = (object.digest(&key(n).key()), object.fades_at());
+    let record = Record { mint: None, object: object.encode() }.encode();
+    let after = Imprint { digest, siblings: 2, bytes: 2, latest: 1, fades_at };
+    Change { key: key(n), record: Some(record), before: Some(Imprint::NONE), after }
+}
+
 fn commit(store: &RocksStore, changes: Vec<Change>) -> Result<(), StoreError> {
     store.commit(&[Batch::of(changes)])
 }
@@ -111,6 +133,16 @@ fn largest_table(directory: &Path) -> PathBuf {
     let files = fs::read_dir(directory.join("db")).unwrap().map(|entry| entry.unwrap().path());
     let tables = files.filter(|path| path.extension().is_some_and(|extension| extension == "sst"));
     tables.max_by_key(|path| path.metadata().unwrap().len()).unwrap()
+}
+
+/// A table of this family.
+fn table_of(directory: &Path, family: &str) -> PathBuf {
+    let path = directory.join("db");
+    let families = DB::list_cf(&Options::default(), &path).unwrap();
+    let db = DB::open_cf_for_read_only(&Options::default(), &path, families, false).unwrap();
+    let files = db.live_files().unwrap();
+    let file = files.iter().find(|file| file.column_family_name == family).unwrap();
+    path.join(file.name.trim_start_matches('/'))
 }
 
 /// Flips a bit of `path`, `of`/10 into the file.
@@ -214,6 +246,36 @@ fn a_check_beside_writes_finds_nothing() {
             assert_eq!((checked.damaged, checked.recounted), (0, false));
         }
     });
+}
+
+#[test]
+fn damage_beside_the_objects_asks_for_a_new_database_which_has_everything() {
+    let list = |store: &RocksStore| {
+        let all = usize::MAX;
+        let partitions = || (0..PARTITIONS).map(Partition);
+        let faded = |of| store.faded(of, WallMs(0), None, all).map(|keys| keys.len());
+        let conflicts = |of| store.conflicts(of, "b", None, all).map(|keys| keys.len());
+        let faded: Result<usize, StoreError> = partitions().map(faded).sum();
+        (faded, partitions().map(conflicts).sum::<Result<usize, StoreError>>())
+    };
+    for family in ["fading", "conflicts"] {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = open(directory.path());
+        for n in 0..700 {
+            commit(&disk.store, vec![expired_twice(n)]).unwrap();
+        }
+        disk.close().unwrap();
+        drop(disk);
+        flip(&table_of(directory.path(), family), 2);
+        let disk = open(directory.path());
+        let (faded, conflicts) = list(&disk.store);
+        let damaged = if family == "fading" { &faded } else { &conflicts };
+        assert!(matches!(damaged, Err(StoreError::Corrupt(_))), "{family}: {damaged:?}");
+        assert_eq!(faded.is_err() as u8 + conflicts.is_err() as u8, 1, "{family}");
+        let disk = reopened(disk, directory.path());
+        assert!(matches!(disk.verdict, Verdict::Amnesiac { .. }), "{family}");
+        assert_eq!(list(&disk.store), (Ok(700), Ok(700)), "{family}");
+    }
 }
 
 #[test]

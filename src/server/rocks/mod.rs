@@ -28,6 +28,7 @@ mod check;
 mod commit;
 mod damage;
 mod digests;
+mod indexes;
 mod keys;
 mod open;
 mod options;
@@ -53,7 +54,7 @@ use rocksdb::{
 pub use check::Checked;
 use commit::{Committing, Gathering, LeafChange, sync_in_intervals};
 pub(super) use damage::{Damage, demanded_rebuild, forget_demand};
-use keys::{fading_key, hint_key, read_digest_key, read_fading_key};
+use keys::{hint_key, read_digest_key};
 pub(super) use open::{Refusal, number_of, open_strictly, salvage, set_number};
 use options::{CONFLICTS, DIGESTS, FADING, GRAVES, HINTS, META, OBJECTS};
 pub use options::{Durability, RocksOptions};
@@ -74,6 +75,8 @@ const FAMILIES: [&str; 7] = [OBJECTS, DIGESTS, FADING, CONFLICTS, HINTS, GRAVES,
 
 /// Under this key of the meta family stands the number of the last commit, little-endian.
 const NUMBER_KEY: &[u8] = b"commit";
+/// The hints' family, in words.
+const KEPT: &str = "what is kept for other members";
 /// Bytes in front of a hint's stored key.
 const OWNER_BYTES: usize = 16;
 
@@ -216,11 +219,12 @@ impl RocksStore {
         read_failed(error)
     }
 
-    /// What is kept for others cannot be read on: only a new database goes past it.
-    fn hints_failed(&self, error: &StoreError) {
-        if let StoreError::Corrupt(why) = error {
-            self.damage.demand_rebuild(&format!("what is kept for other members: {why}"));
+    /// A family beside the objects cannot be read on: only a new database goes past it.
+    fn read_through<T>(&self, what: &str, read: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(StoreError::Corrupt(why)) = &read {
+            self.damage.demand_rebuild(&format!("{what}: {why}"));
         }
+        read
     }
 
     fn refuse_wrong(&self, key: &StoredKey) -> Result<(), StoreError> {
@@ -368,7 +372,7 @@ impl Store for RocksStore {
             rows.next();
         }
         let (mut page, mut read) = (Vec::new(), 0);
-        each(&mut rows, |key, record| {
+        let listed = each(&mut rows, |key, record| {
             if read > 0 && read + record.len() > bytes {
                 return Ok(false);
             }
@@ -377,9 +381,8 @@ impl Store for RocksStore {
             let key = key.map_err(|error| StoreError::Corrupt(format!("a hint's key: {error}")))?;
             page.push(Entry { key: key.kept_for(owner), record: Bytes::copy_from_slice(record) });
             Ok(read < bytes)
-        })
-        .inspect_err(|error| self.hints_failed(error))?;
-        Ok(page)
+        });
+        self.read_through(KEPT, listed).map(|()| page)
     }
 
     fn hint_owners(&self) -> Result<Vec<NodeId>, StoreError> {
@@ -394,8 +397,7 @@ impl Store for RocksStore {
             rows.seek(next.to_be_bytes());
         }
         let read = rows.status().map_err(|error| read_failed(&error));
-        read.inspect_err(|error| self.hints_failed(error))?;
-        Ok(owners)
+        self.read_through(KEPT, read).map(|()| owners)
     }
 
     fn graves(&self) -> Result<Vec<Entry>, StoreError> {
@@ -408,10 +410,7 @@ impl Store for RocksStore {
             graves.push(Entry { key, record: Bytes::copy_from_slice(grave) });
             Ok(true)
         });
-        if let Err(StoreError::Corrupt(why)) = &read {
-            self.damage.demand_rebuild(&format!("what is remembered of forgotten keys: {why}"));
-        }
-        read.map(|()| graves)
+        self.read_through("what is remembered of forgotten keys", read).map(|()| graves)
     }
 
     fn digest(&self) -> Result<(u64, u128), StoreError> {
@@ -468,33 +467,8 @@ impl Store for RocksStore {
         after: Option<&(WallMs, StoredKey)>,
         count: usize,
     ) -> Result<Vec<(WallMs, StoredKey)>, StoreError> {
-        let mut options = ReadOptions::default();
-        if let Some(next) = partition.0.checked_add(1) {
-            options.set_iterate_upper_bound(next.to_be_bytes());
-        }
-        let mut rows = self.db.raw_iterator_cf_opt(self.family(FADING), options);
-        let after = after.map(|(at, key)| fading_key(*at, key));
-        match &after {
-            Some(after) => rows.seek(after),
-            None => rows.seek(partition.0.to_be_bytes()),
-        }
-        if after.is_some() && rows.key() == after.as_deref() {
-            rows.next();
-        }
-        let mut faded = Vec::new();
-        while let Some(row) = rows.key().filter(|_| faded.len() < count) {
-            let (at, key) = read_fading_key(row).ok_or_else(|| damaged("the time of a key"))?;
-            if at > until {
-                // Nothing more of this bucket: a one is behind the zero that ends its name.
-                let bucket = key.key().bucket().as_bytes().to_vec();
-                rows.seek([&partition.0.to_be_bytes()[..], &bucket, &[1]].concat());
-                continue;
-            }
-            faded.push((at, key));
-            rows.next();
-        }
-        rows.status().map_err(|error| read_failed(&error))?;
-        Ok(faded)
+        let faded = indexes::faded(&self.db, partition, until, after, count);
+        self.read_through("when keys are to be forgotten", faded)
     }
 
     fn conflicts(
@@ -504,27 +478,8 @@ impl Store for RocksStore {
         after: Option<&Key>,
         count: usize,
     ) -> Result<Vec<Key>, StoreError> {
-        let (first, end) = keys::bucket_range(partition, bucket);
-        let mut options = ReadOptions::default();
-        options.set_iterate_upper_bound(end);
-        let mut rows = self.db.raw_iterator_cf_opt(self.family(CONFLICTS), options);
-        let after = after.map(|after| StoredKey::new(partition, after));
-        rows.seek(after.as_ref().map_or(&first[..], |after| after.as_bytes()));
-        if let (Some(after), Some(key)) = (&after, rows.key())
-            && key == after.as_bytes()
-        {
-            rows.next();
-        }
-        let mut found = Vec::new();
-        each(&mut rows, |key, _| {
-            if found.len() == count {
-                return Ok(false);
-            }
-            let key = StoredKey::from_bytes(Bytes::copy_from_slice(key));
-            found.push(key.map_err(|_| damaged("a stored key"))?.key());
-            Ok(true)
-        })?;
-        Ok(found)
+        let found = indexes::conflicts(&self.db, partition, bucket, after, count);
+        self.read_through("which keys have several values", found)
     }
 
     fn estimated_bytes(&self) -> u64 {
