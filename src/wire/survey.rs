@@ -167,6 +167,10 @@ impl Waiting {
             if goals.transfers_done && said.slots_changing > 0 {
                 add(format!("knows of {} slots that change hands", said.slots_changing));
             }
+            if goals.transfers_done && said.state == "leaving" {
+                // Its slots are handed over before it may be stopped: what it keeps for others, too.
+                add("has not left yet".to_owned());
+            }
             if goals.transfers_done && said.buckets_moving > 0 {
                 add(format!("knows of {} buckets that get another n", said.buckets_moving));
             }
@@ -295,6 +299,10 @@ mod tests {
         assert_eq!(open(healthy, behind), ["b goes by another cluster state (epoch 2)"]);
         let apart = |said: &mut MemberState| said.apart_from = vec!["a".to_owned()];
         assert_eq!(open(healthy, apart), ["b has no connection to a"]);
+
+        let leaving = |said: &mut MemberState| said.state = "leaving".to_owned();
+        assert_eq!(open(done, leaving), ["b has not left yet"]);
+        assert!(open(healthy, leaving).is_empty());
 
         let keeps = |said: &mut MemberState| said.hints = vec![hint(12, 5)];
         assert_eq!(open(drained, keeps), ["b keeps 12 keys for c"]);
