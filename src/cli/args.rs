@@ -134,6 +134,10 @@ pub(super) struct Serve {
     /// Obey `ringdove fault`: lose messages, stand still and the like, when told. For tests
     #[arg(long)]
     pub(super) fault_injection: bool,
+    /// Take a copied data directory for one that was moved here, after its node had stopped. Never
+    /// for a backup
+    #[arg(long)]
+    pub(super) moved: bool,
 }
 
 /// A configuration file and what is laid over it.

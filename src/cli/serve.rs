@@ -7,6 +7,7 @@ use super::exit::Exit;
 use super::{config, output};
 use crate::server;
 use crate::server::config::Config;
+use crate::server::disk::Disk;
 
 /// Runs until the node has drained. The node sets up its log and its signals itself.
 pub(super) fn run(serve: &Serve) -> ExitCode {
@@ -21,7 +22,9 @@ pub(super) fn run(serve: &Serve) -> ExitCode {
             return Exit::Usage.into();
         }
     };
-    server::run(config).unwrap_or_else(|error| {
+    let adopted = if serve.moved { Disk::adopt(&config.node.data_dir) } else { Ok(false) };
+    let ran = adopted.map_err(Into::into).and_then(|_| server::run(config));
+    ran.unwrap_or_else(|error| {
         // Every cause on one line: the outermost says what was tried, the innermost why not.
         output::note(&format!("error: {error:#}"));
         Exit::No.into()

@@ -20,6 +20,7 @@
 //! | RocksDB refuses, or no database | amnesiac; set aside, a copy rescued | new |
 //! | a rebuild was asked for | amnesiac; set aside, built anew from what can be read | new |
 //! | an earlier loss has not been repaired | amnesiac | as above |
+//! | a mark that was made elsewhere | refused; amnesiac if it is [adopted](Disk::adopt) | new |
 //!
 //! A clean stop after a commit was refused (a full disk) leaves a new incarnation behind, too.
 //!
@@ -90,6 +91,14 @@ pub enum OpenError {
          (`ringdove replace`); the other replicas hold its data"
     )]
     MarkMissing(PathBuf),
+    /// The directory was copied, or restored from a copy.
+    #[error(
+        "{0} was not made where it stands: it was copied, or restored from a copy. Two nodes must not share an \
+         identity, and an old copy brings back what was deleted since. Start this node with an empty \
+         node.data_dir, and let it replace the member (`ringdove member replace`). Only if the whole directory was \
+         moved here after its node had stopped, and no node has run on it since: `ringdove serve --moved`"
+    )]
+    Copied(PathBuf),
     /// The mark cannot be read, or changed.
     #[error(transparent)]
     Mark(#[from] MarkError),
@@ -122,20 +131,34 @@ impl Disk {
         fs::create_dir_all(directory).map_err(io)?;
         // A path such as "." has no parent to be synced.
         let root = fs::canonicalize(directory).map_err(io)?;
-        let directory = root.clone();
-        let directory = directory.as_path();
-        let layout = Layout { db: root.join("db"), copy: root.join("db.copy"), root };
-        let io = |source| OpenError::Io { path: directory.to_owned(), source };
-        let lock = File::create(directory.join("lock")).map_err(io)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(directory.to_owned())),
-            Err(TryLockError::Error(source)) => return Err(io(source)),
+        let lock = lock(&root)?;
+        let mark = Mark::open(&root)?;
+        if mark.as_ref().is_some_and(Mark::is_copy) {
+            return Err(OpenError::Copied(root));
         }
-        match Mark::open(directory)? {
+        let layout = Layout { db: root.join("db"), copy: root.join("db.copy"), root };
+        match mark {
             None => first_start(&layout, options, lock),
             Some(mark) => start_again(&layout, options, lock, mark),
         }
+    }
+
+    /// Takes a directory that was copied for one that was moved here. Whether it is as its node left it
+    /// nobody can tell: so it is opened as one that may have forgotten something, until that has
+    /// been fetched from others. Returns whether anything had to be done.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn adopt(directory: &Path) -> Result<bool, OpenError> {
+        if !directory.join(mark::FILE).exists() {
+            return Ok(false);
+        }
+        let _lock = lock(directory)?;
+        let Some(mark) = Mark::open(directory)?.filter(Mark::is_copy) else { return Ok(false) };
+        // Before it is claimed: a crash in between leaves a copy.
+        mark.change(|state| (state.clean, state.repairing) = (false, true))?;
+        mark.claim()?;
+        Ok(true)
     }
 
     /// Stops in order: all that was committed is on disk and the next start keeps the incarnation,
@@ -152,6 +175,17 @@ impl Disk {
             renewed.map_err(|error| fatal(error.to_string()))?;
         }
         self.mark.set_clean(commit).map_err(|error| StoreError::Fatal(error.to_string()))
+    }
+}
+
+/// Keeps other processes out of a directory, for as long as the file is open.
+fn lock(directory: &Path) -> Result<File, OpenError> {
+    let io = |source| OpenError::Io { path: directory.to_owned(), source };
+    let lock = File::create(directory.join("lock")).map_err(io)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(directory.to_owned())),
+        Err(TryLockError::Error(source)) => Err(io(source)),
     }
 }
 

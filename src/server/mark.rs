@@ -18,8 +18,13 @@
 //!   leased          8   no actor counter at or above this was ever handed out
 //!   commit          8   number of the last commit at the last clean stop
 //!   generation      4   of gossip: no life of this member began under a higher one
-//!   zeros          56
+//!   made            8   when the file system made this file, in ns since 1970; 0 unknown
+//!   inode           8   the number it has there; 0 unknown
+//!   zeros          40
 //! ```
+//!
+//! The last two tell the file from its copy: a directory that was copied, or restored from one, has a
+//! mark that says it was made elsewhere.
 //!
 //! What always holds: each method has made its change durable when it returns; after a write
 //! that failed, every later one fails too; and a mark of which one slot is damaged does not count
@@ -30,7 +35,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
-use super::slots::{PAYLOAD_BYTES, Payload, Slots};
+use super::slots::{Origin, PAYLOAD_BYTES, Payload, Slots};
 use crate::ids::{Incarnation, NodeId};
 
 const MAGIC: [u8; 8] = *b"RDMARK\0\0";
@@ -106,6 +111,10 @@ struct Inner {
     slots: Slots,
     sequence: u64,
     state: MarkState,
+    /// What the file says of itself.
+    kept: Origin,
+    /// What the file system says of it.
+    found: Origin,
     failed: bool,
 }
 
@@ -122,10 +131,13 @@ impl Mark {
         let path = directory.join(FILE);
         let (clean, repairing, leased, commit, generation) = (false, false, 0, 0, 0);
         let state = MarkState { member, incarnation, clean, repairing, leased, commit, generation };
-        match Slots::create(&path, MAGIC, 0, &encode(&state)) {
-            Ok(slots) => Ok(Self::over(path, slots, 0, state)),
-            Err(source) => Err(MarkError::Io { path, source }),
-        }
+        let kept = Origin::default();
+        let mark = match Slots::create(&path, MAGIC, 0, &encode(&state, kept)) {
+            Ok(slots) => Self::over(path, slots, 0, state, kept)?,
+            Err(source) => return Err(MarkError::Io { path, source }),
+        };
+        mark.claim()?;
+        Ok(mark)
     }
 
     /// Opens the mark of `directory`; `None` when there is none.
@@ -144,14 +156,46 @@ impl Mark {
         if format != FORMAT {
             return Err(MarkError::Format { path, format });
         }
-        let mut state = decode(&newest.payload);
+        let (mut state, kept) = decode(&newest.payload);
         state.clean &= !newest.other_damaged;
-        Ok(Some(Self::over(path, slots, newest.sequence, state)))
+        Self::over(path, slots, newest.sequence, state, kept).map(Some)
     }
 
-    fn over(path: PathBuf, slots: Slots, sequence: u64, state: MarkState) -> Self {
-        let failed = false;
-        Self { path, inner: Mutex::new(Inner { slots, sequence, state, failed }) }
+    fn over(
+        path: PathBuf,
+        slots: Slots,
+        sequence: u64,
+        state: MarkState,
+        kept: Origin,
+    ) -> Result<Self, MarkError> {
+        let found = match slots.origin() {
+            Ok(found) => found,
+            Err(source) => return Err(MarkError::Io { path, source }),
+        };
+        let inner = Inner { slots, sequence, state, kept, found, failed: false };
+        Ok(Self { path, inner: Mutex::new(inner) })
+    }
+
+    /// Whether this file is a copy of the one that was made for its member, and has not been
+    /// [claimed](Self::claim). Copies of a whole file system are not found out.
+    #[must_use]
+    pub fn is_copy(&self) -> bool {
+        let inner = self.lock();
+        inner.kept.is_of_another(inner.found)
+    }
+
+    /// Says that this is the file from now on, and no copy.
+    ///
+    /// # Errors
+    /// [`MarkError::Io`].
+    pub fn claim(&self) -> Result<(), MarkError> {
+        {
+            let mut inner = self.lock();
+            inner.kept = inner.found;
+        }
+        // Into both slots: either may be the one that is left.
+        self.change(|_| {})?;
+        self.change(|_| {})
     }
 
     /// What it says now.
@@ -233,7 +277,8 @@ impl Mark {
         let sequence = inner.sequence + 1;
         // Failed until proven otherwise: after an error nobody knows what is on disk.
         inner.failed = true;
-        inner.slots.write(sequence, &encode(&state)).map_err(io)?;
+        let payload = encode(&state, inner.kept);
+        inner.slots.write(sequence, &payload).map_err(io)?;
         inner.slots.sync().map_err(io)?;
         (inner.sequence, inner.state, inner.failed) = (sequence, state, false);
         Ok(())
@@ -244,7 +289,7 @@ impl Mark {
     }
 }
 
-fn encode(state: &MarkState) -> Payload {
+fn encode(state: &MarkState, origin: Origin) -> Payload {
     let mut payload = [0; PAYLOAD_BYTES];
     payload[0] = FORMAT;
     payload[1] = u8::from(state.clean) * CLEAN + u8::from(state.repairing) * REPAIRING;
@@ -253,13 +298,15 @@ fn encode(state: &MarkState) -> Payload {
     payload[32..40].copy_from_slice(&state.leased.to_le_bytes());
     payload[40..48].copy_from_slice(&state.commit.to_le_bytes());
     payload[48..52].copy_from_slice(&state.generation.to_le_bytes());
+    payload[52..60].copy_from_slice(&origin.made_ns.to_le_bytes());
+    payload[60..68].copy_from_slice(&origin.inode.to_le_bytes());
     payload
 }
 
-fn decode(payload: &Payload) -> MarkState {
+fn decode(payload: &Payload) -> (MarkState, Origin) {
     let number = |at: usize| u64::from_le_bytes(payload[at..at + 8].try_into().expect("8 bytes"));
     let member = u128::from_le_bytes(payload[8..24].try_into().expect("16 bytes"));
-    MarkState {
+    let state = MarkState {
         member: NodeId(member),
         incarnation: Incarnation(number(24)),
         clean: payload[1] & CLEAN != 0,
@@ -267,7 +314,8 @@ fn decode(payload: &Payload) -> MarkState {
         leased: number(32),
         commit: number(40),
         generation: u32::from_le_bytes(payload[48..52].try_into().expect("4 bytes")),
-    }
+    };
+    (state, Origin { made_ns: number(52), inode: number(60) })
 }
 
 #[cfg(test)]
@@ -306,6 +354,35 @@ mod tests {
             generation: 5,
         };
         assert_eq!(reopened(directory.path()).state(), expected);
+    }
+
+    #[test]
+    fn a_copy_is_found_out_until_it_is_claimed() {
+        let (directory, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        drop(fresh(directory.path()));
+        assert!(!reopened(directory.path()).is_copy());
+        fs::rename(directory.path().join(FILE), directory.path().join("moved")).unwrap();
+        fs::rename(directory.path().join("moved"), directory.path().join(FILE)).unwrap();
+        assert!(!reopened(directory.path()).is_copy(), "moved within its file system");
+        fs::copy(directory.path().join(FILE), other.path().join(FILE)).unwrap();
+        let copy = reopened(other.path());
+        assert!(copy.is_copy());
+        copy.lease(1).unwrap();
+        assert!(reopened(other.path()).is_copy(), "whatever else is written");
+        copy.claim().unwrap();
+        assert!(!copy.is_copy() && !reopened(other.path()).is_copy());
+        assert!(!reopened(directory.path()).is_copy());
+    }
+
+    #[test]
+    fn a_file_is_another_when_it_was_made_at_another_time() {
+        let file = |made_ns, inode| Origin { made_ns, inode };
+        assert!(file(1, 5).is_of_another(file(2, 5)));
+        assert!(!file(1, 5).is_of_another(file(1, 6)));
+        // Where only the number is known, that decides; where nothing is, nothing.
+        assert!(file(0, 5).is_of_another(file(1, 6)) && file(1, 5).is_of_another(file(0, 6)));
+        assert!(!file(0, 5).is_of_another(file(1, 5)));
+        assert!(!file(0, 0).is_of_another(file(1, 5)));
     }
 
     #[test]

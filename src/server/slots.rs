@@ -17,8 +17,9 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::time::UNIX_EPOCH;
 
 /// Bytes that a slot carries for its owner.
 pub(super) const PAYLOAD_BYTES: usize = 108;
@@ -28,6 +29,28 @@ const DISTANCE: u64 = 4096;
 
 /// What a slot carries for its owner.
 pub(super) type Payload = [u8; PAYLOAD_BYTES];
+
+/// What tells a file from its copy: when the file system made it, and the number it has there. Kept
+/// within the file. An image of a whole file system copies both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Origin {
+    /// Nanoseconds since 1970; 0 where the file system does not say.
+    pub made_ns: u64,
+    /// 0 where nothing is known yet.
+    pub inode: u64,
+}
+
+impl Origin {
+    /// Whether a file that says this of itself was copied to one that was `found` so.
+    pub fn is_of_another(self, found: Self) -> bool {
+        match (self.made_ns, found.made_ns) {
+            _ if self.inode == 0 => false,
+            // Some file systems number a file anew each time; none dates it anew.
+            (0, _) | (_, 0) => self.inode != found.inode,
+            (kept, found) => kept != found,
+        }
+    }
+}
 
 /// The open file.
 #[derive(Debug)]
@@ -84,6 +107,14 @@ impl Slots {
         let found = found.map(|(sequence, payload)| Newest { sequence, payload, other_damaged });
         let older = newest.map_or(0, |index| 1 - index as u64);
         Ok((Self { file, magic, older }, found))
+    }
+
+    /// What the file system says of the file.
+    pub fn origin(&self) -> io::Result<Origin> {
+        let metadata = self.file.metadata()?;
+        let made = metadata.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        let made_ns = made.map_or(0, |made| made.as_nanos() as u64);
+        Ok(Origin { made_ns, inode: metadata.ino() })
     }
 
     /// Replaces the older slot. Durable after [`Slots::sync`].

@@ -93,6 +93,18 @@ impl Cluster {
         }
     }
 
+    /// Waits until a node ends by itself.
+    pub async fn wait_ended(&mut self, index: usize) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.nodes[index].has_ended() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "node {index} does not end");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     pub fn wait_ready(&mut self, index: usize) {
         let deadline = Instant::now() + PATIENCE;
         while !self.nodes[index].is_ready() {
@@ -190,10 +202,16 @@ impl Node {
     }
 
     pub fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// Starts it with further words on its command line.
+    pub fn start_with(&mut self, arguments: &[&str]) {
         let log = File::options().create(true).append(true).open(self.home.join("log")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_ringdove"))
             .args(["serve", "--config"])
             .arg(self.home.join("ringdove.toml"))
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

@@ -1,5 +1,6 @@
 //! Members that come and go: planned, committed, removed; and nodes that should not be there.
 
+use std::path::Path;
 use std::time::Instant;
 
 use ringdove::client::{Client, Kind};
@@ -105,15 +106,50 @@ async fn who_was_replaced_learns_so_serves_nobody_and_does_not_start_again() {
     assert!(status.success());
     cluster.nodes[2].start();
     cluster.wait_log(2, "a removed id never comes back").await;
-    let deadline = Instant::now() + PATIENCE;
-    let status = loop {
-        if let Some(status) = cluster.nodes[2].has_ended() {
-            break status;
-        }
-        assert!(Instant::now() < deadline, "it ends by itself");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    };
-    assert!(!status.success());
+    assert!(!cluster.wait_ended(2).await.success());
+}
+
+fn copy_directory(from: &Path, to: &Path) {
+    let copied = std::process::Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(copied.unwrap().success());
+}
+
+/// An old copy would answer with what was there when it was made, and bring back what was deleted since.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_data_directory_that_was_copied_starts_only_as_one_that_was_moved() {
+    let _alone = alone().await;
+    let mut cluster = Cluster::start(3);
+    let client = cluster.client().await;
+    let bucket = client.bucket("default").unwrap();
+    bucket.put("k", "old").blind().await.unwrap();
+    let (home, backup) = (cluster.nodes[1].home.clone(), cluster.nodes[1].home.with_extension("b"));
+    assert!(cluster.nodes[1].terminate().0.success());
+    copy_directory(&home, &backup);
+    cluster.nodes[1].start();
+    cluster.wait_back(1).await;
+    bucket.put("k", "new").observed().await.unwrap();
+    assert!(cluster.nodes[1].terminate().0.success());
+    std::fs::remove_dir_all(&home).unwrap();
+    copy_directory(&backup, &home);
+
+    let before = cluster.nodes[1].log().len();
+    cluster.nodes[1].start();
+    let status = cluster.wait_ended(1).await;
+    assert_eq!(status.code(), Some(1));
+    let said = cluster.nodes[1].log()[before..].to_owned();
+    assert!(said.contains("restored from a copy") && said.contains("serve --moved"), "{said}");
+
+    // Whoever says so all the same gets a node that counts once it has what it lacks.
+    cluster.nodes[1].start_with(&["--moved"]);
+    cluster.wait_log(1, "this disk has lost acknowledged writes").await;
+    cluster.wait_back(1).await;
+    for _ in 0..20 {
+        let found = bucket.get("k").await.unwrap();
+        assert_eq!(found.values.as_slice()[0].data, "new");
+    }
+    assert!(cluster.nodes[1].terminate().0.success());
+    cluster.nodes[1].start();
+    cluster.wait_back(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -128,15 +164,15 @@ async fn a_copy_of_a_data_directory_is_refused_while_the_original_lives() {
     assert!(cluster.nodes[1].terminate().0.success());
     let config = std::fs::read(home.join("ringdove.toml")).unwrap();
     std::fs::remove_dir_all(&home).unwrap();
-    let copied = std::process::Command::new("cp").arg("-r").args([&original, &home]).status();
-    assert!(copied.unwrap().success());
+    copy_directory(&original, &home);
     std::fs::write(home.join("ringdove.toml"), config).unwrap();
     std::fs::remove_file(home.join("log")).unwrap();
     cluster.nodes[1].start();
     cluster.wait_ready(1);
     cluster.nodes[0].wait_connected_to(&cluster.nodes[1].frames).await;
     cluster.nodes[2].wait_connected_to(&cluster.nodes[1].frames).await;
-    cluster.nodes[copy].start();
+    // As if it had been moved.
+    cluster.nodes[copy].start_with(&["--moved"]);
     cluster.wait_log(copy, "this is a copy of its data directory").await;
     let client = cluster.client().await;
     let id = id_of(&client, "node-1").await;
