@@ -32,6 +32,8 @@ impl World {
             Action::Resume(node) => self.resume(node),
             Action::Crash(node) => self.crash(node),
             Action::Drain(node) => self.drain(node),
+            // Who has not joined yet has not begun.
+            Action::Start(node) if self.nodes[node].process == 0 => {}
             Action::Start(node) => self.start(node),
             Action::CrashAll => {
                 for node in 0..self.nodes.len() {

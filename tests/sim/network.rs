@@ -7,6 +7,8 @@ use crate::history::Time;
 use crate::plan::{MS, SECOND};
 use crate::world::{Event, World};
 
+/// How often failure detectors may change their minds.
+const DETECT: Time = 300 * MS;
 /// How often nodes look after their connections.
 const RECONNECT: Time = 200 * MS;
 
@@ -99,6 +101,36 @@ impl World {
     pub fn tell(&mut self, node: usize, peer: usize, connected: bool, within: Time) {
         let (delay, process) = (self.random.below(within), self.nodes[node].process);
         self.after(delay, Event::Peer { node, process, peer, connected });
+    }
+
+    /// Failure detectors say who is up and who is down: sooner or later what is so, and at times, until
+    /// everything heals, what is not.
+    pub fn detect(&mut self) {
+        for node in 0..self.nodes.len() {
+            for peer in (0..self.nodes.len()).filter(|peer| *peer != node) {
+                let (this, other) = (&self.nodes[node], &self.nodes[peer]);
+                if !this.up || this.paused {
+                    continue;
+                }
+                let is_wrong = !self.clients.closed && self.random.chance(2);
+                let is_there = other.up && !other.paused && self.network.is_open(peer, node);
+                let is_down = is_there == is_wrong;
+                if is_down != self.nodes[node].down[peer] && self.random.chance(40) {
+                    self.tell_verdict(node, peer, is_down);
+                }
+            }
+        }
+        self.after(DETECT, Event::Detect);
+    }
+
+    fn tell_verdict(&mut self, node: usize, peer: usize, is_down: bool) {
+        self.nodes[node].down[peer] = is_down;
+        self.note(format!("n{node} takes n{peer} to be {}", if is_down { "down" } else { "up" }));
+        let id = self.nodes[peer].id;
+        for shard in 0..self.plan.shards {
+            let verdict = if is_down { Input::Down(id) } else { Input::Up(id) };
+            self.input(node, shard, verdict);
+        }
     }
 
     /// Nodes look after their connections: what is missing is made, and what is dead is noticed

@@ -55,6 +55,8 @@ pub struct Node {
     pub room: Room,
     /// Which peers it believes to be connected to.
     pub connected: Vec<bool>,
+    /// Which peers its failure detector has called down.
+    pub down: Vec<bool>,
 }
 
 /// A shard with what its driver keeps.
@@ -99,6 +101,7 @@ impl Node {
             disk: Disk::default(),
             room: Room::default(),
             connected: vec![false; nodes],
+            down: vec![false; nodes],
         }
     }
 

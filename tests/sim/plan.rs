@@ -186,6 +186,8 @@ pub struct Plan {
     /// Clients rest long, over more keys, every second write is a deletion, and now and then no fault is
     /// at work: so that keys are forgotten in between, and written again.
     pub calm: bool,
+    /// Failure detectors call nodes down and up, at times wrongly.
+    pub detects: bool,
     /// Some values expire.
     pub expires: bool,
     /// After how long values of the bucket that keeps the latest do, if their writers say nothing.
@@ -242,6 +244,7 @@ impl Plan {
             attempt: Duration::from_millis(50 + random.below(150)),
             think: 0,
             calm: false,
+            detects: false,
             expires: false,
             ttl_ms: None,
             task_wait: match bug {
@@ -257,6 +260,7 @@ impl Plan {
         };
         plan.calm = plan.is_calm();
         plan.let_expire();
+        plan.detects = bug.is_none() && Random::new(seed ^ 0x6465_7465_6374_0000).chance(50);
         // Some 2,000 operations a run; faults make it fewer.
         plan.think = u64::from(plan.sessions) * WORK / 9_000;
         plan.actions = plan.schedule(&mut random);
@@ -335,7 +339,7 @@ impl Plan {
         let last = WORK - SECOND;
         let all = last - random.below(6) * SECOND;
         actions.push((all, Action::CrashAll));
-        for node in 0..self.nodes {
+        for node in 0..self.all() {
             actions.push((all + 100 * MS + random.below(700 * MS), Action::Start(node)));
         }
         if self.faults.contains(&Fault::S16Restore) {
@@ -365,7 +369,7 @@ impl Plan {
         end: Time,
         actions: &mut Vec<(Time, Action)>,
     ) {
-        let node = random.below(self.nodes as u64) as usize;
+        let node = random.below(self.all() as u64) as usize;
         let victim = self.victim;
         let mut during = |start: Action, stop: Action| {
             actions.push((begin, start));
@@ -400,7 +404,10 @@ impl Plan {
             Fault::S10Kill | Fault::S11PowerCut | Fault::S12FailedSync => {
                 let stop =
                     if random.chance(30) { Action::Drain(node) } else { Action::Crash(node) };
-                during(stop, Action::Start(node));
+                // Longer than anybody waits for it.
+                let away = if random.chance(15) { 12 * SECOND } else { 0 };
+                actions.push((begin, stop));
+                actions.push(((end + away).min(WORK), Action::Start(node)));
             }
             Fault::S13Full => during(Action::Full(node, true), Action::Full(node, false)),
             Fault::S14Corrupt => {
@@ -431,6 +438,11 @@ impl Plan {
         }
     }
 
+    /// Nodes that begin, and those that may join them.
+    fn all(&self) -> usize {
+        self.nodes + self.spares
+    }
+
     fn change(&self, random: &mut Random, node: usize) -> Change {
         let spare = self.nodes + random.below(self.spares as u64) as usize;
         match random.below(10) {
@@ -443,20 +455,20 @@ impl Plan {
     }
 
     fn partition(&self, random: &mut Random, fault: Fault, node: usize) -> Vec<(usize, usize)> {
-        let all: Vec<usize> = (0..self.nodes).collect();
-        let turn = random.below(self.nodes as u64) as usize;
-        let place = |of: usize| (of + turn) % self.nodes;
+        let all: Vec<usize> = (0..self.all()).collect();
+        let turn = random.below(self.all() as u64) as usize;
+        let place = |of: usize| (of + turn) % all.len();
         let separated = |a: usize, b: usize| match fault {
-            Fault::S1Halves => (place(a) < self.nodes / 2) != (place(b) < self.nodes / 2),
+            Fault::S1Halves => (place(a) < all.len() / 2) != (place(b) < all.len() / 2),
             Fault::S2Isolated => a == node || b == node,
             // One node sees both halves.
             Fault::S3Bridge => {
-                a != node && b != node && (place(a) < self.nodes / 2) != (place(b) < self.nodes / 2)
+                a != node && b != node && (place(a) < all.len() / 2) != (place(b) < all.len() / 2)
             }
             // Each sees a majority around it, no two the same.
             _ => {
                 let distance = place(a).abs_diff(place(b));
-                distance.min(self.nodes - distance) > self.nodes / 4 + usize::from(self.nodes < 4)
+                distance.min(all.len() - distance) > all.len() / 4 + usize::from(all.len() < 4)
             }
         };
         let pairs = all.iter().flat_map(|a| all.iter().map(move |b| (*a, *b)));
@@ -464,11 +476,11 @@ impl Plan {
     }
 
     fn one_way(&self, random: &mut Random, node: usize) -> Vec<(usize, usize)> {
-        let other = (node + 1 + random.below(self.nodes as u64 - 1) as usize) % self.nodes;
+        let other = (node + 1 + random.below(self.all() as u64 - 1) as usize) % self.all();
         match random.below(3) {
             0 => vec![(node, other)],
             1 => vec![(node, other), (other, node)],
-            _ => (0..self.nodes).filter(|to| *to != node).map(|to| (node, to)).collect(),
+            _ => (0..self.all()).filter(|to| *to != node).map(|to| (node, to)).collect(),
         }
     }
 }

@@ -28,6 +28,9 @@ pub fn run(plan: Plan) -> History {
     }
     world.after(0, Event::Reconnect);
     world.after(0, Event::Gossip);
+    if world.plan.detects {
+        world.after(0, Event::Detect);
+    }
     world.open_sessions();
     // Where faults left little done, they come over the cluster again, in the same order.
     let mut begins = 0;

@@ -161,6 +161,8 @@ pub enum Event {
         until: Time,
     },
     Reconnect,
+    /// Failure detectors may have something new to say.
+    Detect,
     Session(usize),
     ClientTimeout {
         session: usize,
@@ -276,7 +278,7 @@ impl World {
         let plan = &self.plan;
         let line = format!(
             "seed {}: {} nodes of {} shards, N={}, {} partitions, {} sessions, {}+{} keys, W>={}, \
-             sloppy {}, expires {}, faults {:?}, victim n{}, planted {:?}",
+             sloppy {}, expires {}, detects {}, faults {:?}, victim n{}, planted {:?}",
             plan.seed,
             plan.nodes,
             plan.shards,
@@ -288,6 +290,7 @@ impl World {
             plan.w_least,
             plan.sloppy,
             plan.expires,
+            plan.detects,
             plan.faults,
             plan.victim,
             plan.bug
@@ -422,6 +425,7 @@ impl World {
             Event::Peer { node, peer, connected, .. } => self.peer(node, peer, connected),
             Event::StopIfQuiet { node, until, .. } => self.stop_if_quiet(node, until),
             Event::Reconnect => self.reconnect(),
+            Event::Detect => self.detect(),
             Event::Session(session) => self.session(session),
             Event::ClientTimeout { session, request } => self.client_timeout(session, request),
             Event::Fault(index) => {
@@ -462,6 +466,7 @@ impl World {
         (node.last_origin, node.waiting) = (0, BTreeMap::new());
         node.room = Room::default();
         node.connected.fill(false);
+        node.down.fill(false);
         node.shards.clear();
         for shard in 0..self.plan.shards {
             let settings = settings(&self.plan, node, shard as u8);

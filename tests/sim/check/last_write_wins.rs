@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use ringdove::ids::WriteId;
 
 use super::Violation;
-use crate::history::{Fact, History, Named, Outcome, Time};
+use crate::history::{Fact, Held, History, Named, Outcome, Time};
 
 pub fn check(history: &History) -> Vec<Violation> {
     let mut ages: BTreeMap<WriteId, u64> = BTreeMap::new();
@@ -41,6 +41,7 @@ pub fn check(history: &History) -> Vec<Violation> {
             let mut reaped = history.reaped.get(key).into_iter().flatten();
             reaped.any(|((_, by), agreed)| asked < *agreed && *by >= age)
         };
+        found.extend(back_again(history, key, held, &ages));
         for (id, write, asked) in ok {
             if ages.get(&write).is_some_and(|age| *age > last && !forgotten(*age, asked)) {
                 let what = format!("{} of {key} is younger than what was kept", Named(write));
@@ -49,4 +50,25 @@ pub fn check(history: &History) -> Vec<Violation> {
         }
     }
     found
+}
+
+/// What is left although all had agreed to forget a younger write, when it could not be begun any more.
+fn back_again(
+    history: &History,
+    key: &str,
+    held: Option<&Held>,
+    ages: &BTreeMap<WriteId, u64>,
+) -> Option<Violation> {
+    let (_, left, _) = held?.live.first()?;
+    let op = history.ops.iter().find(|op| op.write == Some(*left))?;
+    let mut reaped = history.reaped.get(key)?.iter();
+    let ((younger, _), _) = reaped.find(|((write, by), agreed)| {
+        write != left && op.begin_by < **agreed && ages.get(left).is_some_and(|age| age < by)
+    })?;
+    let what = format!(
+        "{} of {key} is back, though {} was younger and is forgotten",
+        Named(*left),
+        Named(*younger)
+    );
+    Some(Violation::new("LWW", what, vec![op.id]))
 }
