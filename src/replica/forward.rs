@@ -207,6 +207,22 @@ impl Forward {
         usable.or_else(|| silent().filter(|_| self.may_stand_in(core).is_none())).copied()
     }
 
+    /// What to say where nobody has answered.
+    fn unreached(&self, core: &Core) -> String {
+        let key = match &self.request {
+            Request::Get(get) => &get.key,
+            Request::Put(put) => &put.key,
+            _ => return "no replica could be reached in time; try again".to_owned(),
+        };
+        let owners = core.owners(key);
+        let reachable = owners.iter().filter(|owner| core.usable(**owner)).count();
+        format!(
+            "{reachable} of {} primaries reachable, and none of them has answered this node, which is \
+             none; try again",
+            owners.len()
+        )
+    }
+
     fn give_up(&mut self, core: &mut Core, code: FailureCode) {
         let write_id = match &self.request {
             Request::Put(put) => Some(put.write_id),
@@ -227,8 +243,7 @@ impl Forward {
         } else if let Some(refusal) = self.refusal.take() {
             refusal
         } else {
-            let message = "no replica of the key could be reached in time; try again";
-            Failure::not_applied(code, message)
+            Failure::not_applied(code, self.unreached(core))
         };
         core.fail(self.origin, failure);
     }

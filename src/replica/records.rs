@@ -119,7 +119,7 @@ impl Shard {
         let full = self.core.disk_full();
         let (status, batch) = match state {
             Ok(_) if !put.is_in_place(&self.core, key) => (put.displaced(&mut self.core), None),
-            Ok(state) if !has_room(&mut self.core, key, state, put.bytes()) => {
+            Ok(state) if !has_room(&self.core, key, state, put.bytes()) => {
                 (put.no_room(&mut self.core), None)
             }
             Ok(state) => match full {
@@ -276,7 +276,8 @@ impl Shard {
                 Waiter::Keeper(op, owner) => {
                     core.events.push_back((op, Event::Kept { owner, kept: false }));
                 }
-                _ => {}
+                // Whoever waits tries others, and this node once more at the end.
+                _ => let_go(core, key),
             }
             return None;
         }
@@ -305,18 +306,18 @@ impl Shard {
     }
 }
 
-/// Whether a hint may grow by so many bytes. If not, its partition is marked; other records may
-/// always.
-fn has_room(core: &mut Core, key: &StoredKey, state: &KeyState, bytes: usize) -> bool {
+/// Whether a hint may grow by so many bytes; other records may always.
+fn has_room(core: &Core, key: &StoredKey, state: &KeyState, bytes: usize) -> bool {
     let Some(owner) = key.owner() else { return true };
     // An object that is merged with another is at most as long as both.
-    let (before, after) = (state.record_bytes, state.record_bytes + bytes);
-    if core.hints.has_room(owner, before, after) {
-        return true;
-    }
+    core.hints.has_room(owner, state.record_bytes, state.record_bytes + bytes)
+}
+
+/// A hint is not kept: its owner will learn of the key by comparing.
+fn let_go(core: &mut Core, key: &StoredKey) {
+    let Some(owner) = key.owner() else { return };
     core.counters.hints_dropped += 1;
     core.hints.mark(key, owner);
-    false
 }
 
 fn hints_full() -> Failure {

@@ -42,12 +42,24 @@ pub struct Node {
     batches: Vec<(u64, Batch)>,
     /// What peers were asked and have not answered.
     pub sent: Vec<(NodeId, u64, Request)>,
+    /// Whose hints were to be listed.
+    pub lists: Vec<NodeId>,
     asked: u64,
 }
 
 impl Node {
     pub fn new(topology: Topology, store: MemoryStore, incarnation: Incarnation) -> Self {
-        let settings = Settings {
+        Self::with(topology, store, incarnation, |_| ())
+    }
+
+    /// One with settings of its own.
+    pub fn with(
+        topology: Topology,
+        store: MemoryStore,
+        incarnation: Incarnation,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
+        let mut settings = Settings {
             shard: 0,
             shards: 1,
             node: ME,
@@ -67,6 +79,7 @@ impl Node {
             hint_bytes: 1 << 20,
             graves: 100,
         };
+        change(&mut settings);
         let actors = FIRST_ACTOR..FIRST_ACTOR + limits::ACTORS_LEASED;
         Self {
             shard: Shard::new(settings, Arc::new(topology), actors, 1),
@@ -79,6 +92,7 @@ impl Node {
             notices: Vec::new(),
             batches: Vec::new(),
             sent: Vec::new(),
+            lists: Vec::new(),
             asked: 0,
         }
     }
@@ -113,8 +127,8 @@ impl Node {
                 Effect::Commit { batch, changes } => self.batches.push((batch, changes)),
                 Effect::Send { to, id, request, .. } => self.sent.push((to, id, request)),
                 Effect::Notice(notice) => self.notices.push(notice),
-                // No hint is ever replayed.
-                Effect::ListHints { .. } => {}
+                // No hint is ever replayed, unless a test does it.
+                Effect::ListHints { owner, .. } => self.lists.push(owner),
                 other => panic!("nobody is there to {other:?}"),
             }
         }

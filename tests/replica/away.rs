@@ -1,0 +1,213 @@
+//! A coordinator some of whose peers are gone, or late: what it keeps for them, what it refuses at once,
+//! and when it asks somebody else.
+
+use std::time::Duration;
+
+use ringdove::ids::{Incarnation, NodeId};
+use ringdove::key::Key;
+use ringdove::membership::Topology;
+use ringdove::replica::Input;
+use ringdove::store::Store as _;
+use ringdove::store::memory::MemoryStore;
+use ringdove::wire::messages::{
+    Basis, BucketSettings, FailureCode, Get, Held, HeldObject, Level, Put, Request, Response,
+    Stored,
+};
+
+use crate::node::{self, ATTEMPT, ME, Node};
+
+const THIRD: NodeId = NodeId(3);
+
+/// One of three members that keeps so many bytes for each other; the third is gone.
+fn beside_one_that_is_gone(hint_bytes: u64) -> Node {
+    let change = |settings: &mut ringdove::replica::Settings| {
+        settings.hint_bytes_by_owner = hint_bytes;
+    };
+    let mut node = Node::with(topology(3), MemoryStore::new(), Incarnation(7), change);
+    node.handle(Input::Connected(NodeId(2)));
+    node
+}
+
+fn topology(members: u128) -> Topology {
+    node::topology(members, &[("default", BucketSettings::default())])
+}
+
+fn key(n: u32) -> Key {
+    Key::new(b"default", n.to_string().as_bytes()).unwrap()
+}
+
+/// Peers answer all that they were asked: they have nothing, and take everything.
+fn answer(node: &mut Node) {
+    answer_but_for(node, None);
+}
+
+/// As [`answer`], while one of them is silent.
+fn answer_but_for(node: &mut Node, silent: Option<NodeId>) {
+    loop {
+        let is_heard = |(to, ..): &mut (NodeId, u64, Request)| Some(*to) != silent;
+        let asked: Vec<_> = node.sent.extract_if(.., is_heard).collect();
+        if asked.is_empty() {
+            break;
+        }
+        for (from, id, request) in asked {
+            let response = match request {
+                Request::Read(_) => {
+                    Response::Held(Held { object: HeldObject::Missing, amnesiac: false })
+                }
+                Request::Write(_) => Response::Stored(Stored { fsynced: true }),
+                other => panic!("nobody was to be asked {other:?}"),
+            };
+            node.handle(Input::Response { from, id, response });
+        }
+        node.commit(Ok(()));
+    }
+}
+
+fn write(node: &mut Node, put: Put) -> Response {
+    let asked = node.ask(Request::Put(put));
+    node.commit(Ok(()));
+    answer(node);
+    node.answers[&asked].clone()
+}
+
+fn put(key: Key, write_id: u128, value: &'static str) -> Put {
+    Put { strict: false, ..node::put(key, write_id, Basis::Observed, value) }
+}
+
+#[test]
+fn what_is_missed_is_kept_until_the_bound_and_then_let_go_counted_and_marked() {
+    let mut node = beside_one_that_is_gone(400);
+    for n in 0..40 {
+        let done = write(&mut node, put(key(n), u128::from(n), "value"));
+        assert!(matches!(done, Response::Done(_)), "{done:?}");
+    }
+    let (kept, counters) = (node.shard.hints()[&THIRD], node.shard.counters());
+    assert!(kept.count > 0 && kept.bytes <= 400, "{kept:?}");
+    assert_eq!((counters.hints_kept, counters.hints_dropped), (kept.count, 40 - kept.count));
+    assert!(kept.dirty_partitions > 0 && kept.dirty_partitions <= 40 - kept.count, "{kept:?}");
+    assert_eq!(node.store.hints(THIRD, None, usize::MAX).unwrap().len() as u64, kept.count);
+}
+
+#[test]
+fn a_hint_that_grew_while_it_was_delivered_stays() {
+    let mut node = beside_one_that_is_gone(1 << 20);
+    write(&mut node, put(key(0), 1, "old"));
+    let digest = |node: &Node| node.store.hints(THIRD, None, usize::MAX).unwrap()[0].record.clone();
+    let old = digest(&node);
+    node.handle(Input::Connected(THIRD));
+    let delivery = replay(&mut node);
+    // The key is written anew, and the third says nothing: what is kept for it is newer now.
+    node.ask(Request::Put(put(key(0), 2, "new")));
+    for _ in 0..5 {
+        answer_but_for(&mut node, Some(THIRD));
+        node.wait(ATTEMPT);
+        node.commit(Ok(()));
+    }
+    assert_ne!(digest(&node), old);
+    take(&mut node, delivery);
+    assert_eq!(node.shard.hints()[&THIRD].count, 1, "the newer one was not delivered");
+    // There is nothing behind it, so the queue begins anew.
+    assert_eq!(node.lists.pop(), Some(THIRD));
+    node.handle(Input::Hints { owner: THIRD, result: Ok(Vec::new()) });
+    node.sent.clear();
+    node.wait(Duration::from_secs(1));
+    let delivery = replay(&mut node);
+    take(&mut node, delivery);
+    assert!(!node.shard.hints().contains_key(&THIRD));
+}
+
+/// Shows the node what it keeps for the third; returns the number under which that went out.
+fn replay(node: &mut Node) -> u64 {
+    assert_eq!(node.lists.pop(), Some(THIRD));
+    let result = node.store.hints(THIRD, None, usize::MAX);
+    node.handle(Input::Hints { owner: THIRD, result });
+    let (to, id, request) = node.sent.pop().unwrap();
+    assert!(to == THIRD && matches!(request, Request::Write(_)), "{request:?}");
+    id
+}
+
+/// The third has it.
+fn take(node: &mut Node, id: u64) {
+    let response = Response::Stored(Stored { fsynced: true });
+    node.handle(Input::Response { from: THIRD, id, response });
+    node.commit(Ok(()));
+}
+
+#[test]
+fn what_asks_for_owners_that_are_gone_is_refused_at_once() {
+    let topology = topology(5);
+    let owners =
+        |key: &Key| topology.participants(topology.partition(key), topology.home("default"));
+    let own = (0..50).map(key).find(|key| owners(key).contains(&ME)).unwrap();
+    let foreign = (0..50).map(key).find(|key| !owners(key).contains(&ME)).unwrap();
+    let without_owners = |key: &Key| {
+        let mut node = Node::new(self::topology(5), MemoryStore::new(), Incarnation(7));
+        let gone = owners(key);
+        (2..=5).map(NodeId).filter(|id| !gone.contains(id)).for_each(|id| {
+            node.handle(Input::Connected(id));
+        });
+        node
+    };
+    let two = Level::Count(2);
+    let writes = |key: &Key| {
+        let put = || put(key.clone(), 1, "value");
+        [Put { strict: true, w: two, ..put() }, Put { pw: two, ..put() }].map(Request::Put)
+    };
+    let reads = |key: &Key| {
+        let (r, pr) = (Level::Default, Level::Default);
+        let get = || Get { key: key.clone(), r, pr, budget_ms: 0, strict: false, trace: false };
+        [Get { strict: true, r: two, ..get() }, Get { pr: two, ..get() }].map(Request::Get)
+    };
+    for (key, says) in [(&own, "1 of 3 primaries"), (&foreign, "0 of 3 primaries")] {
+        let mut node = without_owners(key);
+        let strict = &writes(key)[0];
+        let requests = match key == &own {
+            true => writes(key).into_iter().chain(reads(key)).collect::<Vec<_>>(),
+            false => vec![strict.clone()],
+        };
+        for request in requests {
+            let asked = node.ask(request.clone());
+            let Some(Response::Failed(failure)) = node.answers.get(&asked) else {
+                panic!("{request:?}: {:?}", node.answers.get(&asked))
+            };
+            assert_eq!(failure.code, FailureCode::Unavailable, "{request:?}");
+            assert!(failure.message.starts_with(says), "{request:?}: {}", failure.message);
+            let is_read = |request: &Request| matches!(request, Request::Read(_));
+            assert!(node.sent.iter().all(|(.., sent)| is_read(sent)), "{:?}", node.sent);
+            node.sent.clear();
+        }
+        // Whoever asks for nobody in particular is served by others.
+        let done = write(&mut node, put(key.clone(), 2, "value"));
+        assert!(matches!(done, Response::Done(_)), "{done:?}");
+    }
+}
+
+#[test]
+fn a_read_asks_another_once_the_first_is_later_than_it_usually_is() {
+    let mut node = Node::new(topology(3), MemoryStore::new(), Incarnation(7));
+    (2..=3).for_each(|peer| node.handle(Input::Connected(NodeId(peer))));
+    let (r, pr) = (Level::Count(2), Level::Default);
+    let get = || Get { key: key(0), r, pr, budget_ms: 0, strict: false, trace: false };
+    for _ in 0..200 {
+        node.ask(Request::Get(get()));
+        node.now.instant = node.now.instant + Duration::from_millis(2);
+        answer(&mut node);
+    }
+    let asked = node.ask(Request::Get(get()));
+    let [(first, ..)] = node.sent[..] else { panic!("{:?}", node.sent) };
+    let mut waited = Duration::ZERO;
+    while node.sent.len() == 1 && waited < ATTEMPT {
+        waited += Duration::from_millis(1);
+        node.wait(Duration::from_millis(1));
+    }
+    println!("another one is asked after {waited:?}");
+    assert!(
+        waited >= Duration::from_millis(2) && waited <= Duration::from_millis(20),
+        "{waited:?}"
+    );
+    assert_ne!(node.sent[1].0, first);
+    assert_eq!(node.shard.counters().early_hedges, 1);
+    node.sent.remove(0);
+    answer(&mut node);
+    assert!(matches!(node.answers[&asked], Response::Got(_)));
+}
