@@ -124,7 +124,11 @@ impl GetOp {
     }
 
     fn answer(&mut self, core: &mut Core) {
-        let merged = self.ballot.merged(core);
+        let mut merged = self.ballot.merged(core);
+        if !core.graves.is_empty() {
+            let key = self.ballot.key();
+            core.graves.hide(&core.stored_key(key), &mut merged, core.keeps_latest(key));
+        }
         let values = merged.values(core.now.wall).into_iter().filter_map(|sibling| {
             let crate::causality::Content::Value(data) = &sibling.content else { return None };
             Some(Value {

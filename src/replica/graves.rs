@@ -79,6 +79,22 @@ impl Graves {
         self.graves.get(&key.own()).map(|(_, remains)| remains)
     }
 
+    /// Takes out of what was read what is known to be dead: a disk that is not as its node left it
+    /// may have brought it back.
+    pub(super) fn hide(&self, key: &StoredKey, read: &mut Object, keeps_latest: bool) {
+        let Some(remains) = self.of(key) else { return };
+        if read.siblings().iter().any(|sibling| remains.is_dead(sibling.dot)) {
+            match keeps_latest {
+                true => drop(read.merge_latest(remains)),
+                false => drop(read.merge(remains)),
+            }
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.graves.is_empty()
+    }
+
     /// Whether a write was made, and is dead since.
     pub(super) fn knows(&self, key: &StoredKey, write: WriteId, dot: Option<Dot>) -> bool {
         self.of(key).is_some_and(|remains| {

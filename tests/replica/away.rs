@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
-use ringdove::ids::{Incarnation, NodeId};
+use ringdove::causality::{Actor, Content, Dot, Hlc, Object, Sibling, VersionVector};
+use ringdove::ids::{Incarnation, NodeId, WriteId};
 use ringdove::key::Key;
 use ringdove::membership::Topology;
-use ringdove::replica::Input;
-use ringdove::store::Store as _;
+use ringdove::replica::{Input, Notice};
 use ringdove::store::memory::MemoryStore;
+use ringdove::store::{Store as _, StoredKey};
 use ringdove::wire::messages::{
     Basis, BucketSettings, FailureCode, Get, Held, HeldObject, Level, Put, Request, Response,
     Stored,
@@ -179,6 +180,49 @@ fn what_asks_for_owners_that_are_gone_is_refused_at_once() {
         // Whoever asks for nobody in particular is served by others.
         let done = write(&mut node, put(key.clone(), 2, "value"));
         assert!(matches!(done, Response::Done(_)), "{done:?}");
+    }
+}
+
+/// The disk of an owner has lost the deletion, and that all had agreed to forget it.
+#[test]
+fn what_was_forgotten_is_not_shown_by_who_remembers_it() {
+    let actor = Actor { incarnation: Incarnation(9), k: 0 };
+    let old = |counter| {
+        let sibling = Sibling {
+            dot: Dot { actor, counter },
+            write_id: WriteId(counter.into()),
+            hlc: Hlc(counter),
+            after: Hlc::default(),
+            expires_at: None,
+            content: Content::Value("old".into()),
+        };
+        let mut object = Object::new();
+        object.write(&VersionVector::new(), sibling);
+        object
+    };
+    for (counter, shown) in [(1, 0), (2, 1)] {
+        let mut node = Node::new(topology(3), MemoryStore::new(), Incarnation(7));
+        (2..=3).for_each(|peer| node.handle(Input::Connected(NodeId(peer))));
+        // The first write is forgotten; the second came later.
+        let partition = topology(3).partition(&key(0));
+        let grave = [&[1][..], &old(1).remains().encode()].concat();
+        node.handle(Input::GraveFound {
+            key: StoredKey::new(partition, &key(0)),
+            bytes: grave.into(),
+        });
+        let (r, pr) = (Level::Count(2), Level::Default);
+        let get = Get { key: key(0), r, pr, budget_ms: 0, strict: false, trace: false };
+        let asked = node.ask(Request::Get(get));
+        let (from, id, _) = node.sent.remove(0);
+        let object = HeldObject::Full(old(counter).encode());
+        let response = Response::Held(Held { object, amnesiac: false });
+        node.handle(Input::Response { from, id, response });
+        let Response::Got(got) = &node.answers[&asked] else { panic!("{:?}", node.answers) };
+        assert_eq!(got.values.len(), shown, "write {counter}");
+        // And it is mended and told all the same.
+        node.commit(Ok(()));
+        let risen = |notice: &Notice| matches!(notice, Notice::Risen { .. });
+        assert_eq!(node.notices.iter().any(risen), shown == 0, "{:?}", node.notices);
     }
 }
 
