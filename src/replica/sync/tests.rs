@@ -13,6 +13,7 @@ use crate::membership::{ClusterState, Contact, MemberEntry};
 use crate::store::memory::MemoryStore;
 use crate::store::record::Record;
 use crate::store::{Batch, Change, Imprint, Store, StoredKey};
+use crate::time::WallMs;
 use crate::wire::control;
 use crate::wire::messages::BucketSettings;
 use crate::wire::sync::{Branches, Mark, Named, pack_leaves};
@@ -47,16 +48,30 @@ fn object(n: u64, data: &str) -> Object {
 }
 
 fn write(object: &mut Object, dot: Dot, time: u64, data: &str) {
+    let content = Content::Value(Bytes::copy_from_slice(data.as_bytes()));
+    write_as(object, dot, time, (content, None));
+}
+
+fn write_as(
+    object: &mut Object,
+    dot: Dot,
+    time: u64,
+    (content, expires_at): (Content, Option<WallMs>),
+) {
     let basis = object.clock().clone();
-    let sibling = Sibling {
-        dot,
-        write_id: WriteId(u128::from(time) << 64 | u128::from(dot.counter)),
-        hlc: Hlc(time << 16),
-        after: Hlc::default(),
-        expires_at: None,
-        content: Content::Value(Bytes::copy_from_slice(data.as_bytes())),
-    };
-    object.write(&basis, sibling);
+    let write_id = WriteId(u128::from(time) << 64 | u128::from(dot.counter));
+    let (hlc, after) = (Hlc(time << 16), Hlc::default());
+    object.write(&basis, Sibling { dot, write_id, hlc, after, expires_at, content });
+}
+
+/// A value that stays, one that expires, or a deletion.
+fn anything(random: &mut Random) -> (Content, Option<WallMs>) {
+    let value = |data: &'static str| Content::Value(Bytes::from_static(data.as_bytes()));
+    match random.below(4) {
+        0 => (Content::Tombstone, None),
+        1 => (value("for a while"), Some(WallMs(1 + random.below(1000)))),
+        _ => (value("for good"), None),
+    }
 }
 
 fn held(store: &MemoryStore, key: &StoredKey) -> Object {
@@ -228,6 +243,8 @@ impl Pairing {
     fn assert_equal(&self) {
         let page = |store: &MemoryStore| store.page(P, None, usize::MAX).unwrap();
         assert_eq!(page(&self.stores[0]), page(&self.stores[1]));
+        let faded = |store: &MemoryStore| store.faded(P, WallMs(u64::MAX), None, usize::MAX);
+        assert_eq!(faded(&self.stores[0]).unwrap(), faded(&self.stores[1]).unwrap());
         assert_eq!(self.moving, [0, 0], "what has moved is over");
         assert_eq!(self.stores[0].roots(P), self.stores[1].roots(P));
     }
@@ -255,10 +272,14 @@ fn any_two_stores_are_equal_after_one_of_them_has_compared() {
                 match random.below(4) {
                     0 => continue,
                     1 => {}
-                    2 => write(&mut base, dot(1), random.below(100), "newer"),
+                    2 => {
+                        let (time, what) = (random.below(100), anything(&mut random));
+                        write_as(&mut base, dot(1), time, what);
+                    }
                     _ => {
                         let mut other = object(n + 1, "the same on both sides");
-                        write(&mut other, dot(2), random.below(100), "concurrent");
+                        let (time, what) = (random.below(100), anything(&mut random));
+                        write_as(&mut other, dot(2), time, what);
                         merge(&pairing.stores[side as usize], &key(n), &other);
                         continue;
                     }
