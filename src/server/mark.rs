@@ -132,12 +132,10 @@ impl Mark {
         let (clean, repairing, leased, commit, generation) = (false, false, 0, 0, 0);
         let state = MarkState { member, incarnation, clean, repairing, leased, commit, generation };
         let kept = Origin::default();
-        let mark = match Slots::create(&path, MAGIC, 0, &encode(&state, kept)) {
-            Ok(slots) => Self::over(path, slots, 0, state, kept)?,
-            Err(source) => return Err(MarkError::Io { path, source }),
-        };
-        mark.claim()?;
-        Ok(mark)
+        match Slots::create(&path, MAGIC, 0, &encode(&state, kept)) {
+            Ok(slots) => Self::over(path, slots, 0, state, kept),
+            Err(source) => Err(MarkError::Io { path, source }),
+        }
     }
 
     /// Opens the mark of `directory`; `None` when there is none.
@@ -172,6 +170,8 @@ impl Mark {
             Ok(found) => found,
             Err(source) => return Err(MarkError::Io { path, source }),
         };
+        // Only the file itself can say it first: it does with its next change.
+        let kept = if kept == Origin::default() { found } else { kept };
         let inner = Inner { slots, sequence, state, kept, found, failed: false };
         Ok(Self { path, inner: Mutex::new(inner) })
     }
@@ -359,7 +359,7 @@ mod tests {
     #[test]
     fn a_copy_is_found_out_until_it_is_claimed() {
         let (directory, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        drop(fresh(directory.path()));
+        fresh(directory.path()).lease(1).unwrap();
         assert!(!reopened(directory.path()).is_copy());
         fs::rename(directory.path().join(FILE), directory.path().join("moved")).unwrap();
         fs::rename(directory.path().join("moved"), directory.path().join(FILE)).unwrap();
