@@ -40,7 +40,7 @@ pub(super) struct Wait {
     /// Nobody keeps anything for anybody
     #[arg(long)]
     hints_drained: bool,
-    /// No slot changes hands
+    /// No slot changes hands, and whoever leaves has left
     #[arg(long)]
     transfers_done: bool,
     /// Everything acknowledged before this was called is on all its owners

@@ -21,10 +21,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::causality::Object;
 use crate::ids::Partition;
 use crate::key::Key;
 use crate::store::forest::place;
-use crate::store::{Digest, Places, Store, StoreError};
+use crate::store::record::Record;
+use crate::store::{Digest, Places, Store, StoreError, StoredKey};
 use crate::time::WallMs;
 use crate::wire::messages::{Listed, Outlier, Outliers, OwnerListing, OwnerPage, Which};
 
@@ -97,7 +99,7 @@ pub fn page(
     let mut page = Filling { asked, now, bytes: 0, keys: Vec::new() };
     let partition = Partition(asked.partition);
     if asked.which == Which::Conflicts {
-        let (digests, next) = conflicts(store, asked)?;
+        let (digests, next) = conflicts(store, asked, now)?;
         let full = digests.into_iter().find_map(|digest| page.take(digest).err());
         return Ok(OwnerPage { keys: page.keys, next: full.or(next), complete });
     }
@@ -152,6 +154,7 @@ impl Filling<'_> {
 fn conflicts(
     store: &dyn Store,
     asked: &OwnerListing,
+    now: WallMs,
 ) -> Result<(Vec<Digest>, Option<u64>), StoreError> {
     let (partition, count) = (Partition(asked.partition), asked.count as usize);
     let mut first = BTreeSet::new();
@@ -178,9 +181,23 @@ fn conflicts(
     let mut digests = Vec::with_capacity(first.len());
     for (_, key) in first {
         // None where it has been resolved since.
-        digests.extend(digest(store, partition, &key)?.filter(|found| found.imprint.siblings > 1));
+        let Some(mut found) = digest(store, partition, &key)? else { continue };
+        if let Some(shown) = shown(store, StoredKey::new(partition, &key), now) {
+            found.imprint.siblings = shown;
+        }
+        if found.imprint.siblings > 1 {
+            digests.push(found);
+        }
     }
     Ok((digests, next))
+}
+
+/// How many values a read of a record shows: none that has expired, and once what was written twice.
+/// The digests count those. `None` where the record cannot be read.
+fn shown(store: &dyn Store, key: StoredKey, now: WallMs) -> Option<u16> {
+    let record = Record::decode(store.read(&key).ok()??).ok()?;
+    let object = Object::decode(record.object).ok()?;
+    Some(u16::try_from(object.values(now).len()).unwrap_or(u16::MAX))
 }
 
 /// What is known of one record.

@@ -59,7 +59,7 @@ pub struct Goals {
     pub healthy: bool,
     /// Nobody keeps anything for anybody.
     pub hints_drained: bool,
-    /// No slot changes hands.
+    /// No slot changes hands, and nobody is leaving.
     pub transfers_done: bool,
     /// Everything that was acknowledged before the waiting began is on all its owners.
     pub synced: bool,

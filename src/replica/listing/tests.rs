@@ -1,8 +1,10 @@
 //! What a listing by cursors finds, page by page, over one store and several.
 
 use super::*;
+use crate::causality::{Actor, Content, Dot, Hlc, Sibling, VersionVector};
+use crate::ids::{Incarnation, WriteId};
 use crate::store::memory::MemoryStore;
-use crate::store::{Batch, Change, Imprint, StoredKey};
+use crate::store::{Batch, Change, Imprint};
 use bytes::Bytes;
 
 const PARTITIONS: u32 = 64;
@@ -151,6 +153,43 @@ fn conflicts_are_listed_in_the_same_order_by_the_same_cursors() {
         assert_eq!(names(&listed), expected);
         assert!(listed.iter().all(|(listed, _)| listed.siblings == 2));
     }
+}
+
+#[test]
+fn what_has_expired_and_what_was_written_twice_is_no_conflict() {
+    let store = MemoryStore::new();
+    // Of each key two values: which of them expires when, and whether both are of one write.
+    let keys = [
+        ([None, None], false),
+        ([None, Some(999)], false),
+        ([None, Some(1001)], false),
+        ([None, None], true),
+    ];
+    for (n, (expiries, is_one_write)) in keys.into_iter().enumerate() {
+        let mut object = Object::new();
+        for (k, expires_at) in expiries.into_iter().enumerate() {
+            let sibling = Sibling {
+                dot: Dot { actor: Actor { incarnation: Incarnation(1), k: k as u64 }, counter: 1 },
+                write_id: WriteId(if is_one_write { 1 } else { k as u128 }),
+                hlc: Hlc(1),
+                after: Hlc::default(),
+                expires_at: expires_at.map(WallMs),
+                content: Content::Value(Bytes::from_static(b"v")),
+            };
+            object.write(&VersionVector::new(), sibling);
+        }
+        let key = key(n as u64);
+        let stored = StoredKey::new(partition(&key), &key);
+        let encoded = object.encode();
+        let after = crate::replica::keys::imprint(&stored, &object, &encoded);
+        assert_eq!(after.siblings, 2);
+        let record = Record { mint: None, object: encoded }.encode();
+        store.commit(&[Batch::of(vec![Change::fresh(stored, Some(record), after)])]).unwrap();
+    }
+    let listed = listing(&[&store], Which::Conflicts, 10);
+    let mut expected = vec![key(0).name().to_vec(), key(2).name().to_vec()];
+    expected.sort_unstable();
+    assert_eq!(names(&listed), expected);
 }
 
 #[test]
