@@ -22,11 +22,23 @@ pub(super) fn run(serve: &Serve) -> ExitCode {
             return Exit::Usage.into();
         }
     };
-    let adopted = if serve.moved { Disk::adopt(&config.node.data_dir) } else { Ok(false) };
-    let ran = adopted.map_err(Into::into).and_then(|_| server::run(config));
-    ran.unwrap_or_else(|error| {
+    let adopted = if serve.moved { adopt(&config) } else { Ok(()) };
+    adopted.and_then(|()| server::run(config)).unwrap_or_else(|error| {
         // Every cause on one line: the outermost says what was tried, the innermost why not.
         output::note(&format!("error: {error:#}"));
         Exit::No.into()
     })
+}
+
+/// Takes the data directory for one that was moved, and says what that came to.
+fn adopt(config: &Config) -> anyhow::Result<()> {
+    let directory = &config.node.data_dir;
+    output::note(&match Disk::adopt(directory)? {
+        true => format!(
+            "{}: taken for a directory that was moved here; start without --moved from now on",
+            directory.display()
+        ),
+        false => format!("{}: is no copy; --moved changes nothing", directory.display()),
+    });
+    Ok(())
 }

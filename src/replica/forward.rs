@@ -217,8 +217,8 @@ impl Forward {
         let owners = core.owners(key);
         let reachable = owners.iter().filter(|owner| core.usable(**owner)).count();
         format!(
-            "{reachable} of {} primaries reachable, and none of them has answered this node, which is \
-             none; try again",
+            "{reachable} of {} primaries reachable from this node, which is no primary of the key, and \
+             none has answered; try again",
             owners.len()
         )
     }

@@ -45,7 +45,7 @@ impl Origin {
     pub fn is_of_another(self, found: Self) -> bool {
         match (self.made_ns, found.made_ns) {
             _ if self.inode == 0 => false,
-            // Some file systems number a file anew each time; none dates it anew.
+            // The time says more: some file systems give a file another number each time.
             (0, _) | (_, 0) => self.inode != found.inode,
             (kept, found) => kept != found,
         }

@@ -141,6 +141,7 @@ async fn a_data_directory_that_was_copied_starts_only_as_one_that_was_moved() {
 
     // Whoever says so all the same gets a node that counts once it has what it lacks.
     cluster.nodes[1].start_with(&["--moved"]);
+    cluster.wait_log(1, "taken for a directory that was moved here").await;
     cluster.wait_log(1, "this disk has lost acknowledged writes").await;
     cluster.wait_back(1).await;
     for _ in 0..20 {
