@@ -397,6 +397,17 @@ fn last_write_wins() {
         disk.values_mut().for_each(|held| held.live.clear());
     }
     lost.breaks("LWW");
+    // All had agreed to forget the younger one, when the older could not be begun any more, or still
+    // could.
+    let forgotten = |begin_by: u64| {
+        let mut script = run(1);
+        script.history.ops[0].begin_by = begin_by;
+        let reaped = BTreeMap::from([((WriteId(2), 2), 1_000)]);
+        script.history.reaped.insert(KEY.to_owned(), reaped);
+        script
+    };
+    forgotten(999).breaks("LWW");
+    forgotten(1_000).holds();
 }
 
 fn timeouts() {
