@@ -1,5 +1,7 @@
 //! Disks that lie: files of a node are damaged, cut short or gone, and it comes back equal to its peers, or
-//! says what to do. No read ever shows bytes that nobody wrote.
+//! says what to do. No read ever shows bytes that nobody wrote, what is deleted stays deleted, and
+//! what has expired is not seen. Before it is damaged the node keeps hints, of deletions too, for one
+//! that is away.
 //!
 //! `RINGDOVE_KEYS` says how many keys there are; with `RINGDOVE_FAULTS=all`, or a part of a fault's name, every such fault is made, after a
 //! clean stop and after SIGKILL (`./scripts/dev corruption`), and the table of docs/STORAGE.md is printed.
@@ -26,12 +28,36 @@ use crate::kill::from_environment;
 
 /// Whose disk lies.
 const VICTIM: usize = 1;
+/// Who is away while it is damaged.
+const AWAY: usize = 0;
 const AT_ONCE: usize = 64;
 const QUICK: &str =
     "reserve_mb = 1\n[sync]\ninterval_s = 1\nsettle_ms = 100\n[scrub]\nrate_mb_s = 1000\n";
 
+/// How long a value of a key that is [`is_mortal`] lives.
+const LIFE: Duration = Duration::from_millis(500);
+/// For so long after its end a read that was under way may show it.
+const LATE: Duration = Duration::from_secs(10);
+
 /// What was written under each key, oldest first.
-type Written = Arc<Mutex<BTreeMap<String, Vec<Vec<u8>>>>>;
+type Written = Arc<Mutex<BTreeMap<String, Vec<Change>>>>;
+
+/// A key was given a value, or, without one, deleted.
+#[derive(Clone, Debug)]
+struct Change {
+    value: Option<Vec<u8>>,
+    at: Instant,
+}
+
+/// Whether the values of a key expire.
+fn is_mortal(key: u64) -> bool {
+    key % 7 == 5
+}
+
+/// Some keys are deleted in every other round.
+fn change(key: u64, round: u64) -> Option<Vec<u8>> {
+    (key % 7 != 3 || round % 2 == 1).then(|| value(key, round))
+}
 
 /// How the node stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,8 +220,13 @@ impl Bench {
 
     /// Writes each of these keys anew.
     async fn write(&mut self, keys: std::ops::Range<u64>) {
+        let client = self.client.clone();
+        self.write_by(&client, keys).await;
+    }
+
+    async fn write_by(&mut self, client: &Client, keys: std::ops::Range<u64>) {
         self.round += 1;
-        let bucket = self.client.bucket("default").unwrap();
+        let bucket = client.bucket("default").unwrap();
         let mut writing = JoinSet::new();
         for key in keys {
             if writing.len() == AT_ONCE {
@@ -294,8 +325,9 @@ impl Bench {
                 let count = written.lock().unwrap().len() as u64;
                 let key = random.below(count).to_string();
                 let before = written.lock().unwrap()[&key].len();
+                let began = Instant::now();
                 match get(through, &key, Level::Count(1)).await {
-                    Some(found) => look(&written, &key, &found, before, &mut reads),
+                    Some(found) => look(&written, &key, (&found, began), before, &mut reads),
                     None => {
                         reads.errors += 1;
                         node = None;
@@ -309,16 +341,11 @@ impl Bench {
 
     /// Looks for everything through the node: in its own copies, and agreed on by all.
     async fn check(&self) {
+        tokio::time::sleep(LIFE).await;
         let node =
             direct::Direct::connect(&self.cluster.nodes[VICTIM].frames, PATIENCE).await.unwrap();
         let node = Arc::new(node);
-        let expected: Vec<(String, Vec<u8>)> = {
-            let written = self.written.lock().unwrap();
-            written
-                .iter()
-                .map(|(key, values)| (key.clone(), values.last().unwrap().clone()))
-                .collect()
-        };
+        let expected = self.expected();
         let mut reading = JoinSet::new();
         for (at, (key, value)) in expected.into_iter().enumerate() {
             if reading.len() == AT_ONCE {
@@ -327,11 +354,44 @@ impl Bench {
             let node = node.clone();
             reading.spawn(async move {
                 let r = if at % 10 == 0 { Level::All } else { Level::Count(1) };
-                assert_eq!(get(&node, &key, r).await, Some(vec![value]), "{key} at {r:?}");
+                let value: Vec<_> = value.into_iter().collect();
+                assert_eq!(get(&node, &key, r).await, Some(value), "{key} at {r:?}");
             });
         }
         while let Some(read) = reading.join_next().await {
             read.unwrap();
+        }
+    }
+
+    /// What is to be seen of each key.
+    fn expected(&self) -> Vec<(String, Option<Vec<u8>>)> {
+        let written = self.written.lock().unwrap();
+        let last = |(key, changes): (&String, &Vec<Change>)| {
+            let is_mortal = is_mortal(key.parse().unwrap());
+            let value = changes.last().and_then(|change| change.value.clone());
+            (key.clone(), value.filter(|_| !is_mortal))
+        };
+        written.iter().map(last).collect()
+    }
+
+    /// Waits until every node has forgotten what was deleted. What has expired is kept for minutes.
+    async fn wait_forgotten(&self) -> Duration {
+        let began = Instant::now();
+        let has_value = |changes: &&Vec<Change>| changes.last().is_some_and(|c| c.value.is_some());
+        let living = self.written.lock().unwrap().values().filter(has_value).count() as u64;
+        loop {
+            let digests = digests(&self.cluster).await;
+            if digests.iter().all(|digest| digest.is_some_and(|(keys, _)| keys == living)) {
+                return began.elapsed();
+            }
+            if began.elapsed() > PATIENCE {
+                let mut held_up = Vec::new();
+                for node in &self.cluster.nodes {
+                    held_up.push(node.control(Control::Reaping).await);
+                }
+                panic!("of {living} keys {digests:?} are there: {held_up:?}");
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
@@ -344,6 +404,11 @@ impl Bench {
         self.start_until_ready().await;
         self.write(0..200).await;
         self.wait_equal().await;
+        // One that is away: what it misses is kept by the node whose disk is about to lie.
+        self.cluster.nodes[AWAY].kill();
+        let through = Client::builder().seeds([self.victim().frames.clone()]).only_seeds();
+        self.write_by(&through.connect().await.unwrap(), 150..400).await;
+        let kept = self.wait_kept().await;
         let home = self.victim().home.clone();
         let row = |said: String, took, reads| Row {
             fault: fault.name,
@@ -361,8 +426,11 @@ impl Bench {
         if let Err(nothing) = (fault.damage)(&home) {
             self.victim().start();
             self.start_until_ready().await;
+            self.cluster.nodes[AWAY].start();
             return row(nothing.to_owned(), None, Reads::default());
         }
+        self.cluster.nodes[AWAY].start();
+        self.cluster.wait_ready(AWAY);
         let (stop, watching) = self.watch(seed);
         let began = Instant::now();
         match fault.stop {
@@ -385,14 +453,32 @@ impl Bench {
         let took = if fault.stop == Stop::Runs { took } else { began.elapsed() };
         stop.store(true, Ordering::Relaxed);
         let reads = watching.await.unwrap();
+        self.cluster.wait_drained().await;
+        self.check().await;
+        let forgotten = self.wait_forgotten().await;
         self.check().await;
         let said = said(&self.victim().log()[from..]);
-        println!("  {said}\n  whole after {took:.1?}; {reads:?}");
+        println!(
+            "  {said}\n  {kept} hints were there; whole after {took:.1?}, forgotten {forgotten:.1?} later; {reads:?}"
+        );
         let _ = fs::remove_file(home.join("mark.whole"));
         for aside in 1..9 {
             let _ = fs::remove_dir_all(home.join(format!("db.aside-{aside}")));
         }
         row(said, Some(took), reads)
+    }
+
+    /// Waits until the node keeps something for the one that is away: it does from the moment on in which
+    /// it gives up waiting for it.
+    async fn wait_kept(&mut self) -> u64 {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.victim().hints().await {
+                0 => assert!(Instant::now() < deadline, "no hints"),
+                kept => return kept,
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     async fn wait_equal(&mut self) {
@@ -427,12 +513,19 @@ impl Bench {
 }
 
 async fn put(bucket: &Bucket, written: &Written, key: u64, round: u64) {
-    let (name, value) = (key.to_string(), value(key, round));
-    // Before it is acknowledged it may be read.
-    written.lock().unwrap().entry(name.clone()).or_default().push(value.clone());
+    let (name, value) = (key.to_string(), change(key, round));
     let deadline = Instant::now() + PATIENCE;
-    // It replaces what is there: one value at a time.
-    while let Err(error) = bucket.put(&name, value.clone()).observed().await {
+    loop {
+        // Before it is acknowledged it may be read.
+        let change = Change { value: value.clone(), at: Instant::now() };
+        written.lock().unwrap().entry(name.clone()).or_default().push(change);
+        // It replaces what is there: one value at a time.
+        let write = match value.clone() {
+            None => bucket.delete(&name).observed(),
+            Some(value) if is_mortal(key) => bucket.put(&name, value).observed().ttl(LIFE),
+            Some(value) => bucket.put(&name, value).observed(),
+        };
+        let Err(error) = write.await else { return };
         assert!(Instant::now() < deadline, "{name}: {error}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -451,14 +544,34 @@ async fn get(node: &direct::Direct, key: &str, r: Level) -> Option<Vec<Vec<u8>>>
     }
 }
 
-/// A read may be old. It may not be absent, nor something that was never written.
-fn look(written: &Written, key: &str, found: &[Vec<u8>], before: usize, reads: &mut Reads) {
-    assert!(!found.is_empty(), "{key} is absent");
+/// A read that began then may be old. It may not show a key absent that never was, what was never
+/// written, nor what had expired.
+fn look(
+    written: &Written,
+    key: &str,
+    (found, began): (&[Vec<u8>], Instant),
+    before: usize,
+    reads: &mut Reads,
+) {
+    let is_mortal = is_mortal(key.parse().unwrap());
     let written = written.lock().unwrap();
-    let values = &written[key];
-    let place = |value| values.iter().position(|known| known == value);
-    let newest = found.iter().map(|value| place(value).expect("bytes that nobody wrote")).max();
-    match newest.is_some_and(|newest| newest + 1 >= before) {
+    let changes = &written[key];
+    let place =
+        |value: Option<&Vec<u8>>| changes.iter().rposition(|change| change.value.as_ref() == value);
+    let newest = match found
+        .iter()
+        .map(|value| place(Some(value)).expect("bytes that nobody wrote"))
+        .max()
+    {
+        Some(newest) => {
+            let life = changes[newest].at + LIFE + LATE;
+            assert!(!is_mortal || began < life, "{key} had expired");
+            newest
+        }
+        None if is_mortal => changes.len(),
+        None => place(None).unwrap_or_else(|| panic!("{key} is absent")),
+    };
+    match newest + 1 >= before {
         true => reads.right += 1,
         false => reads.old += 1,
     }
