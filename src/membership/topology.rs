@@ -300,6 +300,13 @@ impl Topology {
         self.state.buckets.values().any(|bucket| bucket.home.scope == scope)
     }
 
+    /// Tells how far the moves are that touch any of these slots; 0 where there are none.
+    #[must_use]
+    pub fn moves_marks(&self, partition: Partition, scopes: &[Scope]) -> u64 {
+        let mark = |scope: &Scope| self.moves_mark(partition, *scope);
+        scopes.iter().fold(0, |marks: u64, scope| marks.rotate_left(1) ^ mark(scope))
+    }
+
     /// Tells how far the moves are that touch these slots; 0 where there are none.
     #[must_use]
     pub fn moves_mark(&self, partition: Partition, scope: Scope) -> u64 {

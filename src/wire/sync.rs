@@ -45,6 +45,9 @@ pub struct Shared {
     pub partition: Partition,
     /// Scopes, ascending.
     pub scopes: Vec<Scope>,
+    /// How far buckets are that move to these slots or from them: which buckets are read by them. Whoever
+    /// goes by another state of it answers that it cannot tell.
+    pub moves: u64,
 }
 
 /// Short for a key and its version, under the salt of an exchange.

@@ -64,8 +64,12 @@ pub fn answer(
     })
 }
 
-/// The sums of the buckets of a partition that are read by these slots.
+/// The sums of the buckets of a partition that are read by these slots; none where they are being
+/// counted, or others are read by them than whoever asks takes for it.
 fn trees(store: &dyn Store, topology: &Topology, shared: &Shared) -> Option<Vec<(String, u128)>> {
+    if topology.moves_marks(shared.partition, &shared.scopes) != shared.moves {
+        return None;
+    }
     let is_shared =
         |name: &str| shared.scopes.contains(&topology.read_scope(name, shared.partition));
     let roots = store.roots(shared.partition)?.into_iter();

@@ -157,7 +157,8 @@ pub enum Effect {
     },
     /// Count a partition's trees again: they said that something differs, and nothing did.
     Recount(Partition),
-    /// Since this node was started, it has been in sync with every other owner of the partition.
+    /// Since this node was started, it has been in sync with every other owner of the partition, and no
+    /// bucket is on its way to it there.
     Complete(Partition),
     /// That is so for all partitions that this node owns.
     Whole,
@@ -253,6 +254,8 @@ pub struct Syncs {
     line: VecDeque<u64>,
     moving: BTreeSet<u64>,
     merges: BTreeMap<u64, u64>,
+    /// Partitions in which this node owns slots that a bucket is still on its way to.
+    arriving: BTreeSet<Partition>,
     complete: BTreeSet<Partition>,
     whole: bool,
     recounted: BTreeMap<Partition, Instant>,
@@ -293,6 +296,7 @@ impl Syncs {
             line: VecDeque::new(),
             moving: BTreeSet::new(),
             merges: BTreeMap::new(),
+            arriving: BTreeSet::new(),
             complete: BTreeSet::new(),
             whole: false,
             recounted: BTreeMap::new(),
@@ -388,15 +392,21 @@ impl Syncs {
 
     // ---- who is compared with whom -------------------------------------------------------
 
-    /// The pairs of this node: every partition it owns, with every other owner of it.
+    /// The pairs of this node: every partition it owns, with every other owner of it. Slots by which
+    /// nothing is read yet make none: what they are to have is compared as soon as it has arrived.
     fn learn(&mut self, topology: Arc<Topology>) {
         let me = self.settings.node;
         let scopes: Vec<Scope> = topology.state().slots.keys().copied().collect();
         let mut pairs: BTreeMap<PairId, Vec<Scope>> = BTreeMap::new();
+        self.arriving.clear();
         for partition in (0..topology.partitions()).map(|number| Partition(number as u16)) {
             for scope in &scopes {
                 let owners = topology.primaries(partition, *scope);
                 if !owners.contains(&me) {
+                    continue;
+                }
+                if topology.is_arriving(partition, *scope) {
+                    self.arriving.insert(partition);
                     continue;
                 }
                 for peer in owners.iter().filter(|peer| **peer != me) {
@@ -445,12 +455,14 @@ impl Syncs {
 
     fn shared(&self, id: &PairId) -> Shared {
         let scopes = self.pairs.get(id).map(|pair| pair.shared.clone()).unwrap_or_default();
-        Shared { partition: id.0, scopes }
+        let moves = self.topology.moves_marks(id.0, &scopes);
+        Shared { partition: id.0, scopes, moves }
     }
 
     /// Once a second: partitions may also come to be complete because pairs go.
     fn look_whether_whole(&mut self) {
         let is_whole = self.topology.state().is_formed()
+            && self.arriving.is_empty()
             && self.pairs.values().all(|pair| pair.in_sync.is_some());
         if is_whole && !std::mem::replace(&mut self.whole, true) {
             self.effects.push(Effect::Whole);
@@ -463,6 +475,12 @@ impl Syncs {
         pair.busy = false;
         pair.due = self.now + pause;
         let Some(began) = in_sync else { return };
+        if began < pair.since {
+            // What it shares has changed meanwhile.
+            pair.due = self.now;
+            self.look = true;
+            return;
+        }
         if began < self.asked_at {
             pair.due = self.now;
             self.look = true;
@@ -470,7 +488,7 @@ impl Syncs {
         (pair.in_sync, pair.yielded) = (Some(began), false);
         let of_partition = (id.0, NodeId(0))..=(id.0, NodeId(u128::MAX));
         let is_complete = self.pairs.range(of_partition).all(|(_, pair)| pair.in_sync.is_some());
-        if is_complete && self.complete.insert(id.0) {
+        if is_complete && !self.arriving.contains(&id.0) && self.complete.insert(id.0) {
             self.effects.push(Effect::Complete(id.0));
         }
     }

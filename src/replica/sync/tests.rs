@@ -9,7 +9,7 @@ use crate::causality::{Actor, Content, Dot, Hlc, Object, Sibling};
 use crate::ids::{Incarnation, WriteId};
 use crate::key::Key;
 use crate::limits;
-use crate::membership::{ClusterState, Contact, MemberEntry};
+use crate::membership::{ClusterState, Contact, HandOver, MemberEntry};
 use crate::store::memory::MemoryStore;
 use crate::store::record::Record;
 use crate::store::{Batch, Change, Imprint, Store, StoredKey};
@@ -107,6 +107,11 @@ fn merge(store: &MemoryStore, key: &Key, brought: &Object) {
 
 impl Pairing {
     fn new(seed: u64) -> Self {
+        Self::with(seed, 2, |_| {})
+    }
+
+    /// Bucket "other" has `n` replicas, and this is done to the cluster state once it has formed.
+    fn with(seed: u64, n: u8, change: impl FnOnce(&mut ClusterState)) -> Self {
         let ids = [NodeId(1), NodeId(2)];
         let mut state = ClusterState::new("test", 1);
         for id in ids {
@@ -114,8 +119,9 @@ impl Pairing {
             let contact = Contact { name, address, text_address: String::new() };
             state.enter(id, MemberEntry::candidate(id, contact, "zone", limits::WEIGHT_NORMAL));
         }
-        assert!(state.add_bucket("other", BucketSettings { n: 2, ..BucketSettings::default() }));
+        assert!(state.add_bucket("other", BucketSettings { n, ..BucketSettings::default() }));
         state.form(2);
+        change(&mut state);
         let topology = Arc::new(Topology::new(state));
         let settings = |node| Settings {
             node,
@@ -138,6 +144,15 @@ impl Pairing {
             moving: [0; 2],
             recounts: 0,
             while_settling: None,
+        }
+    }
+
+    /// Has both go by another cluster state.
+    fn learn(&mut self, state: ClusterState) {
+        self.topology = Arc::new(Topology::after(&self.topology, state));
+        for syncs in &mut self.syncs {
+            let input = Input::Topology(self.topology.clone());
+            syncs.handle(self.now, input, &mut Vec::new());
         }
     }
 
@@ -465,6 +480,64 @@ fn what_was_compared_when_somebody_asked_is_compared_again_at_once() {
     }
     assert!(second.is_empty(), "{second:?}");
     assert_eq!(pairing.syncs[0].status(Instant(5000)).oldest_ms, Some(2));
+}
+
+/// Has the next of a bucket's new slots taken by the member it is for.
+fn take_slot(state: &mut ClusterState) {
+    let scope = state.buckets["other"].home.next.unwrap();
+    let slots = Topology::new(state.clone()).slots(P, scope).to_vec();
+    let slot = slots.iter().position(|slot| slot.version == 0).unwrap();
+    let (expected, to) = (slots[slot], slots[slot].successor.unwrap());
+    assert!(state.hand_over(&HandOver { scope, partition: P, slot, expected, to }));
+}
+
+#[test]
+fn a_bucket_that_is_on_its_way_is_compared_once_it_has_arrived_and_nobody_is_whole_before() {
+    let two = BucketSettings { n: 2, ..BucketSettings::default() };
+    let mut pairing = Pairing::with(1, 1, |state| {
+        state.set_bucket("other", two).unwrap();
+        state.commit_plan(None).unwrap();
+        take_slot(state);
+    });
+    let first = (0..2).find(|side| !pairing.syncs[*side].arriving.is_empty()).unwrap();
+    assert_eq!(key(7).bucket(), "other");
+    merge(&pairing.stores[1 - first], &key(7), &object(1, "in its old slot, and acknowledged"));
+    pairing.exchange(first);
+    let second = Input::Second { p99: Duration::ZERO };
+    let mut effects = Vec::new();
+    pairing.syncs[first].handle(pairing.now, second, &mut effects);
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Whole)), "{effects:?}");
+    assert!(pairing.complete[first].is_empty());
+    assert!(pairing.syncs[first].pairs.values().all(|pair| pair.in_sync.is_some()));
+
+    let earlier = pairing.topology.clone();
+    let mut state = earlier.state().clone();
+    take_slot(&mut state);
+    pairing.learn(state);
+    assert!(pairing.syncs[first].pairs.values().all(|pair| pair.in_sync.is_none()));
+    // Whoever has not heard of it says so.
+    let shared = pairing.syncs[first].shared(&(P, pairing.ids[1 - first]));
+    let asked = |topology| {
+        answer(&pairing.stores[1 - first], topology, &SyncRequest::Roots(vec![shared.clone()]))
+    };
+    assert_eq!(asked(&earlier).unwrap(), SyncReply::Roots(vec![None]));
+    assert_ne!(asked(&pairing.topology).unwrap(), SyncReply::Roots(vec![None]));
+    pairing.exchange(first);
+    pairing.assert_equal();
+    assert_eq!(pairing.complete[first], BTreeSet::from([P]));
+}
+
+#[test]
+fn what_was_compared_before_more_was_shared_proves_nothing() {
+    let mut pairing = Pairing::new(1);
+    let (id, began) = ((P, pairing.ids[1]), pairing.now);
+    pairing.now = pairing.now + AGAIN;
+    let state = pairing.topology.state().clone();
+    let pair = pairing.syncs[0].pairs.get_mut(&id).unwrap();
+    pair.shared.clear();
+    pairing.learn(state);
+    pairing.syncs[0].settle_pair(id, Some(began), Duration::ZERO);
+    assert_eq!(pairing.syncs[0].pairs[&id].in_sync, None);
 }
 
 /// One of three nodes, alone: the answers to its questions are made up, and say of every partition that the
