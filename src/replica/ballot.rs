@@ -460,12 +460,14 @@ impl Ballot {
     }
 
     /// The owners whose copy is damaged, once every other one has answered: then what was
-    /// merged is all that can be had, and may replace the damaged copy.
+    /// merged is all that can be had, and may replace the damaged copy, be it nothing. Where there is
+    /// no other, nothing replaces it: that would be a deletion nobody has asked for.
     pub(super) fn to_restore(&self) -> Vec<NodeId> {
         let corrupt = Vote::Failed(FailureCode::Corrupt);
         let owners = self.voters.iter().filter(|voter| voter.is_owner);
         let (damaged, others): (Vec<_>, Vec<_>) = owners.partition(|voter| voter.vote == corrupt);
-        match others.iter().all(|voter| matches!(voter.vote, Vote::Holds(_))) {
+        let has_answered = |voter: &&Voter| matches!(voter.vote, Vote::Holds(_));
+        match !others.is_empty() && others.iter().all(has_answered) {
             true => damaged.iter().map(|voter| voter.node).collect(),
             false => Vec::new(),
         }

@@ -87,6 +87,14 @@ pub(super) enum Waiter {
     Nobody,
 }
 
+/// A batch that is not committed.
+#[derive(Debug)]
+struct Waiting {
+    /// The refusals heard of when it was begun.
+    refusals: u64,
+    waiters: Vec<Waiter>,
+}
+
 /// Whether an operation goes on.
 #[derive(Debug)]
 pub(super) enum Status {
@@ -130,7 +138,10 @@ pub(super) struct Core {
     staged: Vec<Change>,
     buried: Vec<GraveChange>,
     batch: u64,
-    waiting: BTreeMap<u64, Vec<Waiter>>,
+    /// Batches that are not committed, that of this turn included.
+    waiting: BTreeMap<u64, Waiting>,
+    /// Refusals heard of (see `refusals`).
+    refusals: u64,
     actors: Range<u64>,
     leasing: bool,
     /// Actors below this are spent, whatever a record says: a commit has failed, so dots that
@@ -174,6 +185,7 @@ impl Core {
             buried: Vec::new(),
             batch: 1,
             waiting: BTreeMap::new(),
+            refusals: 0,
             actors,
             leasing: false,
             actor_floor: 0,
@@ -497,7 +509,7 @@ impl Core {
             self.hints.staged(self.batch, owner, (before, bytes), self.now.wall);
         }
         self.staged.push(change);
-        self.waiting.entry(self.batch).or_default().push(waiter);
+        self.wait_for(self.batch, waiter);
         self.batch
     }
 
@@ -509,7 +521,8 @@ impl Core {
 
     /// Has `waiter` hear when `batch`, which has not been committed yet, is.
     pub(super) fn wait_for(&mut self, batch: u64, waiter: Waiter) {
-        self.waiting.entry(batch).or_default().push(waiter);
+        let begun = Waiting { refusals: self.refusals, waiters: Vec::new() };
+        self.waiting.entry(batch).or_insert(begun).waiters.push(waiter);
     }
 
     /// The last batch that is not committed, that of this turn included.
@@ -526,19 +539,30 @@ impl Core {
         self.counters.changes += self.staged.len() as u64;
         let (changes, graves) =
             (std::mem::take(&mut self.staged), std::mem::take(&mut self.buried));
-        let changes = Batch { changes, graves };
-        self.effects.push(Effect::Commit { batch: self.batch, changes });
+        let (batch, changes) = (self.batch, Batch { changes, graves });
+        let refusals = self.waiting.get(&batch).map_or(self.refusals, |begun| begun.refusals);
+        self.effects.push(Effect::Commit { batch, refusals, changes });
         self.batch += 1;
     }
 
-    /// A batch has been committed, or has not: tells whoever waited.
-    pub(super) fn committed(&mut self, batch: u64, result: &Result<(), StoreError>) {
+    /// A batch has been committed, or has not: tells whoever waited. Returns whether it is the first
+    /// heard of a refusal: then all that was begun before is refused too, and nothing that is
+    /// taken to be on the disk because of it is there.
+    pub(super) fn committed(&mut self, batch: u64, result: &Result<(), StoreError>) -> bool {
         self.hints.settled(batch, result.is_ok(), self.now.wall);
+        let waiting = self.waiting.remove(&batch);
+        let is_news =
+            result.is_err() && waiting.as_ref().is_some_and(|w| w.refusals == self.refusals);
+        if is_news {
+            // What was staged in this turn, too.
+            self.flush();
+            self.refusals += 1;
+        }
         if result.is_err() {
             // Dots of this batch may stand on peers already and are missing here.
             self.actor_floor = self.actors.start;
         }
-        for waiter in self.waiting.remove(&batch).unwrap_or_default() {
+        for waiter in waiting.into_iter().flat_map(|waiting| waiting.waiters) {
             match (waiter, result) {
                 (Waiter::Nobody, _) | (Waiter::Taken(..), Err(_)) => {}
                 (Waiter::Taken(hint, digest), Ok(())) => {
@@ -561,6 +585,7 @@ impl Core {
                 }
             }
         }
+        is_news
     }
 
     // ---- dots ----------------------------------------------------------------------------

@@ -111,7 +111,11 @@ impl GetOp {
                 Verdict::Pending => return Status::Open,
                 Verdict::Lost => {
                     self.refuse(core, FailureCode::Unavailable);
-                    return Status::Finished;
+                    if !self.ballot.found_damage() {
+                        return Status::Finished;
+                    }
+                    // What R wants may not be there until the damaged copy is restored.
+                    self.answered = Some(Object::new());
                 }
                 Verdict::Won => self.answer(core),
             }

@@ -29,8 +29,8 @@ use crate::store::{Entry, StoreError, StoredKey};
 use crate::time::Instant;
 use crate::wire::messages::{Failure, FailureCode, Purpose, Request, Response, Write};
 
-/// The operation number of everything that is sent from here; those of clients begin above it.
-pub(super) const OPERATION: OpId = 0;
+/// The bit that tells the operation numbers of what is sent from here from those of clients.
+pub(super) const OPERATION: OpId = 1 << 39;
 
 const PAGE_BYTES: usize = 256 << 10;
 const WINDOW_LEAST: usize = 4;
@@ -49,6 +49,9 @@ pub(super) struct Handoff {
     replays: BTreeMap<NodeId, Replay>,
     /// By the number of the request.
     in_flight: BTreeMap<u64, Sent>,
+    /// Hints that were sent so far. Each under a number of its own: the numbers of an operation's
+    /// requests repeat, and these may stay unanswered while thousands of others go out.
+    sent: u64,
     timer_at: Option<Instant>,
 }
 
@@ -58,6 +61,9 @@ struct Replay {
     listing: bool,
     /// The last key of the last page.
     after: Option<StoredKey>,
+    /// In this round nothing has been found yet, and when it began nothing was staged: then, what
+    /// was counted by then.
+    empty_since: Option<u64>,
     /// Listed and not sent yet.
     page: VecDeque<Entry>,
     in_flight: usize,
@@ -132,6 +138,7 @@ impl Handoff {
         let replay = self.replays.entry(owner).or_insert(Replay {
             listing: false,
             after: None,
+            empty_since: None,
             page: VecDeque::new(),
             in_flight: 0,
             window: WINDOW_FIRST,
@@ -147,9 +154,11 @@ impl Handoff {
         while replay.in_flight < window
             && let Some(entry) = replay.page.pop_front()
         {
-            if let Some(id) = send(core, owner, entry, &mut self.in_flight) {
-                self.in_flight.get_mut(&id).expect("it was just put in").at = now;
+            if let Some(sent) = prepare(core, owner, entry) {
                 replay.in_flight += 1;
+                self.sent += 1;
+                let id = core.send(OPERATION | self.sent, sent.to, false, write(&sent));
+                self.in_flight.insert(id, sent);
             }
         }
         if replay.page.is_empty()
@@ -158,6 +167,9 @@ impl Handoff {
         {
             replay.listing = true;
             let after = replay.after.clone();
+            if after.is_none() {
+                replay.empty_since = core.hints.at_rest();
+            }
             core.effects.push(super::Effect::ListHints { owner, after, bytes: PAGE_BYTES });
         }
     }
@@ -184,12 +196,27 @@ impl Handoff {
         if entries.is_empty() {
             // The end. What was kept meanwhile, or could not be given, is for the next round.
             replay.paused_until = core.now.instant + PAUSE;
+            if replay.empty_since.is_some() && replay.empty_since == core.hints.at_rest() {
+                core.hints.none_found(owner);
+            }
         }
+        let before = replay.page.len();
         replay.page.extend(entries.into_iter().filter(|entry| core.is_mine(&entry.key)));
+        if replay.page.len() > before {
+            replay.empty_since = None;
+        }
     }
 
     /// A receiver has answered.
-    pub(super) fn answered(&mut self, core: &mut Core, id: u64, response: &Response) {
+    pub(super) fn answered(
+        &mut self,
+        core: &mut Core,
+        (from, id): (NodeId, u64),
+        response: &Response,
+    ) {
+        if self.in_flight.get(&id).is_none_or(|sent| sent.to != from) {
+            return;
+        }
         let Some(sent) = self.in_flight.remove(&id) else { return };
         let now = core.now.instant;
         let owner = sent.key.owner().expect("hints have owners");
@@ -226,8 +253,8 @@ impl Handoff {
     /// One of several has it: the next.
     fn pass_on(&mut self, core: &mut Core, mut sent: Sent) {
         sent.to = sent.then.remove(0);
-        let write = write(&sent);
-        let id = core.send(OPERATION, sent.to, false, write);
+        self.sent += 1;
+        let id = core.send(OPERATION | self.sent, sent.to, false, write(&sent));
         sent.at = core.now.instant;
         self.in_flight.insert(id, sent);
     }
@@ -262,13 +289,8 @@ fn write(sent: &Sent) -> Request {
     })
 }
 
-/// Sends one hint to whom it belongs; returns the request's number.
-fn send(
-    core: &mut Core,
-    owner: NodeId,
-    entry: Entry,
-    in_flight: &mut BTreeMap<u64, Sent>,
-) -> Option<u64> {
+/// To whom one hint belongs, if it can be sent; what belongs to this node is merged here.
+fn prepare(core: &mut Core, owner: NodeId, entry: Entry) -> Option<Sent> {
     let name = entry.key.key();
     let record = Record::decode(entry.record).map_err(|error| error.to_string());
     let object = record.and_then(|record| {
@@ -303,7 +325,7 @@ fn send(
         targets.retain(|target| *target != me);
         let decoded = Object::decode(object.clone()).expect("it was decoded above");
         if targets.is_empty() {
-            let step = Step::Take { object: decoded, hint: entry.key, digest };
+            let step = Step::Take { object: decoded, hint: entry.key, digest, slots };
             core.steps.push_back((own, step));
             return None;
         }
@@ -315,8 +337,10 @@ fn send(
     }
     let to = targets.remove(0);
     let at = core.now.instant;
-    let sent = Sent { key: entry.key, to, then: targets, object, slots, digest, at };
-    let id = core.send(OPERATION, to, false, write(&sent));
-    in_flight.insert(id, sent);
-    Some(id)
+    Some(Sent { key: entry.key, to, then: targets, object, slots, digest, at })
+}
+
+/// Whether an operation's number is one of a delivery.
+pub(super) fn is_delivery(op: OpId) -> bool {
+    op & OPERATION != 0
 }

@@ -76,6 +76,8 @@ pub(super) struct Hints {
     rates: BTreeMap<NodeId, Rate>,
     /// By batch: how to take a change back if it was not committed.
     staged: BTreeMap<u64, Vec<(NodeId, u64, u64)>>,
+    /// How often something was counted.
+    changes: u64,
 }
 
 impl Hints {
@@ -110,6 +112,7 @@ impl Hints {
     }
 
     fn count(&mut self, owner: NodeId, before: u64, after: u64, now: WallMs) {
+        self.changes += 1;
         let tally = self.by_owner.entry(owner).or_default();
         if tally.count == 0 {
             tally.since = now;
@@ -144,9 +147,29 @@ impl Hints {
         }
     }
 
-    /// The members something is kept for.
+    /// The members something is kept for, once all that was staged is committed.
     pub(super) fn owners(&self) -> impl Iterator<Item = NodeId> {
         self.by_owner.keys().copied()
+    }
+
+    /// The members something is kept for on the disk, or may be: what was staged may be refused.
+    pub(super) fn possible_owners(&self) -> BTreeSet<NodeId> {
+        let staged = self.staged.values().flatten().map(|(owner, ..)| *owner);
+        self.owners().chain(staged).collect()
+    }
+
+    /// A number that differs from what it was before if anything was counted since; none while
+    /// something is staged.
+    pub(super) fn at_rest(&self) -> Option<u64> {
+        self.staged.is_empty().then_some(self.changes)
+    }
+
+    /// All that the disk keeps has been listed, and nothing of it is for `owner`. More was counted where
+    /// a damaged hint was written anew: what it was is not known.
+    pub(super) fn none_found(&mut self, owner: NodeId) {
+        if let Some(tally) = self.by_owner.remove(&owner) {
+            self.bytes = self.bytes.saturating_sub(tally.bytes);
+        }
     }
 
     /// What is kept, by member.

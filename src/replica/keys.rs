@@ -31,9 +31,9 @@ pub(super) enum Step {
     MergeFor { origin: Origin, sender: NodeId, object: Object, purpose: Purpose, slots: u64 },
     /// Keep an object for a member that is away, on behalf of an operation of this shard.
     Keep { object: Object, op: Option<OpId> },
-    /// What is kept under `hint`, in the state of this digest, belongs here: merge it, and drop it
-    /// there once it is durable.
-    Take { object: Object, hint: StoredKey, digest: u128 },
+    /// What is kept under `hint`, in the state of this digest, belongs here, by these slots: merge
+    /// it, and drop it there once it is durable.
+    Take { object: Object, hint: StoredKey, digest: u128, slots: u64 },
     /// A member has been given what is kept for it, in the state of this digest.
     Delivered { digest: u128 },
     /// Merge what a read of this shard found missing here; `from` had something of it.
@@ -239,6 +239,12 @@ impl Keys {
             }
         }
         coming
+    }
+
+    /// None of the changes that are not committed will be: all records are read from the disk again.
+    pub(super) fn refused(&mut self) {
+        self.places.retain(|_, place| matches!(place, Place::Loading(_)));
+        self.batches.clear();
     }
 
     /// `batch` has been committed, or has not: from now on, records without a later change are

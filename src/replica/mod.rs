@@ -57,6 +57,7 @@ mod records;
 mod replication;
 pub mod room;
 mod shard;
+mod refusals;
 mod strain;
 pub mod sync;
 pub mod transfer;
@@ -75,6 +76,7 @@ pub use hints::HintTally;
 pub(crate) use keys::imprint;
 #[cfg(feature = "server")]
 pub(crate) use pace::Pace;
+pub use refusals::Refusals;
 pub use shard::Shard;
 pub use watch::Order;
 
@@ -264,10 +266,12 @@ pub enum Effect {
         key: StoredKey,
     },
     /// Make these changes durable, then say [`Input::Committed`]. Batches are committed in the
-    /// order of their numbers.
+    /// order of their numbers, as far as [`Refusals`] admits them.
     Commit {
         /// Its number.
         batch: u64,
+        /// The refusals that the shard had heard of when it began the batch.
+        refusals: u64,
         /// The changes.
         changes: Batch,
     },

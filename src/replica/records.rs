@@ -85,7 +85,9 @@ impl Shard {
                 let waiter = op.map_or(Waiter::Nobody, |op| Waiter::Keeper(op, owner));
                 self.merge_step(key, state, batch, &object, (Purpose::Hint(owner), &[]), waiter)
             }
-            Step::Take { object, hint, digest } => {
+            // The slots have changed: it is looked at anew to whom it belongs.
+            Step::Take { slots, .. } if self.core.fingerprint(&key.key()) != slots => None,
+            Step::Take { object, hint, digest, .. } => {
                 let waiter = Waiter::Taken(hint, digest);
                 let brought = (Purpose::Handoff, &[self.core.settings.node][..]);
                 self.merge_step(key, state, batch, &object, brought, waiter)
@@ -258,7 +260,8 @@ impl Shard {
         waiter: Waiter,
     ) -> Option<u64> {
         let core = &mut self.core;
-        if state.is_err() && (purpose == Purpose::Restore || key.owner().is_some()) {
+        let is_replaced = state.is_err() && (purpose == Purpose::Restore || key.owner().is_some());
+        if is_replaced {
             *state = Ok(KeyState::unreadable());
         }
         let state = match state {
@@ -282,7 +285,7 @@ impl Shard {
             return None;
         }
         let risen = bury_again(core, key, state, object, (purpose, from));
-        if merge(core, key, state, object) || risen {
+        if merge(core, key, state, object) || risen || is_replaced {
             core.counters.hints_kept += u64::from(key.owner().is_some());
             return Some(core.stage(key, state, waiter));
         }

@@ -78,8 +78,7 @@ impl Shard {
         let core = Core::new(settings, topology, actors, seed);
         let (ops, stragglers) = (BTreeMap::new(), BTreeMap::new());
         let (keys, handoff) = (Keys::default(), Handoff::default());
-        let last_op = handoff::OPERATION;
-        Self { core, keys, handoff, ops, stragglers, last_op, draining: false }
+        Self { core, keys, handoff, ops, stragglers, last_op: 0, draining: false }
     }
 
     /// Takes one input; appends what is to be done.
@@ -92,7 +91,9 @@ impl Shard {
             Input::Response { from, id, response } => {
                 self.core.peers.answered(from);
                 match Core::op_of(id) {
-                    handoff::OPERATION => self.handoff.answered(&mut self.core, id, &response),
+                    op if handoff::is_delivery(op) => {
+                        self.handoff.answered(&mut self.core, (from, id), &response);
+                    }
                     op => {
                         let event = Event::Answer { from, id, response };
                         self.core.events.push_back((op, event));
@@ -104,8 +105,11 @@ impl Shard {
             Input::Reap { from, order } => self.reap(from, order),
             Input::Fence { from, view } => self.fence(from, view),
             Input::Committed { batch, result } => {
-                self.core.committed(batch, &result);
+                let is_refusal = self.core.committed(batch, &result);
                 self.keys.settled(batch);
+                if is_refusal {
+                    self.keys.refused();
+                }
             }
             Input::Actors(actors) => self.core.add_actors(actors),
             Input::Topology(topology) => {

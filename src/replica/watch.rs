@@ -125,7 +125,7 @@ impl Shard {
             self.core.watches.touch(key);
         }
         let is_listing = self.handoff.is_listing();
-        let kept_for: Vec<NodeId> = self.core.hints.owners().collect();
+        let kept_for: Vec<NodeId> = self.core.hints.possible_owners().into_iter().collect();
         let mut coming = self.keys.hints_on_their_way();
         for (at, (key, digest)) in keys.into_iter().enumerate() {
             if is_listing {

@@ -4,12 +4,13 @@
 //! to the log and one sync. While it waits for the disk the next group gathers, so the busier the
 //! node, the more writes share a sync.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
 use super::mailbox::{Mail, Mailbox};
 use super::room::Room;
-use crate::replica::Input;
+use crate::replica::{Input, Refusals};
 use crate::store::{Batch, Store, StoreError};
 
 /// The way to the thread.
@@ -33,6 +34,8 @@ struct Queue {
 struct Waiting {
     shard: usize,
     number: u64,
+    /// The refusals that the shard had heard of when it was begun.
+    refusals: u64,
     batch: Batch,
 }
 
@@ -53,9 +56,9 @@ impl Committer {
     }
 
     /// Hands a shard's batch in. Batches of one shard are committed in the order they come.
-    pub fn submit(&self, shard: usize, number: u64, batch: Batch) {
+    pub fn submit(&self, shard: usize, (number, refusals): (u64, u64), batch: Batch) {
         let mut queue = self.shared.queue.lock().expect("no holder of the lock panics");
-        queue.waiting.push(Waiting { shard, number, batch });
+        queue.waiting.push(Waiting { shard, number, refusals, batch });
         self.shared.wake.notify_one();
     }
 
@@ -67,6 +70,7 @@ impl Committer {
 }
 
 fn run(shared: &Shared, store: &dyn Store, mailboxes: &[Arc<Mailbox>], room: &Room) {
+    let mut refusals = vec![Refusals::default(); mailboxes.len()];
     loop {
         let mut queue = shared.queue.lock().expect("no holder of the lock panics");
         while queue.waiting.is_empty() {
@@ -77,6 +81,12 @@ fn run(shared: &Shared, store: &dyn Store, mailboxes: &[Arc<Mailbox>], room: &Ro
         }
         let group = std::mem::take(&mut queue.waiting);
         drop(queue);
+        let (group, unfounded): (Vec<_>, Vec<_>) =
+            group.into_iter().partition(|w| refusals[w.shard].admits(w.refusals));
+        tell(mailboxes, unfounded.iter().map(|w| (w.shard, w.number)), &Err(unfounded_error()));
+        if group.is_empty() {
+            continue;
+        }
         let (owners, batches): (Vec<_>, Vec<_>) =
             group.into_iter().map(|w| ((w.shard, w.number), w.batch)).unzip();
         let result = store.commit(&batches);
@@ -86,16 +96,32 @@ fn run(shared: &Shared, store: &dyn Store, mailboxes: &[Arc<Mailbox>], room: &Ro
             Err(StoreError::Corrupt(_)) => {}
             Ok(()) => room.committed(),
         }
-        for (shard, mailbox) in mailboxes.iter().enumerate() {
-            let numbers = owners.iter().filter(|(owner, _)| *owner == shard);
-            let mail = numbers.map(|(_, batch)| {
-                Mail::Input(Input::Committed { batch: *batch, result: result.clone() })
-            });
-            let mail: Vec<Mail> = mail.collect();
-            if !mail.is_empty() {
-                mailbox.post(mail);
-            }
+        if result.is_err() {
+            let shards: BTreeSet<usize> = owners.iter().map(|(shard, _)| *shard).collect();
+            shards.into_iter().for_each(|shard| refusals[shard].refused());
         }
+        tell(mailboxes, owners.into_iter(), &result);
+    }
+}
+
+/// The answer to a batch that stands on one that was refused.
+fn unfounded_error() -> StoreError {
+    StoreError::Full("a change before this one was refused".to_owned())
+}
+
+/// Tells the shards what has become of their batches.
+fn tell(
+    mailboxes: &[Arc<Mailbox>],
+    batches: impl Iterator<Item = (usize, u64)>,
+    result: &Result<(), StoreError>,
+) {
+    let mut mail: BTreeMap<usize, Vec<Mail>> = BTreeMap::new();
+    for (shard, batch) in batches {
+        let input = Input::Committed { batch, result: result.clone() };
+        mail.entry(shard).or_default().push(Mail::Input(input));
+    }
+    for (shard, mail) in mail {
+        mailboxes[shard].post(mail);
     }
 }
 

@@ -163,8 +163,8 @@ impl Driver {
                         self.send(turn, to, id, forwarded, &request);
                     }
                     Effect::Load { key } => self.load(turn, key),
-                    Effect::Commit { batch, changes } => {
-                        self.committer.submit(self.index, batch, changes);
+                    Effect::Commit { batch, refusals, changes } => {
+                        self.committer.submit(self.index, (batch, refusals), changes);
                     }
                     Effect::ListHints { owner, after, bytes } => {
                         self.loader.list_hints(self.index, owner, after, bytes);

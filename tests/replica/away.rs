@@ -255,3 +255,34 @@ fn a_read_asks_another_once_the_first_is_later_than_it_usually_is() {
     answer(&mut node);
     assert!(matches!(node.answers[&asked], Response::Got(_)));
 }
+
+#[test]
+fn an_answer_counts_for_what_was_asked_however_many_other_requests_went_out_meanwhile() {
+    let mut node = beside_one_that_is_gone(1 << 20);
+    write(&mut node, put(key(0), 1, "value"));
+    node.handle(Input::Connected(THIRD));
+    let first = replay(&mut node);
+    // Another's answer is none.
+    let response = Response::Stored(Stored { fsynced: true });
+    node.handle(Input::Response { from: NodeId(2), id: first, response });
+    node.commit(Ok(()));
+    assert_eq!(node.shard.hints()[&THIRD].count, 1);
+    // The numbers of a shard's requests repeat after so many.
+    let mut seen = std::collections::BTreeSet::new();
+    for n in 0..=1 << 16 {
+        let (r, pr) = (Level::Count(2), Level::Default);
+        node.ask(Request::Get(Get {
+            key: key(n),
+            r,
+            pr,
+            budget_ms: 0,
+            strict: true,
+            trace: false,
+        }));
+        seen.extend(node.sent.iter().map(|(_, id, _)| *id));
+        answer(&mut node);
+    }
+    assert!(seen.len() > 1 << 16 && !seen.contains(&first));
+    take(&mut node, first);
+    assert!(!node.shard.hints().contains_key(&THIRD));
+}

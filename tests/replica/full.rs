@@ -1,13 +1,16 @@
 //! A node whose disk is full, or damaged: what it may do of a write, and what its client hears.
 
+use ringdove::causality::Object;
 use ringdove::ids::{Incarnation, NodeId};
 use ringdove::key::Key;
 use ringdove::membership::Topology;
-use ringdove::replica::Input;
+use ringdove::replica::{Effect, Input, Origin};
 use ringdove::store::memory::MemoryStore;
+use ringdove::store::record::Record;
+use ringdove::store::{Store as _, StoreError};
 use ringdove::wire::messages::{
-    Basis, BucketSettings, Failure, FailureCode, Get, Held, HeldObject, Level, Outcome, Put,
-    Request, Response,
+    Basis, BucketSettings, Failure, FailureCode, Get, Held, HeldObject, Level, Outcome, Purpose,
+    Put, Request, Response, Stored, Write,
 };
 
 use crate::node::{self, ME, Node};
@@ -227,4 +230,99 @@ fn what_may_have_been_done_elsewhere_is_not_said_to_be_undone() {
     lose(&mut node, from);
     let failure = failure(&node, asked);
     assert_eq!((failure.code, failure.outcome), (FailureCode::Unknown, Outcome::Unknown));
+}
+
+/// A hint that another node's coordinator has this one keep.
+fn hint(write_id: u64) -> Request {
+    let purpose = Purpose::Hint(AWAY);
+    let object = node::object(write_id, "value").encode();
+    Request::Write(Write { key: key(), object, purpose, slots: 0, budget_ms: 0 })
+}
+
+const AWAY: NodeId = NodeId(3);
+
+#[test]
+fn what_stands_on_a_refused_change_is_refused_too_and_what_comes_later_is_not() {
+    let refused = || Err(StoreError::Full(WHY.to_owned()));
+    let kept = |node: &Node| {
+        let on_disk = node.store.hints(AWAY, None, usize::MAX).unwrap().len() as u64;
+        let counted = node.shard.hints().get(&AWAY).map_or(0, |hints| hints.count);
+        assert_eq!(on_disk, counted);
+        on_disk
+    };
+    let mut node = member_of(3);
+    lose(&mut node, AWAY);
+    let asked = [1, 2].map(|n| node.ask_for(NodeId(2), hint(n)));
+    node.commit_first(refused());
+    let later = node.ask_for(NodeId(2), hint(3));
+    node.commit(Ok(()));
+    for asked in asked {
+        let failure = failure(&node, asked);
+        assert_eq!((failure.code, failure.outcome), (FailureCode::DiskFull, Outcome::NotApplied));
+    }
+    assert!(matches!(node.answers[&later], Response::Stored(_)), "{:?}", node.answers[&later]);
+    assert_eq!(kept(&node), 1);
+    let stored = node.store.hints(AWAY, None, usize::MAX).unwrap().remove(0).record;
+    let object = Object::decode(Record::decode(stored).unwrap().object).unwrap();
+    let shown: Vec<u64> = object.siblings().iter().map(|sibling| sibling.hlc.0).collect();
+    assert_eq!(shown, [3], "nothing of what was refused");
+
+    // What was refused is a deletion.
+    node.handle(Input::Connected(AWAY));
+    node.handle(Input::Up(AWAY));
+    let result = node.store.hints(AWAY, None, usize::MAX);
+    node.handle(Input::Hints { owner: AWAY, result });
+    let (from, id, _) = node.sent.pop().unwrap();
+    let response = Response::Stored(Stored { fsynced: true });
+    node.handle(Input::Response { from, id, response });
+    let asked = node.ask_for(NodeId(2), hint(4));
+    node.commit_first(refused());
+    node.commit(Ok(()));
+    assert_eq!(failure(&node, asked).code, FailureCode::DiskFull);
+    assert_eq!(kept(&node), 1);
+}
+
+#[test]
+fn a_change_that_is_staged_when_a_refusal_is_heard_of_is_refused_by_itself() {
+    let mut node = member_of(3);
+    let first = node.ask_for(NodeId(2), hint(1));
+    // In one turn: something is staged, and then the refusal arrives.
+    let now = node.now;
+    let mut effects = Vec::new();
+    let (from, sender, received) = (Origin(99), NodeId(2), now.instant);
+    let request = hint(2);
+    let input = Input::Request { from, sender, received, sent: None, forwarded: true, request };
+    node.shard.handle(now, input, &mut effects);
+    let result = Err(StoreError::Full(WHY.to_owned()));
+    node.shard.handle(now, Input::Committed { batch: 1, result }, &mut effects);
+    let input = Input::Request {
+        from: Origin(100),
+        sender,
+        received,
+        sent: None,
+        forwarded: true,
+        request: hint(3),
+    };
+    node.shard.handle(now, input, &mut effects);
+    let loads: Vec<_> = effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Load { key } => Some(key.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(loads.len(), 1, "it is read from the disk again: {effects:?}");
+    for key in loads {
+        node.shard.handle(now, Input::Loaded { key, result: Ok(None) }, &mut effects);
+    }
+    node.shard.flush(&mut effects);
+    let batches: Vec<(u64, u64)> = effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Commit { batch, refusals, .. } => Some((*batch, *refusals)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(batches, [(2, 0), (3, 1)]);
+    assert!(!node.answers.contains_key(&first));
 }

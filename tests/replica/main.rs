@@ -2,6 +2,7 @@
 //! the test says so.
 
 mod away;
+mod damaged;
 mod full;
 mod late;
 mod node;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ringdove::causality::{Actor, Content, Dot, Hlc, Object, Sibling, VersionVector};
 use ringdove::ids::{Incarnation, NodeId, WriteId};
 use ringdove::key::Key;
 use ringdove::limits;
 use ringdove::membership::{ClusterState, Contact, MemberEntry, Topology};
-use ringdove::replica::{Effect, Input, Notice, Origin, Settings, Shard};
+use ringdove::replica::{Effect, Input, Notice, Origin, Refusals, Settings, Shard};
 use ringdove::store::memory::MemoryStore;
 use ringdove::store::{Batch, Store as _, StoreError, StoredKey};
 use ringdove::time::{Instant, Now, WallMs};
@@ -39,7 +40,8 @@ pub struct Node {
     pub answers: BTreeMap<u64, Response>,
     pub notices: Vec<Notice>,
     /// What waits for [`Node::commit`].
-    batches: Vec<(u64, Batch)>,
+    batches: Vec<(u64, u64, Batch)>,
+    refusals: Refusals,
     /// What peers were asked and have not answered.
     pub sent: Vec<(NodeId, u64, Request)>,
     /// Whose hints were to be listed.
@@ -91,6 +93,7 @@ impl Node {
             answers: BTreeMap::new(),
             notices: Vec::new(),
             batches: Vec::new(),
+            refusals: Refusals::default(),
             sent: Vec::new(),
             lists: Vec::new(),
             asked: 0,
@@ -124,7 +127,9 @@ impl Node {
                     let result = if self.is_damaged { Err(damaged) } else { self.store.read(&key) };
                     self.handle(Input::Loaded { key, result });
                 }
-                Effect::Commit { batch, changes } => self.batches.push((batch, changes)),
+                Effect::Commit { batch, refusals, changes } => {
+                    self.batches.push((batch, refusals, changes));
+                }
                 Effect::Send { to, id, request, .. } => self.sent.push((to, id, request)),
                 Effect::Notice(notice) => self.notices.push(notice),
                 // No hint is ever replayed, unless a test does it.
@@ -157,12 +162,24 @@ impl Node {
 
     /// Settles all batches that wait.
     pub fn commit(&mut self, result: Result<(), StoreError>) {
-        for (batch, changes) in std::mem::take(&mut self.batches) {
-            if result.is_ok() {
-                self.store.commit(&[changes]).unwrap();
-            }
-            self.handle(Input::Committed { batch, result: result.clone() });
+        while !self.batches.is_empty() {
+            self.commit_first(result.clone());
         }
+    }
+
+    /// Settles the first of the batches that wait, in this way if it may be committed at all.
+    pub fn commit_first(&mut self, result: Result<(), StoreError>) {
+        let (batch, refusals, changes) = self.batches.remove(0);
+        let result = match self.refusals.admits(refusals) {
+            true => result,
+            false => Err(StoreError::Full("a change before this one was refused".to_owned())),
+        };
+        match &result {
+            Ok(()) => drop(self.store.commit(&[changes]).unwrap()),
+            Err(_) if self.refusals.admits(refusals) => self.refusals.refused(),
+            Err(_) => {}
+        }
+        self.handle(Input::Committed { batch, result });
     }
 }
 
@@ -199,4 +216,15 @@ pub fn put(key: Key, write_id: u128, basis: Basis, value: &'static str) -> Put {
         strict: true,
         budget_ms: 0,
     }
+}
+
+/// An object with one value, made elsewhere.
+pub fn object(n: u64, value: &'static str) -> Object {
+    let dot = Dot { actor: Actor { incarnation: Incarnation(9), k: 1 }, counter: n };
+    let (write_id, hlc, after) = (WriteId(n.into()), Hlc(n), Hlc::default());
+    let content = Content::Value(value.into());
+    let sibling = Sibling { dot, write_id, hlc, after, expires_at: None, content };
+    let mut object = Object::new();
+    object.write(&VersionVector::new(), sibling);
+    object
 }

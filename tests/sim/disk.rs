@@ -1,10 +1,10 @@
 //! A simulated disk: what is synced, what is on its way there, and what went wrong with it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ringdove::causality::{Dot, Object};
 use ringdove::ids::{NodeId, Partition};
-use ringdove::replica::Input;
+use ringdove::replica::{Input, Refusals};
 use ringdove::store::memory::MemoryStore;
 use ringdove::store::record::Record;
 use ringdove::store::{Batch, Change, Entry, Imprint, Store, StoreError, StoredKey};
@@ -21,6 +21,8 @@ pub const NO_ROOM: &str = "no space left (simulated)";
 pub struct Outstanding {
     pub shard: usize,
     pub batch: u64,
+    /// The refusals that the shard had heard of when it was begun.
+    pub refusals: u64,
     pub changes: Batch,
 }
 
@@ -32,6 +34,8 @@ pub struct Disk {
     pub outstanding: VecDeque<Outstanding>,
     /// How many of those the sync under way covers; 0 while none is.
     pub in_sync: usize,
+    /// By shard, of this life of the node.
+    pub refusals: BTreeMap<usize, Refusals>,
     pub corrupt: BTreeSet<StoredKey>,
     /// Commits are refused.
     pub full: bool,
@@ -111,6 +115,7 @@ impl Disk {
         let kept: Vec<Outstanding> = self.outstanding.drain(..survivors).collect();
         self.outstanding.clear();
         self.in_sync = 0;
+        self.refusals.clear();
         for batch in &kept {
             self.apply(&batch.changes);
         }
@@ -148,7 +153,13 @@ pub fn held_in(record: &Record, key: &StoredKey) -> Held {
 
 impl World {
     /// A shard gives its disk a batch.
-    pub fn commit(&mut self, node: usize, shard: usize, batch: u64, changes: Batch) {
+    pub fn commit(
+        &mut self,
+        node: usize,
+        shard: usize,
+        (batch, refusals): (u64, u64),
+        changes: Batch,
+    ) {
         for change in &changes.changes {
             let Some(record) = change.record.clone() else {
                 let what = if change.key.owner().is_some() { "drops a hint of" } else { "reaps" };
@@ -189,7 +200,12 @@ impl World {
             }
             self.fact(Fact::Staged { time: self.now, node, key, minted, held });
         }
-        self.nodes[node].disk.outstanding.push_back(Outstanding { shard, batch, changes });
+        self.nodes[node].disk.outstanding.push_back(Outstanding {
+            shard,
+            batch,
+            refusals,
+            changes,
+        });
         self.start_sync(node);
     }
 
@@ -219,9 +235,15 @@ impl World {
                 false => room.committed(),
             });
         }
-        for Outstanding { shard, batch, changes } in batches {
+        let (mut refused, mut answers) = (BTreeSet::new(), Vec::new());
+        for Outstanding { shard, batch, refusals, changes } in batches {
             self.nodes[node].disk.refused |= full;
-            let result = if full {
+            let before = self.nodes[node].disk.refusals.entry(shard).or_default();
+            let founded = before.admits(refusals);
+            let result = if full || !founded {
+                if founded {
+                    refused.insert(shard);
+                }
                 self.fact(Fact::NewActor { node });
                 self.note(format!("n{node} batch {shard}.{batch} refused: disk full"));
                 Err(StoreError::Full(NO_ROOM.to_owned()))
@@ -233,7 +255,13 @@ impl World {
                 }
                 Ok(())
             };
-            self.input(node, shard, Input::Committed { batch, result });
+            answers.push((shard, Input::Committed { batch, result }));
+        }
+        for shard in refused {
+            self.nodes[node].disk.refusals.entry(shard).or_default().refused();
+        }
+        for (shard, input) in answers {
+            self.input(node, shard, input);
         }
         self.start_sync(node);
     }

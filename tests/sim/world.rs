@@ -552,7 +552,9 @@ impl World {
                     let process = self.nodes[node].process;
                     self.after(delay, Event::Loaded { node, process, shard, key });
                 }
-                Effect::Commit { batch, changes } => self.commit(node, shard, batch, changes),
+                Effect::Commit { batch, refusals, changes } => {
+                    self.commit(node, shard, (batch, refusals), changes);
+                }
                 Effect::ListHints { owner, after, bytes } => {
                     let slow = self.nodes[node].disk.slow;
                     let delay = 50 + self.random.below(2 * MS) + slow;

@@ -380,7 +380,7 @@ impl Cluster {
                     let result = self.nodes[node].store.read(&key);
                     self.tell(node, replica::Input::Loaded { key, result });
                 }
-                replica::Effect::Commit { batch, changes } => {
+                replica::Effect::Commit { batch, changes, .. } => {
                     self.nodes[node].store.commit(&[changes]).unwrap();
                     self.tell(node, replica::Input::Committed { batch, result: Ok(()) });
                 }
