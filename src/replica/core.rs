@@ -10,9 +10,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::commits::{Commits, Sealed, Waiter};
 use super::counters::Counters;
 use super::forward::Forward;
-use super::graves::{GraveChange, Graves};
+use super::graves::Graves;
 use super::hints::Hints;
 use super::keys::{KeyState, Reader, Step};
 use super::peers::Peers;
@@ -28,7 +29,7 @@ use crate::limits;
 use crate::membership::{MemberEntry, Scopes, Slot, Topology};
 use crate::random::Random;
 use crate::store::record::Mint;
-use crate::store::{Batch, Change, StoreError, StoredKey};
+use crate::store::{StoreError, StoredKey};
 use crate::time::{Instant, Now};
 use crate::wire::messages::{
     BucketSettings, Conflicts, Failure, FailureCode, Purpose, Put, Receipt, Request, Response,
@@ -72,29 +73,6 @@ enum Timer {
     Deadline,
 }
 
-/// Who is told when a batch has been committed.
-#[derive(Debug)]
-pub(super) enum Waiter {
-    /// A coordinator on another node.
-    Replica(Origin),
-    /// An operation of this shard.
-    Op(OpId),
-    /// An operation of this shard that has something kept for a member.
-    Keeper(OpId, NodeId),
-    /// A hint that belongs to this node itself: dropped once its object is durable here.
-    Taken(StoredKey, u128),
-    /// Nobody: a repair of this node's own copy.
-    Nobody,
-}
-
-/// A batch that is not committed.
-#[derive(Debug)]
-struct Waiting {
-    /// The refusals heard of when it was begun.
-    refusals: u64,
-    waiters: Vec<Waiter>,
-}
-
 /// Whether an operation goes on.
 #[derive(Debug)]
 pub(super) enum Status {
@@ -135,13 +113,7 @@ pub(super) struct Core {
     pub(super) effects: Vec<Effect>,
     timers: BTreeSet<(Instant, OpId, Timer)>,
     sequence: u64,
-    staged: Vec<Change>,
-    buried: Vec<GraveChange>,
-    batch: u64,
-    /// Batches that are not committed, that of this turn included.
-    waiting: BTreeMap<u64, Waiting>,
-    /// Refusals heard of (see `refusals`).
-    refusals: u64,
+    commits: Commits,
     actors: Range<u64>,
     leasing: bool,
     /// Actors below this are spent, whatever a record says: a commit has failed, so dots that
@@ -181,11 +153,7 @@ impl Core {
             effects: Vec::new(),
             timers: BTreeSet::new(),
             sequence: 0,
-            staged: Vec::new(),
-            buried: Vec::new(),
-            batch: 1,
-            waiting: BTreeMap::new(),
-            refusals: 0,
+            commits: Commits::default(),
             actors,
             leasing: false,
             actor_floor: 0,
@@ -505,44 +473,34 @@ impl Core {
         let change = state.change(key);
         let bytes = change.record.as_ref().map_or(0, bytes::Bytes::len);
         let before = std::mem::replace(&mut state.record_bytes, bytes);
+        let batch = self.commits.stage(change, waiter);
         if let Some(owner) = key.owner() {
-            self.hints.staged(self.batch, owner, (before, bytes), self.now.wall);
+            self.hints.staged(batch, owner, (before, bytes), self.now.wall);
         }
-        self.staged.push(change);
-        self.wait_for(self.batch, waiter);
-        self.batch
+        batch
     }
 
     /// Adds the grave of a key to this turn's batch, next to the change that removes its record.
     pub(super) fn bury(&mut self, key: &StoredKey, remains: Object) {
-        let changes = self.graves.bury(key, remains);
-        self.buried.extend(changes);
+        self.commits.bury(self.graves.bury(key, remains));
     }
 
     /// Has `waiter` hear when `batch`, which has not been committed yet, is.
     pub(super) fn wait_for(&mut self, batch: u64, waiter: Waiter) {
-        let begun = Waiting { refusals: self.refusals, waiters: Vec::new() };
-        self.waiting.entry(batch).or_insert(begun).waiters.push(waiter);
+        self.commits.wait_for(batch, waiter);
     }
 
     /// The last batch that is not committed, that of this turn included.
     pub(super) fn last_batch(&self) -> Option<u64> {
-        self.waiting.last_key_value().map(|(batch, _)| *batch)
+        self.commits.last()
     }
 
     /// Ends the turn: what was staged becomes a commit.
     pub(super) fn flush(&mut self) {
-        if self.staged.is_empty() {
-            return;
-        }
+        let Some(Sealed { batch, refusals, changes }) = self.commits.seal() else { return };
         self.counters.batches += 1;
-        self.counters.changes += self.staged.len() as u64;
-        let (changes, graves) =
-            (std::mem::take(&mut self.staged), std::mem::take(&mut self.buried));
-        let (batch, changes) = (self.batch, Batch { changes, graves });
-        let refusals = self.waiting.get(&batch).map_or(self.refusals, |begun| begun.refusals);
+        self.counters.changes += changes.changes.len() as u64;
         self.effects.push(Effect::Commit { batch, refusals, changes });
-        self.batch += 1;
     }
 
     /// A batch has been committed, or has not: tells whoever waited. Returns whether it is the first
@@ -550,19 +508,17 @@ impl Core {
     /// taken to be on the disk because of it is there.
     pub(super) fn committed(&mut self, batch: u64, result: &Result<(), StoreError>) -> bool {
         self.hints.settled(batch, result.is_ok(), self.now.wall);
-        let waiting = self.waiting.remove(&batch);
-        let is_news =
-            result.is_err() && waiting.as_ref().is_some_and(|w| w.refusals == self.refusals);
-        if is_news {
-            // What was staged in this turn, too.
-            self.flush();
-            self.refusals += 1;
-        }
         if result.is_err() {
             // Dots of this batch may stand on peers already and are missing here.
             self.actor_floor = self.actors.start;
         }
-        for waiter in waiting.into_iter().flat_map(|waiting| waiting.waiters) {
+        let is_news = result.is_err() && self.commits.is_refusal_news(batch);
+        if is_news {
+            // What was staged in this turn, too.
+            self.flush();
+            self.commits.heard_of_refusal();
+        }
+        for waiter in self.commits.settled(batch) {
             match (waiter, result) {
                 (Waiter::Nobody, _) | (Waiter::Taken(..), Err(_)) => {}
                 (Waiter::Taken(hint, digest), Ok(())) => {

@@ -7,7 +7,7 @@
 //! successor copies.
 
 use super::Origin;
-use super::core::Waiter;
+use super::commits::Waiter;
 use super::shard::{Shard, stale};
 use crate::ids::{Partition, Scope};
 use crate::store::StoredKey;

@@ -34,6 +34,7 @@
 //! belongs to a finished operation finds nothing under its number and is dropped).
 
 mod ballot;
+mod commits;
 mod core;
 mod counters;
 mod coverage;

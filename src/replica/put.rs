@@ -22,7 +22,8 @@
 use bytes::Bytes;
 
 use super::ballot::{Ballot, Wants};
-use super::core::{Core, Event, OpId, Status, Waiter};
+use super::commits::Waiter;
+use super::core::{Core, Event, OpId, Status};
 use super::coverage::{Needs, check_reachable};
 use super::forward::Forward;
 use super::keys::{KeyState, Step};

@@ -3,7 +3,8 @@
 //! A step reads, changes and stages a record in one piece. Records that are on the disk only are
 //! loaded first, and steps on them wait in line (`keys`).
 
-use super::core::{Core, Event, OpId, Waiter};
+use super::commits::Waiter;
+use super::core::{Core, Event, OpId};
 use super::keys::{Handed, KeyState, Reader, Step};
 use super::shard::{Op, Shard, stale};
 use super::{Effect, Notice, Origin};

@@ -14,7 +14,7 @@
 
 use std::collections::BTreeMap;
 
-use super::core::Waiter;
+use super::commits::Waiter;
 use super::keys::{KeyState, Step};
 use super::shard::{Op, Shard};
 use super::{Notice, Origin};

@@ -13,6 +13,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -38,6 +39,8 @@ pub struct Cluster {
     /// Hears of each change before anything else goes by it.
     transfers: OnceLock<Arc<TransferDesk>>,
     reaping: OnceLock<Arc<ReapDesk>>,
+    /// This node leaves, and the others are being told.
+    is_parting: AtomicBool,
     /// Held by the change under way.
     turn: tokio::sync::Mutex<()>,
     topology: ArcSwap<Topology>,
@@ -90,6 +93,9 @@ pub enum ClusterError {
     /// The state has changed since it was decided to change it so.
     #[error("the cluster state has changed meanwhile")]
     Overtaken,
+    /// No other member could be told.
+    #[error("no other member can be reached, and one has to know; trying on")]
+    Unheard,
 }
 
 impl Cluster {
@@ -129,7 +135,18 @@ impl Cluster {
         let topology = ArcSwap::from_pointee(Topology::new(state));
         let turn = tokio::sync::Mutex::default();
         let (transfers, reaping) = (OnceLock::new(), OnceLock::new());
-        Ok(Self { path, me, initial_members, mailboxes, transfers, reaping, turn, topology })
+        let is_parting = AtomicBool::new(false);
+        Ok(Self {
+            path,
+            me,
+            initial_members,
+            mailboxes,
+            transfers,
+            reaping,
+            is_parting,
+            turn,
+            topology,
+        })
     }
 
     /// Has `transfers` and `reaping` prepare every change from now on.
@@ -163,11 +180,23 @@ impl Cluster {
         self.topology.load().member(self.me).map_or(Standing::Candidate, |entry| entry.standing)
     }
 
+    /// Begins or ends the time in which the others are told that this node leaves: until it ends it
+    /// keeps its connections and is not gone. Returns whether that is a change.
+    pub fn part(&self, is_parting: bool) -> bool {
+        self.is_parting.swap(is_parting, Ordering::Relaxed) != is_parting
+    }
+
+    /// Whether this node has been removed, and nobody has to be told any more.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.standing() == Standing::Removed && !self.is_parting.load(Ordering::Relaxed)
+    }
+
     /// Those whom this node keeps connections to, with their addresses: everybody else who has not
-    /// been removed, and nobody once it has been removed itself.
+    /// been removed, and nobody once it is gone itself.
     #[must_use]
     pub fn others(&self) -> Vec<(NodeId, String)> {
-        if self.standing() == Standing::Removed {
+        if self.is_gone() {
             return Vec::new();
         }
         let topology = self.topology.load();

@@ -452,6 +452,35 @@ impl Node {
         }
     }
 
+    /// Has this node removed, of which nobody needs anything any more, and ends [`Cluster::part`]. The others hear of it first:
+    /// whoever is removed serves nobody and connects to nobody, and could not tell them any more.
+    ///
+    /// # Errors
+    /// When there are others and none has heard of it, or the disk fails; nothing is changed here then.
+    pub async fn part(&self) -> Result<(), ClusterError> {
+        let me = self.id;
+        let remove = |state: &mut ClusterState| {
+            if let Some(entry) = state.members.get_mut(&me) {
+                entry.standing = entry.standing.max(Standing::Removed);
+            }
+        };
+        let mut removed = self.topology().state().clone();
+        remove(&mut removed);
+        let (others, mut told) = (removed.serving().count(), 0);
+        for other in self.links.up() {
+            let control = Control::Exchange(removed.encode());
+            let answer = self.links.ask(other, control, CONTROL_TIMEOUT).await;
+            told += u32::from(matches!(answer, Some(Response::Control(ControlReply::Topology(_)))));
+        }
+        let parted = match others > 0 && told == 0 {
+            true => Err(ClusterError::Unheard),
+            false => self.install_topology(|state| Ok(remove(state))).await,
+        };
+        self.cluster.part(false);
+        self.links.keep(|| self.cluster.others());
+        parted
+    }
+
     /// Exchanges states with every member there is a connection to, all at once.
     pub async fn exchange_with_all(&self) {
         let mut exchanges: Vec<_> =

@@ -142,7 +142,8 @@ impl Node {
     #[must_use]
     pub fn state(&self) -> &'static str {
         match self.cluster.standing() {
-            Standing::Removed => "removed",
+            Standing::Removed if self.cluster.is_gone() => "removed",
+            Standing::Removed => Standing::Leaving.name(),
             _ if *self.draining.borrow() => "draining",
             _ if !self.cluster.is_formed() => "forming",
             Standing::Member if self.room.is_full() => "read-only",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ringdove::client::Client;
-use ringdove::membership::PlannedChange;
+use ringdove::membership::{PlannedChange, Standing};
 use ringdove::wire::messages::{Control, ControlReply, Level};
 use ringdove::wire::transfer::TransferStatus;
 
@@ -219,5 +219,33 @@ async fn a_copy_goes_on_where_it_was_after_sigkill_of_either_side_and_leftovers_
         let key = format!("key-{number}");
         let values = bucket.get(&key).await.unwrap().values;
         assert_eq!(values.as_slice()[0].data.len(), VALUE_BYTES, "{key}");
+    }
+}
+
+/// Hints that were let go are none, however long ago.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_has_let_hints_go_can_leave_and_says_so_only_when_the_others_know() {
+    let _alone = alone().await;
+    let mut cluster = Cluster::start_with(4, "[hints]\nmb_by_member = 0\n");
+    let client = cluster.client().await;
+    cluster.nodes[3].kill();
+    let bucket = client.bucket("default").unwrap();
+    for n in 0..200 {
+        bucket.put(format!("key-{n}"), "value").blind().await.unwrap();
+    }
+    cluster.nodes[3].start();
+    cluster.wait_back(3).await;
+    let let_go = cluster.nodes[0].counter("hints_dropped").await;
+    assert!(let_go > 0);
+    stage(&client, "node-0", PlannedChange::Leave).await;
+    client.commit_plan(None).await.unwrap();
+    cluster.wait_log(0, "left: safe to stop").await;
+    cluster.nodes[0].kill();
+    for node in &cluster.nodes[1..] {
+        let alone = Client::builder().seeds([node.frames.clone()]).only_seeds();
+        let topology = alone.connect().await.unwrap().refresh().await.unwrap();
+        let state = topology.state();
+        let left = &state.members[&state.find("node-0").unwrap()];
+        assert_eq!(left.standing, Standing::Removed, "at {}", node.frames);
     }
 }

@@ -8,7 +8,7 @@ use super::{AGAIN, COUNT_AGAIN, Effect, Notice, PairId, Purpose, Syncs};
 use crate::ids::Partition;
 use crate::replica::transfer::PAGE_BYTES;
 use crate::time::Instant;
-use crate::wire::sync::{SyncReply, SyncRequest, TreeId};
+use crate::wire::sync::{Shared, SyncReply, SyncRequest, TreeId};
 use crate::wire::transfer::{Blob, PageBuilder, PageEntry, body_entries};
 
 /// Pairs that are mended, or wait for what is on its way.
@@ -74,6 +74,13 @@ impl Syncs {
             let request = SyncRequest::Trees(self.shared(&pair));
             self.compare(pair.1, request, Purpose::Trees(number));
         }
+    }
+
+    /// What two owners share of a partition.
+    pub(super) fn shared(&self, id: &PairId) -> Shared {
+        let scopes = self.pairs.get(id).map(|pair| pair.shared.clone()).unwrap_or_default();
+        let moves = self.topology.moves_marks(id.0, &scopes);
+        Shared { partition: id.0, scopes, moves }
     }
 
     pub(super) fn trees(&mut self, number: u64, (ours, theirs): (SyncReply, SyncReply)) {

@@ -49,7 +49,7 @@ use crate::ids::{NodeId, Partition, Scope};
 use crate::membership::Topology;
 use crate::random::Random;
 use crate::time::Instant;
-use crate::wire::sync::{Shared, SyncAnswer, SyncReply, SyncRequest, TreeId};
+use crate::wire::sync::{SyncAnswer, SyncReply, SyncRequest, TreeId};
 use crate::wire::transfer::PageEntry;
 use exchange::Exchange;
 use jobs::Job;
@@ -451,12 +451,6 @@ impl Syncs {
             let purpose = Purpose::Roots { peer, began: self.now, pairs };
             self.compare(peer, SyncRequest::Roots(shared), purpose);
         }
-    }
-
-    fn shared(&self, id: &PairId) -> Shared {
-        let scopes = self.pairs.get(id).map(|pair| pair.shared.clone()).unwrap_or_default();
-        let moves = self.topology.moves_marks(id.0, &scopes);
-        Shared { partition: id.0, scopes, moves }
     }
 
     /// Once a second: partitions may also come to be complete because pairs go.

@@ -23,7 +23,7 @@ use super::merge::merge;
 use super::node::Node;
 use super::reply::ReplyTo;
 use crate::ids::{NodeId, Partition, Scope};
-use crate::membership::{HandOver, Standing, Topology};
+use crate::membership::{HandOver, Topology};
 use crate::replica::transfer::{Effect, Input, Notice, Settings, Transfers, read_page};
 use crate::store::StoreError;
 use crate::wire::messages::{Control, ControlReply, Purpose, Response, TopologyVersion};
@@ -349,33 +349,25 @@ impl TransferDesk {
         }
     }
 
-    /// Marks this node removed, if nothing hangs on it any more.
+    /// Has this node removed, if nothing hangs on it any more.
     async fn leave(&self) {
         let Some(node) = self.node() else { return };
         // Writes it coordinated as an owner may still end with something to keep for others.
-        let is_quiet = node.hints().is_empty() && node.in_flight() == 0;
+        let is_quiet = node.hints().iter().all(|hints| hints.count == 0) && node.in_flight() == 0;
         let seconds = if is_quiet { self.quiet_for.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 };
         self.quiet_for.store(seconds, Ordering::Relaxed);
         if seconds < LEAVE_AFTER_QUIET_S {
             return;
         }
-        let me = node.id;
-        let removed = node.install_topology(|state| {
-            if let Some(entry) = state.members.get_mut(&me) {
-                entry.standing = entry.standing.max(Standing::Removed);
+        if !node.cluster.part(true) {
+            return;
+        }
+        match node.part().await {
+            Ok(()) => tracing::info!("left: safe to stop"),
+            Err(error) => {
+                tracing::error!(%error, "cannot leave yet");
+                self.quiet_for.store(0, Ordering::Relaxed);
             }
-            Ok(())
-        });
-        // The others first hear of it while there are connections to them.
-        let others = node.links.up();
-        match removed.await {
-            Ok(()) => {
-                for other in others {
-                    node.exchange_with(other).await;
-                }
-                tracing::info!("left: safe to stop");
-            }
-            Err(error) => tracing::error!(%error, "cannot leave yet"),
         }
     }
 
