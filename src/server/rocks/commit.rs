@@ -8,12 +8,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, MutexGuard, OnceLock, Weak};
 use std::time::Duration;
 
-use rocksdb::{ErrorKind, WriteBatch};
+use rocksdb::WriteBatch;
 
 use super::keys::digest_key;
 use super::options::{DIGESTS, META};
 use super::space::Space;
-use super::{Durability, NUMBER_KEY, RocksStore, is_no_space, rows};
+use super::{Durability, NUMBER_KEY, RocksStore, is_no_space, is_unreadable, rows};
 use crate::ids::Partition;
 use crate::server::journal::Journal;
 use crate::store::{Batch, Change, Imprint, StoreError, StoredKey};
@@ -156,9 +156,9 @@ impl RocksStore {
         committing.full = written.as_ref().is_err_and(is_no_space);
         written.map_err(|error| match error.kind() {
             _ if committing.full => StoreError::Full(error.to_string()),
-            // A compaction met damage and RocksDB has closed itself to writes, for good: every start
-            // would come to the same table again.
-            ErrorKind::Corruption => {
+            // A compaction met what cannot be read, and RocksDB has closed itself to writes, for good:
+            // every start would come to the same table again.
+            _ if is_unreadable(&error) => {
                 self.damage.demand_rebuild(error.as_ref());
                 committing.end(error.to_string())
             }

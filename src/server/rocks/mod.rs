@@ -545,3 +545,13 @@ fn read_failed(error: &Error) -> StoreError {
 fn is_no_space(error: &Error) -> bool {
     error.kind() == ErrorKind::IOError && error.as_ref().contains("No space left on device")
 }
+
+/// Whether RocksDB could not read: what is there is damaged, or the disk does not give it. (`While
+/// pread` is what it says of a read from a table that failed, and of nothing else.)
+fn is_unreadable(error: &Error) -> bool {
+    match error.kind() {
+        ErrorKind::Corruption => true,
+        ErrorKind::IOError => error.as_ref().contains("While pread"),
+        _ => false,
+    }
+}
