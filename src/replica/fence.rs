@@ -118,6 +118,7 @@ mod tests {
             breaker_open: Duration::from_secs(1),
             hint_bytes_by_owner: 1000,
             hint_bytes: 1000,
+            hint_rate: 1 << 20,
             graves: 100,
         };
         Shard::new(settings, topology.clone(), 0..1 << 20, 1)

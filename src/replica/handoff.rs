@@ -9,9 +9,9 @@
 //! ```
 //!
 //! Hints go out in the order of their keys. What is delivered is dropped, so the disk itself is
-//! the cursor: after a restart of either side it goes on where it was. The window grows by one
-//! with each page of quick answers and is halved when the receiver is busy or slow, or when this
-//! node's own clients wait longer than they are used to (the Dynamo paper, section 6.5).
+//! the cursor: after a restart of either side it goes on where it was. The receiver sets the window:
+//! it grows by one with each quick answer and is halved when the receiver is busy or slow. How many go
+//! out in a second depends on how long this node's own clients wait (`pace`).
 //!
 //! A hint for somebody who is in no slot of the key any more goes to all who are, one after the
 //! other.
@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use super::core::{Core, OpId, participants};
 use super::keys::Step;
+use super::pace::Pace;
 use crate::causality::Object;
 use crate::ids::NodeId;
 use crate::membership::Slot;
@@ -38,14 +39,25 @@ const WINDOW_FIRST: usize = 32;
 const WINDOW_MOST: usize = 256;
 /// An answer later than this is a slow one.
 const SLOW: Duration = Duration::from_millis(100);
+/// Hints are paced as if each had so many bytes: below, what they cost does not depend on it.
+const LEAST_BYTES: usize = 1 << 10;
+/// What is left of the full rate under the greatest strain: a member that is back has what it missed
+/// soon, or clients who read there have reads mended one by one.
+const LEAST_PART: u64 = 16;
+/// What may be sent at once, in time at the present rate.
+const BURST: Duration = Duration::from_millis(5);
+const SECOND: Duration = Duration::from_secs(1);
 /// How long to leave a member alone after it was busy, gone or full.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long a receiver has for one hint.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// All that is being delivered.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Handoff {
+    pace: Pace,
+    /// When the pace was last told how long clients wait, and how many there were by then.
+    told: (Instant, u64),
     replays: BTreeMap<NodeId, Replay>,
     /// By the number of the request.
     in_flight: BTreeMap<u64, Sent>,
@@ -87,8 +99,21 @@ struct Sent {
 }
 
 impl Handoff {
+    /// Nothing is being delivered; at most `rate` bytes a second will be.
+    pub(super) fn new(rate: u64) -> Self {
+        Self {
+            pace: Pace::between(rate / LEAST_PART, rate),
+            told: (Instant(0), 0),
+            replays: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            sent: 0,
+            timer_at: None,
+        }
+    }
+
     /// Goes on with everything that can go on. Called at the end of each turn.
     pub(super) fn turn(&mut self, core: &mut Core) {
+        self.tell_pace(core);
         let owners: Vec<NodeId> = core.hints.owners().collect();
         self.replays.retain(|owner, replay| replay.in_flight > 0 || owners.contains(owner));
         for owner in owners {
@@ -108,14 +133,29 @@ impl Handoff {
         self.replays.values().any(|replay| replay.listing)
     }
 
-    /// Wakes up when a pause ends, or when something may have been lost.
+    /// Wakes up when a pause ends, when more may be sent, or when something may have been lost.
     fn arm(&mut self, core: &mut Core) {
         let now = core.now.instant;
-        if self.replays.is_empty() || self.timer_at.is_some_and(|at| at > now) {
+        if self.replays.is_empty() {
             return;
         }
-        self.timer_at = Some(now + PAUSE);
-        core.attempt_timer(OPERATION, PAUSE);
+        let waits = self.replays.values().any(|replay| !replay.page.is_empty());
+        let pause = if waits { (self.pace.free_at() - now).clamp(BURST, PAUSE) } else { PAUSE };
+        // A timer comes an eighth late at most.
+        if self.timer_at.is_none_or(|at| at <= now || at > now + pause * 9 / 8) {
+            self.timer_at = Some(core.attempt_timer(OPERATION, pause));
+        }
+    }
+
+    /// Once a second: how long clients wait.
+    fn tell_pace(&mut self, core: &Core) {
+        let (now, samples) = (core.now.instant, core.strain.samples());
+        if now - self.told.0 < SECOND {
+            return;
+        }
+        let p99 = if samples == self.told.1 { Duration::ZERO } else { core.strain.p99() };
+        self.pace.observe(p99, !self.replays.is_empty());
+        self.told = (now, samples);
     }
 
     /// A while has passed: what was sent long ago is taken for lost.
@@ -147,17 +187,15 @@ impl Handoff {
         if replay.paused_until > now {
             return;
         }
-        let window = match core.strain.is_high() {
-            true => WINDOW_LEAST,
-            false => replay.window,
-        };
-        while replay.in_flight < window
+        while replay.in_flight < replay.window
+            && self.pace.free_at() <= now + BURST
             && let Some(entry) = replay.page.pop_front()
         {
             if let Some(sent) = prepare(core, owner, entry) {
                 replay.in_flight += 1;
                 self.sent += 1;
                 let id = core.send(OPERATION | self.sent, sent.to, false, write(&sent));
+                self.pace.take(now, sent.object.len().max(LEAST_BYTES));
                 self.in_flight.insert(id, sent);
             }
         }

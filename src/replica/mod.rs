@@ -126,6 +126,8 @@ pub struct Settings {
     pub hint_bytes_by_owner: u64,
     /// Bytes it may keep for all of them.
     pub hint_bytes: u64,
+    /// Bytes of hints a second that are given to members that are back, at most, by this shard.
+    pub hint_rate: u64,
     /// Reaped keys it remembers.
     pub graves: usize,
 }

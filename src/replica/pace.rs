@@ -11,7 +11,7 @@
 //!                      seen
 //! ```
 //!
-//! It begins with a sixty-fourth of the full rate, for strain takes seconds to be seen, and never
+//! It begins with the least rate, as a rule a sixty-fourth of the full one, for strain takes seconds to be seen, and never
 //! comes below that: a move that can be starved holds up the operator who waits for it, and where
 //! something else keeps clients waiting it does not help them.
 //!
@@ -52,6 +52,7 @@ const LEARNT_MORE_MOVING: f64 = 1.0 / 4096.0;
 #[derive(Clone, Debug)]
 pub(crate) struct Pace {
     most: u64,
+    least: u64,
     rate: u64,
     /// The recent percentile, and the one clients are used to, in microseconds; 0 until one was
     /// seen.
@@ -61,10 +62,16 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// At most `most` bytes a second.
+    /// At most `most` bytes a second, and at least a 64th of it.
     pub(crate) fn new(most: u64) -> Self {
-        let most = most.max(LEAST);
-        Self { most, rate: most / LEAST, recent: 0.0, usual: 0.0, free_at: Instant(0) }
+        Self::between(most / LEAST, most)
+    }
+
+    /// At least and at most so many bytes a second.
+    pub(crate) fn between(least: u64, most: u64) -> Self {
+        let least = least.max(1);
+        let most = most.max(least);
+        Self { most, least, rate: least, recent: 0.0, usual: 0.0, free_at: Instant(0) }
     }
 
     /// Bytes a second now.
@@ -88,13 +95,13 @@ impl Pace {
             };
         }
         if !is_moving {
-            self.rate = self.most / LEAST;
+            self.rate = self.least;
             return;
         }
         let goal = (GOAL * self.usual).max(NEVER_BELOW_MICROS as f64);
         let room = if micros > 0.0 { goal / self.recent.max(1.0) } else { GROWTH };
         let rate = (self.rate as f64 * room.clamp(0.5, GROWTH)) as u64;
-        self.rate = rate.clamp(self.most / LEAST, self.most);
+        self.rate = rate.clamp(self.least, self.most);
     }
 
     /// Bytes that should move at once, at most `most`.

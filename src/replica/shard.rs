@@ -75,9 +75,10 @@ impl Shard {
     /// A shard of a node; `actors` are numbers nobody was ever given before, `seed` is for jitter.
     #[must_use]
     pub fn new(settings: Settings, topology: Arc<Topology>, actors: Range<u64>, seed: u64) -> Self {
+        let handoff = Handoff::new(settings.hint_rate);
         let core = Core::new(settings, topology, actors, seed);
         let (ops, stragglers) = (BTreeMap::new(), BTreeMap::new());
-        let (keys, handoff) = (Keys::default(), Handoff::default());
+        let keys = Keys::default();
         Self { core, keys, handoff, ops, stragglers, last_op: 0, draining: false }
     }
 

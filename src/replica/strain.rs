@@ -1,19 +1,12 @@
-//! Whether this node's own clients wait longer than they are used to.
-//!
-//! Background work yields to them: the Dynamo paper (section 6.5) compares a recent percentile of
-//! foreground latencies with a threshold. Here the threshold is learnt: twice what the percentile
-//! comes down to when nothing is the matter.
+//! How long this node's own clients wait: background work yields to them (`pace`).
 
 use std::time::Duration;
 
-/// Below this nobody is strained, whatever they are used to.
-const NEVER_BELOW_MICROS: u64 = 20_000;
-
-/// A recent 99th percentile, and what it usually is.
+/// A recent 99th percentile.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Strain {
     p99: u64,
-    usual: u64,
+    samples: u64,
 }
 
 impl Strain {
@@ -21,16 +14,15 @@ impl Strain {
     pub(super) fn sample(&mut self, took: Duration) {
         let micros = (took.as_micros() as u64).max(1);
         if self.p99 == 0 {
-            (self.p99, self.usual) = (micros, micros);
+            self.p99 = micros;
         }
+        self.samples += 1;
         // At rest where one sample in a hundred is above (see `peers`).
         let step = (self.p99 / 512).max(1);
         self.p99 = match micros > self.p99 {
             true => self.p99 + 99 * step,
             false => self.p99.saturating_sub(step).max(1),
         };
-        // Down at once, up by a thousandth at a time: minutes of load do not become usual.
-        self.usual = self.p99.min(self.usual + (self.usual / 65_536).max(1));
     }
 
     /// The recent 99th percentile.
@@ -38,9 +30,9 @@ impl Strain {
         Duration::from_micros(self.p99)
     }
 
-    /// Whether background work should hold back.
-    pub(super) fn is_high(&self) -> bool {
-        self.p99 > NEVER_BELOW_MICROS && self.p99 > 2 * self.usual
+    /// Requests so far.
+    pub(super) fn samples(&self) -> u64 {
+        self.samples
     }
 }
 
@@ -49,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_of_slow_answers_is_strain_and_quick_ones_end_it() {
+    fn a_burst_of_slow_answers_is_seen_and_quick_ones_end_it() {
         let mut strain = Strain::default();
         let mut random = crate::random::Random::new(1);
         let mut run = |strain: &mut Strain, count, millis: u64| {
@@ -58,10 +50,11 @@ mod tests {
             }
         };
         run(&mut strain, 5_000, 5);
-        assert!(!strain.is_high());
+        assert!(strain.p99() < Duration::from_millis(10));
         run(&mut strain, 50, 200);
-        assert!(strain.is_high());
+        assert!(strain.p99() > Duration::from_millis(20));
         run(&mut strain, 5_000, 5);
-        assert!(!strain.is_high());
+        assert!(strain.p99() < Duration::from_millis(10));
+        assert_eq!(strain.samples(), 10_050);
     }
 }

@@ -79,6 +79,7 @@ impl Node {
             breaker_open: Duration::from_secs(1),
             hint_bytes_by_owner: 1 << 20,
             hint_bytes: 1 << 20,
+            hint_rate: 64 << 20,
             graves: 100,
         };
         change(&mut settings);

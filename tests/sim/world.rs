@@ -740,6 +740,7 @@ fn settings(plan: &Plan, node: &Node, shard: u8) -> Settings {
         breaker_open: Duration::from_millis(500),
         hint_bytes_by_owner: plan.hint_bytes,
         hint_bytes: 2 * plan.hint_bytes,
+        hint_rate: 8 << 20,
         graves: plan.graves,
     }
 }

@@ -449,6 +449,7 @@ impl Node {
             breaker_open: Duration::from_secs(1),
             hint_bytes_by_owner: hint_bytes,
             hint_bytes,
+            hint_rate: 64 << 20,
             graves: 100,
         };
         let actors = 0..limits::ACTORS_LEASED;

@@ -227,6 +227,8 @@ pub struct Hints {
     pub mb: u64,
     /// MiB for one of them.
     pub mb_by_member: u64,
+    /// MiB of hints a second that are given to members that are back, at most.
+    pub rate_mb_s: u64,
 }
 
 /// `[transfers]`: how partitions change hands.
@@ -481,7 +483,7 @@ impl Default for Limits {
 
 impl Default for Hints {
     fn default() -> Self {
-        Hints { mb: 4096, mb_by_member: 2048 }
+        Hints { mb: 4096, mb_by_member: 2048, rate_mb_s: 64 }
     }
 }
 

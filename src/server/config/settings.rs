@@ -105,6 +105,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("limits.connections", Kind::Whole(1, 1_000_000)),
     setting("hints.mb", Kind::Whole(0, 1024 * 1024)),
     setting("hints.mb_by_member", Kind::Whole(0, 1024 * 1024)),
+    setting("hints.rate_mb_s", Kind::Whole(1, 10_000)),
     setting("transfers.rate_mb_s", Kind::Whole(1, 10_000)),
     setting("transfers.at_once", Kind::Whole(1, 64)),
     setting("transfers.cleanup_after_s", Kind::Whole(1, 30 * 24 * 3600)),

@@ -55,6 +55,7 @@ pub(super) fn shard_settings(node: &Node, index: usize) -> Settings {
         breaker_open: millis(requests.breaker_open_ms),
         hint_bytes_by_owner: (hints.mb_by_member << 20) / shards,
         hint_bytes: (hints.mb << 20) / shards,
+        hint_rate: (hints.rate_mb_s << 20) / shards,
         graves: GRAVES / node.mailboxes.len(),
     }
 }
