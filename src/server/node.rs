@@ -463,9 +463,10 @@ impl Node {
             if let Some(entry) = state.members.get_mut(&me) {
                 entry.standing = entry.standing.max(Standing::Removed);
             }
+            Ok(())
         };
         let mut removed = self.topology().state().clone();
-        remove(&mut removed);
+        remove(&mut removed)?;
         let (others, mut told) = (removed.serving().count(), 0);
         for other in self.links.up() {
             let control = Control::Exchange(removed.encode());
@@ -474,7 +475,7 @@ impl Node {
         }
         let parted = match others > 0 && told == 0 {
             true => Err(ClusterError::Unheard),
-            false => self.install_topology(|state| Ok(remove(state))).await,
+            false => self.install_topology(remove).await,
         };
         self.cluster.part(false);
         self.links.keep(|| self.cluster.others());

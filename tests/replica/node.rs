@@ -176,7 +176,7 @@ impl Node {
             false => Err(StoreError::Full("a change before this one was refused".to_owned())),
         };
         match &result {
-            Ok(()) => drop(self.store.commit(&[changes]).unwrap()),
+            Ok(()) => self.store.commit(&[changes]).unwrap(),
             Err(_) if self.refusals.admits(refusals) => self.refusals.refused(),
             Err(_) => {}
         }
