@@ -141,7 +141,7 @@ pub enum Command {
     Hints,
     /// `RD.TOMBSTONES`.
     Tombstones,
-    /// `RD.SYNC STATUS|NOW|PAUSE|RESUME`.
+    /// `RD.SYNC STATUS|PARTITION partition|NOW|PAUSE|RESUME`.
     Sync(SyncCommand),
     /// `RD.WAIT`.
     Wait {
@@ -231,6 +231,8 @@ pub enum ClientCommand {
 pub enum SyncCommand {
     /// How it stands.
     Status,
+    /// How the owners of one partition stand with each other.
+    Partition(u16),
     /// Compare everything now.
     Now,
     /// Begin no comparison until further notice.

@@ -173,13 +173,24 @@ pub(super) fn tombstones(_: &[Bytes]) -> Parsed {
 
 pub(super) fn sync(arguments: &[Bytes]) -> Parsed {
     let word = &arguments[1];
-    match word.to_ascii_uppercase().as_slice() {
-        b"STATUS" => Ok(Command::Sync(SyncCommand::Status)),
-        b"NOW" => Ok(Command::Sync(SyncCommand::Now)),
-        b"PAUSE" => Ok(Command::Sync(SyncCommand::Pause)),
-        b"RESUME" => Ok(Command::Sync(SyncCommand::Resume)),
-        _ => Err(CommandError::UnknownSubcommand { command: "RD.SYNC", name: shown(word) }),
-    }
+    let command = match (word.to_ascii_uppercase().as_slice(), &arguments[2..]) {
+        (b"STATUS", []) => SyncCommand::Status,
+        (b"PARTITION", [number]) => {
+            let number = integer(number).and_then(|number| u16::try_from(number).ok());
+            SyncCommand::Partition(number.ok_or(CommandError::NotAnInteger)?)
+        }
+        (b"NOW", []) => SyncCommand::Now,
+        (b"PAUSE", []) => SyncCommand::Pause,
+        (b"RESUME", []) => SyncCommand::Resume,
+        (b"STATUS" | b"PARTITION" | b"NOW" | b"PAUSE" | b"RESUME", _) => {
+            return Err(wrong_arity("rd.sync"));
+        }
+        _ => {
+            let (command, name) = ("RD.SYNC", shown(word));
+            return Err(CommandError::UnknownSubcommand { command, name });
+        }
+    };
+    Ok(Command::Sync(command))
 }
 
 pub(super) fn wait(arguments: &[Bytes]) -> Parsed {

@@ -242,8 +242,8 @@ rows! {
         "RD.TOMBSTONES" 1 ADMIN    NONE   extensions::tombstones
             ""
             "What was deleted and waits to be forgotten, and who holds it up."
-        "RD.SYNC"      2 ADMIN     NONE   extensions::sync
-            "STATUS|NOW|PAUSE|RESUME"
+        "RD.SYNC"     -2 ADMIN     NONE   extensions::sync
+            "STATUS|PARTITION partition|NOW|PAUSE|RESUME"
             "How the owners of the data stand with each other; compares now, pauses, goes on."
         "RD.WAIT"     -1 ADMIN     NONE   extensions::wait
             "[HEALTHY] [HINTS] [TRANSFERS] [SYNCED] [TIMEOUT milliseconds]"

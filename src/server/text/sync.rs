@@ -1,5 +1,7 @@
 //! `RD.SYNC`: what all nodes say of their anti-entropy, and telling them about it.
 
+use crate::ids::{NodeId, Partition};
+use crate::limits;
 use crate::membership::Topology;
 use crate::resp::Reply;
 use crate::resp::command::SyncCommand;
@@ -17,6 +19,7 @@ pub(super) async fn run(node: &Node, command: SyncCommand) -> Reply {
             let row = |said: &Said| status(&topology, said);
             return Reply::Array(said.iter().map(row).collect());
         }
+        SyncCommand::Partition(number) => return partition(node, Partition(number)).await,
         SyncCommand::Now => Control::SyncNow,
         SyncCommand::Pause => Control::SyncPause(true),
         SyncCommand::Resume => Control::SyncPause(false),
@@ -30,6 +33,29 @@ pub(super) async fn run(node: &Node, command: SyncCommand) -> Reply {
     let silent = silent.join(", ");
     let message = format!("all but {silent}, who did not answer, have done it; repeat it then");
     super::answers::failed(&Failure::not_applied(FailureCode::Unavailable, message))
+}
+
+/// What each owner of a partition knows of each other one.
+async fn partition(node: &Node, partition: Partition) -> Reply {
+    let topology = node.topology();
+    let last = topology.partitions() - 1;
+    if u32::from(partition.0) > last {
+        return Reply::error("ERR", format!("the partitions of this cluster are 0 to {last}"));
+    }
+    let count = limits::PAGE_KEYS as u32;
+    let said = node.ask_all(Control::SyncPairs { from: (partition, NodeId(0)), count }).await;
+    let rows = said.iter().map(|said| {
+        let mut row = vec![
+            ("node", Reply::text(said.id.to_string())),
+            ("name", Reply::text(said.name.clone())),
+        ];
+        if let Some(ControlReply::SyncPairs(pairs)) = &said.reply {
+            let of = pairs.iter().filter(|pair| pair.partition == partition);
+            row.push(("pairs", Reply::Array(of.map(|shown| pair(&topology, shown)).collect())));
+        }
+        Reply::map(row)
+    });
+    Reply::Array(rows.collect())
 }
 
 /// One member's row. One that did not answer has no more than its name.
