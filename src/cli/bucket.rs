@@ -35,7 +35,11 @@ pub(super) async fn bucket(client: &Client, bucket: &Bucket, form: Form) -> Endi
         }
         BucketCommand::Set { name, n, r, w, conflicts, ttl } => {
             let topology = client.refresh().await?;
-            let mut settings = *topology.bucket(name).ok_or_else(|| unknown(name))?;
+            let before = Shown::of(&topology, name).ok_or_else(|| unknown(name))?;
+            if let Some(failure) = n.and_then(|n| before.cannot_stay(n)) {
+                return Err(failure);
+            }
+            let mut settings = before.settings;
             settings.n = n.unwrap_or(settings.n);
             settings.r = r.unwrap_or(settings.r);
             settings.w = w.unwrap_or(settings.w);
@@ -94,6 +98,28 @@ impl Shown {
         let next = entry.home.next.map(|next| (next.n, topology.arrived(name)));
         let planned = entry.planned.value;
         Some(Self { planned, next, ..Self::new(name, entry.settings) })
+    }
+
+    /// Why a bucket cannot be told to keep the count that it has: it is about to get another one, which
+    /// this would not change.
+    fn cannot_stay(&self, n: u8) -> Option<Failure> {
+        let Self { name, settings, planned, next } = self;
+        let failure = |what: String| Failure::new(Exit::Refused, "planned", what);
+        match (planned, next) {
+            _ if n != settings.n => None,
+            (Some(planned), _) => {
+                let what = format!("the plan says that bucket {name:?} gets n={planned}");
+                Some(failure(what).hint("`ringdove abort` drops the plan".to_owned()))
+            }
+            (None, Some((next, _))) => {
+                let what = format!("bucket {name:?} is on its way to n={next}");
+                let hint = format!(
+                    "once it has arrived (`ringdove wait --transfers-done`), n={n} can be planned"
+                );
+                Some(failure(what).hint(hint))
+            }
+            (None, None) => None,
+        }
     }
 
     /// The replica count in a table: `3`, `3 (plan: 4)`, `3 to 4`.
@@ -176,5 +202,22 @@ impl From<OnConflict> for Conflicts {
             OnConflict::Siblings => Self::Siblings,
             OnConflict::Lww => Self::LastWriteWins,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_that_is_about_to_change_is_not_said_to_stay() {
+        let settled = Shown::new("carts", BucketSettings::default());
+        let n = settled.settings.n;
+        assert!(settled.cannot_stay(n).is_none());
+        let planned = Shown { planned: Some(n + 1), ..Shown::new("carts", settled.settings) };
+        assert!(planned.cannot_stay(n).unwrap().message.contains("gets n=4"));
+        assert!(planned.cannot_stay(n + 1).is_none(), "the nodes judge that");
+        let moving = Shown { next: Some((5, 7)), ..Shown::new("carts", settled.settings) };
+        assert!(moving.cannot_stay(n).unwrap().message.contains("on its way to n=5"));
     }
 }
