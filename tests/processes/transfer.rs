@@ -106,6 +106,7 @@ async fn members_join_leave_and_are_replaced_under_load_and_no_acknowledged_writ
 
     cluster.nodes[1].kill();
     load.run_for(200).await;
+    wait_until_kept(&cluster, &[2, 3], |kept| kept > 0).await;
     let newcomer = cluster.start_newcomer_with(QUICK_CLEANUP);
     cluster.wait_log(newcomer, "known as a candidate").await;
     let dead = client.refresh().await.unwrap().state().find("node-1").unwrap();
@@ -114,6 +115,8 @@ async fn members_join_leave_and_are_replaced_under_load_and_no_acknowledged_writ
     load.run_for(200).await;
     wait_until_moved(&mut cluster).await;
     check(&cluster, &load.ledger, Level::Count(2), &[2, 3, 4]).await;
+    // What was kept for the dead has gone to who has its slots.
+    wait_until_kept(&cluster, &[2, 3, 4], |kept| kept == 0).await;
     println!("replaced");
 
     let ledger = load.stop().await;
@@ -125,6 +128,22 @@ async fn members_join_leave_and_are_replaced_under_load_and_no_acknowledged_writ
         ledger.unknown.load(std::sync::atomic::Ordering::Relaxed),
     );
     check(&cluster, &ledger, Level::All, &[2, 3, 4]).await;
+}
+
+/// Waits until what these nodes keep for others, all together, is as it is to be.
+async fn wait_until_kept(cluster: &Cluster, nodes: &[usize], is_so: impl Fn(u64) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut kept = 0;
+        for node in nodes {
+            kept += cluster.nodes[*node].hints().await;
+        }
+        if is_so(kept) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{kept} hints are kept");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// With a commit for each, clients would wait for its syncs.
