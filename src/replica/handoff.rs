@@ -139,8 +139,13 @@ impl Handoff {
         if self.replays.is_empty() {
             return;
         }
+        // Where the pace holds nothing up, an answer goes on with it, or whoever is away comes back.
+        let is_paced = self.pace.free_at() > now + BURST;
         let waits = self.replays.values().any(|replay| !replay.page.is_empty());
-        let pause = if waits { (self.pace.free_at() - now).clamp(BURST, PAUSE) } else { PAUSE };
+        let pause = match is_paced && waits {
+            true => (self.pace.free_at() - now).min(PAUSE),
+            false => PAUSE,
+        };
         // A timer comes an eighth late at most.
         if self.timer_at.is_none_or(|at| at <= now || at > now + pause * 9 / 8) {
             self.timer_at = Some(core.attempt_timer(OPERATION, pause));

@@ -210,6 +210,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_to_be_deleted_may_still_be_there_until_that_is_committed() {
+        let mut hints = Hints::new(1000, 1000);
+        hints.staged(1, OWNER, (0, 100), WallMs(0));
+        hints.settled(1, true, WallMs(0));
+        hints.staged(2, OWNER, (100, 0), WallMs(0));
+        assert_eq!((hints.owners().count(), hints.possible_owners().len()), (0, 1));
+        assert_eq!(hints.at_rest(), None);
+        hints.settled(2, true, WallMs(0));
+        assert!(hints.possible_owners().is_empty() && hints.at_rest().is_some());
+    }
+
+    #[test]
     fn at_the_bound_there_is_no_room_and_what_is_there_may_still_shrink_or_stay() {
         let mut hints = Hints::new(100, 150);
         hints.staged(1, OWNER, (0, 90), WallMs(0));

@@ -286,3 +286,33 @@ fn an_answer_counts_for_what_was_asked_however_many_other_requests_went_out_mean
     take(&mut node, first);
     assert!(!node.shard.hints().contains_key(&THIRD));
 }
+
+#[test]
+fn what_was_kept_is_given_back_at_a_pace() {
+    // A 16th of it at first: ten hints a second, each counted as 1 KiB.
+    let change = |settings: &mut ringdove::replica::Settings| settings.hint_rate = 160 << 10;
+    let mut node = Node::with(topology(3), MemoryStore::new(), Incarnation(7), change);
+    node.handle(Input::Connected(NodeId(2)));
+    for n in 0..30 {
+        write(&mut node, put(key(n), n.into(), "value"));
+    }
+    assert_eq!(node.shard.hints()[&THIRD].count, 30);
+    node.handle(Input::Connected(THIRD));
+    assert_eq!(node.lists.pop(), Some(THIRD));
+    let result = node.store.hints(THIRD, None, usize::MAX);
+    node.handle(Input::Hints { owner: THIRD, result });
+    assert_eq!(node.sent.len(), 1, "no more than a burst at once");
+    for _ in 0..100 {
+        node.wait(Duration::from_millis(10));
+    }
+    assert!((9..=13).contains(&node.sent.len()), "{} in a second", node.sent.len());
+    while let Some((_, id, _)) = node.sent.pop() {
+        take(&mut node, id);
+    }
+    // Gone again, with some of it listed: nobody looks for it more often than a timer's pause.
+    node.handle(Input::Disconnected(THIRD));
+    node.wait(Duration::from_secs(1));
+    node.wait(Duration::from_secs(1));
+    let next = node.shard.next_deadline().expect("it looks for what may be lost");
+    assert!(next - node.now.instant > Duration::from_millis(50), "{:?}", next - node.now.instant);
+}
