@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(why) => {
             eprintln!(
-                "{why}\nusage: sim [SEED [--dump FILE] [--plant BUG] | --seeds N [--start SEED] [--jobs J]]"
+                "{why}\nusage: sim [SEED [--dump FILE] | --seeds N [--start SEED] [--jobs J]] [--plant BUG]"
             );
             return ExitCode::from(2);
         }
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
         (Some(seed), _) => one(seed, &arguments),
         (None, Some(count)) => {
             let start = arguments.start.unwrap_or(1);
-            search(&(start..start + count).collect::<Vec<u64>>(), jobs)
+            search(&(start..start + count).collect::<Vec<u64>>(), arguments.plant, jobs)
         }
         (None, None) if arguments.list => suite::list(),
         (None, None) => suite::run(arguments.filter.as_deref(), jobs),
@@ -136,13 +136,13 @@ fn one(seed: u64, arguments: &Arguments) -> bool {
 }
 
 /// Many seeds, several at once. Prints failures as they come and a summary at the end.
-fn search(seeds: &[u64], jobs: u64) -> bool {
+fn search(seeds: &[u64], plant: Option<Bug>, jobs: u64) -> bool {
     let began = Instant::now();
     let failed = Mutex::new(Vec::new());
     let (done, ops) = (AtomicU64::new(0), AtomicU64::new(0));
     let twice = AtomicU64::new(0);
     let is_terminal = std::io::stderr().is_terminal();
-    each(seeds, jobs, |verdict| {
+    each(seeds, plant, jobs, |verdict| {
         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
         ops.fetch_add(verdict.history.ops.len() as u64, Ordering::Relaxed);
         twice.fetch_add(u64::from(!verdict.twice_made.is_empty()), Ordering::Relaxed);
@@ -181,13 +181,13 @@ fn search(seeds: &[u64], jobs: u64) -> bool {
 
 /// Judges seeds in `jobs` threads. A run that panics is a defect of the product or of the
 /// simulator: its seed is named before the panic goes on.
-fn each(seeds: &[u64], jobs: u64, then: impl Fn(Verdict) + Sync) {
+fn each(seeds: &[u64], plant: Option<Bug>, jobs: u64, then: impl Fn(Verdict) + Sync) {
     let next = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
                 while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
-                    match std::panic::catch_unwind(|| report::judge(*seed, None)) {
+                    match std::panic::catch_unwind(|| report::judge(*seed, plant)) {
                         Ok(verdict) => then(verdict),
                         Err(panic) => {
                             println!("seed {seed} panicked; replay it: ./scripts/dev sim {seed}");

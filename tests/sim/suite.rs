@@ -10,8 +10,10 @@ use crate::report::judge;
 
 /// Seeds that are tried at every `cargo test`.
 const SEEDS: u64 = 30;
-/// Seeds within which each planted bug must be found.
-const SEEDS_TO_FIND_A_BUG: u64 = 40;
+/// Seeds within which each planted bug must be found. Most are found by one of the first ten; the
+/// rarest, `ReapedByQuorum`, shows in 3 of 100 (`--seeds 100 --plant ReapedByQuorum`), so that which
+/// seed finds it first moves with every change to the core.
+const SEEDS_TO_FIND_A_BUG: u64 = 500;
 /// Seeds that have found bugs. They run first.
 const REGRESSIONS: &str = include_str!("regressions.txt");
 
@@ -87,7 +89,7 @@ fn regressions() -> Vec<u64> {
 
 fn hold(seeds: &[u64], jobs: u64) -> Result<(), String> {
     let failures = Mutex::new(Vec::new());
-    crate::each(seeds, jobs, |verdict| {
+    crate::each(seeds, None, jobs, |verdict| {
         if !verdict.is_ok() {
             failures.lock().expect("nothing panics under it").push(verdict.failure());
         }
