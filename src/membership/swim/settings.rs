@@ -35,7 +35,7 @@ impl Default for Settings {
         Self {
             probe_interval: Duration::from_millis(1000),
             probe_timeout: Duration::from_millis(300),
-            indirect_probes: 3,
+            indirect_probes: 5,
             suspicion: Duration::from_millis(4000),
             gossip_interval: Duration::from_millis(200),
             gossip_fanout: 3,

@@ -459,7 +459,7 @@ impl Default for Gossip {
             keys: Vec::new(),
             probe_interval_ms: 1000,
             probe_timeout_ms: 300,
-            indirect_probes: 3,
+            indirect_probes: 5,
             suspicion_ms: 4000,
             interval_ms: 200,
             fanout: 3,
