@@ -138,7 +138,10 @@ impl Node {
         for _ in 0..STALE_TRIES {
             let mut round = Round::new(self, gathering, from, count);
             // While the bucket gets another count of replicas, partitions have the old one or the new.
-            let n = (round.left.len() as u8).max(1);
+            // A slot without an owner counts among them: of who had it, nobody can be asked.
+            let bucket = &gathering.listing.bucket;
+            let scope = gathering.topology.read_scope(bucket, from.partition);
+            let n = (round.left.len() as u8).max(scope.n);
             let w = gathering.w.resolve(n, n / 2 + 1).clamp(1, n);
             // Of N owners W have an acknowledged write, so it is on one of any N-W+1.
             let needed = usize::from(gathering.listing.r.resolve(n, n - w + 1));

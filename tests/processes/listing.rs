@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 use std::time::Instant;
 
 use ringdove::client::{Bucket, BucketSettings, Client, Conflicts, Level};
+use ringdove::ids::Partition;
 use ringdove::membership::PlannedChange;
 use serde_json::Value;
 
@@ -353,4 +354,56 @@ async fn deleted_keys_are_passed_over_and_pages_of_nothing_but_them_go_on() {
     let (found, seen) = listed(&bucket, 0, async || {}).await;
     println!("{seen} keys listed behind {deleted} deleted ones in {:?}", began.elapsed());
     assert!(found == expected(deleted..deleted + 100) && seen == 100, "{} keys", found.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listing_misses_no_key_while_a_dead_member_is_replaced_and_its_slots_have_no_owner() {
+    const KEYS: usize = 3_000;
+    let _alone = alone().await;
+    // The newcomer copies one slot after the other, so that it takes a while.
+    let slow = "[transfers]\nat_once = 1\n";
+    let mut cluster = Cluster::start_with(3, slow);
+    let newcomer = cluster.start_newcomer_with(slow);
+    cluster.wait_log(newcomer, "known as a candidate").await;
+    // Nobody compares, so that node 1 goes on lacking what it misses.
+    let pause = ringdove(&cluster, 0, &["sync", "pause"]);
+    assert!(pause.status.success(), "{}", String::from_utf8_lossy(&pause.stderr));
+    cluster.nodes[1].kill();
+    let through = Client::builder().seeds([cluster.nodes[2].frames.clone()]).only_seeds();
+    let client = through.connect().await.unwrap();
+    write(&client.bucket("default").unwrap(), 0..KEYS).await;
+    // What was kept for node 1 is lost with node 2: node 0 alone has all keys.
+    cluster.nodes[2].kill();
+    cluster.nodes[1].start();
+    cluster.wait_ready(1);
+    cluster.nodes[1].wait_connected_to(&cluster.nodes[0].frames.clone()).await;
+    // It fails for node 2, which is away.
+    let pause = ringdove(&cluster, 1, &["sync", "pause"]);
+    assert!(!pause.status.success(), "{pause:?}");
+
+    let through = Client::builder().seeds([cluster.nodes[1].frames.clone()]).only_seeds();
+    let client = through.connect().await.unwrap();
+    let state = client.refresh().await.unwrap();
+    let id = |name: &str| state.state().find(name).unwrap();
+    let change = PlannedChange::Replace { dead: id("node-2") };
+    let deadline = Instant::now() + PATIENCE;
+    while client.stage_change(id("node-3"), change.clone(), false).await.is_err() {
+        assert!(Instant::now() < deadline, "the others see that it is gone");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    client.commit_plan(None).await.unwrap();
+    let mut open = 0;
+    let count_open = async || {
+        let topology = client.refresh().await.unwrap();
+        let owners = |partition| {
+            let partition = Partition(partition as u16);
+            topology.primaries(partition, topology.read_scope("default", partition)).len()
+        };
+        open = (0..topology.partitions()).filter(|partition| owners(*partition) < 3).count();
+    };
+    let bucket = client.bucket("default").unwrap();
+    let (found, _) = listed(&bucket, KEYS / 4, count_open).await;
+    println!("a quarter was listed when slots of {open} partitions had no owner");
+    assert!(open > 0, "it was over before the listing was");
+    assert!(found == expected(0..KEYS), "{} keys", found.len());
 }
