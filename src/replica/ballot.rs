@@ -127,13 +127,18 @@ impl Ballot {
         }
     }
 
-    /// Asks one more; returns whether there was one.
+    /// Asks one more; returns whether there was one. While somebody is to send the object, others need
+    /// only say which one they have.
     pub(super) fn ask_next(&mut self, core: &mut Core, op: OpId) -> bool {
+        let full_is_coming = self.voters.iter().any(|voter| matches!(voter.vote, Vote::Asked(_)));
+        self.ask_one(core, op, full_is_coming)
+    }
+
+    fn ask_one(&mut self, core: &mut Core, op: OpId, digest: bool) -> bool {
         let spare = self.voters.iter().position(|voter| voter.vote == Vote::Spare);
         let next = spare.or_else(|| self.find_fallback(core)).or_else(|| self.find_silent(core));
         let Some(index) = next else { return false };
-        let full_is_coming = self.voters.iter().any(|voter| matches!(voter.vote, Vote::Asked(_)));
-        self.ask(core, op, index, full_is_coming);
+        self.ask(core, op, index, digest);
         true
     }
 
@@ -249,11 +254,12 @@ impl Ballot {
         {}
     }
 
-    /// The first answer is later than it usually is: one more is asked.
+    /// The first answer is later than it usually is: one more is asked, and for the object, which may be
+    /// what is late.
     pub(super) fn hedge(&mut self, core: &mut Core, op: OpId) {
         let awaited = self.voters.iter().any(|voter| matches!(voter.vote, Vote::Asked(_)));
         let spare = self.voters.iter().any(|voter| voter.vote == Vote::Spare);
-        if awaited && spare && self.ask_next(core, op) {
+        if awaited && spare && self.ask_one(core, op, false) {
             core.counters.early_hedges += 1;
         }
     }
@@ -265,8 +271,8 @@ impl Ballot {
         let object = match held.object {
             HeldObject::Missing => Object::new(),
             HeldObject::Digest(digest) if !amnesiac => return Vote::Digest(digest),
-            // An amnesiac's digest cannot be compared with anything worth having.
-            HeldObject::Digest(_) => Object::new(),
+            // An amnesiac gives the object: its digest cannot be compared with anything worth having.
+            HeldObject::Digest(_) => return Vote::Failed(FailureCode::Invalid),
             HeldObject::Full(bytes) => match Object::decode(bytes) {
                 Ok(object) => object,
                 Err(error) => {
@@ -331,9 +337,15 @@ impl Ballot {
                 core.peers.took(*node, core.now.instant - *at, core.now.instant);
             }
         }
-        if self.ask_next(core, op) {
+        if self.ask_one(core, op, false) {
             core.counters.hedged_reads += 1;
             return;
+        }
+        // Whoever was to send the object is late: so one of those who have it is asked for it.
+        let holds = self.voters.iter().any(|voter| matches!(voter.vote, Vote::Holds(_)));
+        let digest = |voter: &Voter| matches!(voter.vote, Vote::Digest(_));
+        if let Some(index) = self.voters.iter().position(digest).filter(|_| !holds) {
+            self.ask(core, op, index, false);
         }
         for index in slow {
             let Voter { node, vote, .. } = &mut self.voters[index];
@@ -460,14 +472,17 @@ impl Ballot {
     }
 
     /// The owners whose copy is damaged, once every other one has answered: then what was
-    /// merged is all that can be had, and may replace the damaged copy, be it nothing. Where there is
-    /// no other, nothing replaces it: that would be a deletion nobody has asked for.
+    /// merged is all that can be had, and may replace the damaged copy, be it nothing. One of them may be
+    /// amnesiac, as long as another is not: it could not become whole while this copy is damaged. Where
+    /// there is no other, nothing replaces it: that would be a deletion nobody has asked for.
     pub(super) fn to_restore(&self) -> Vec<NodeId> {
         let corrupt = Vote::Failed(FailureCode::Corrupt);
         let owners = self.voters.iter().filter(|voter| voter.is_owner);
         let (damaged, others): (Vec<_>, Vec<_>) = owners.partition(|voter| voter.vote == corrupt);
-        let has_answered = |voter: &&Voter| matches!(voter.vote, Vote::Holds(_));
-        match !others.is_empty() && others.iter().all(has_answered) {
+        let has_answered =
+            |voter: &&Voter| matches!(voter.vote, Vote::Holds(_) | Vote::Amnesiac(_));
+        let is_sure = |voter: &&Voter| matches!(voter.vote, Vote::Holds(_));
+        match others.iter().all(has_answered) && others.iter().any(is_sure) {
             true => damaged.iter().map(|voter| voter.node).collect(),
             false => Vec::new(),
         }

@@ -279,8 +279,13 @@ impl Core {
     pub(super) fn read_kept(&mut self, key: &Key, reader: Reader) {
         let stored = self.stored_key(key);
         let mut left = self.participants(key);
-        // Somebody is in the slots of every key, once the cluster has formed.
-        let Some(owner) = left.pop() else { return };
+        let Some(owner) = left.pop() else {
+            // Somebody is in the slots of every key, once the cluster has formed; here it has not.
+            if let Reader::Peer(origin) = reader {
+                self.fail(origin, super::shard::stale());
+            }
+            return;
+        };
         let step = Step::ReadKept { reader, left, found: Object::new() };
         self.steps.push_back((stored.kept_for(owner), step));
     }

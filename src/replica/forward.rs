@@ -284,6 +284,8 @@ fn goes_on(failure: &Failure) -> bool {
                 | FailureCode::Forming
                 | FailureCode::Internal
                 | FailureCode::Stale
+                // It reaches fewer replicas than another may.
+                | FailureCode::Unavailable
                 // It came too late there, wherever it was meanwhile.
                 | FailureCode::Timeout
         )

@@ -12,7 +12,7 @@
 //! it stands for somebody else. Who has not confirmed when the operation ends has it kept for it
 //! here, on the coordinator: that counts for nobody, and costs nobody's patience.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -62,6 +62,11 @@ pub(super) struct Replication {
     /// Everybody in a slot.
     members: BTreeMap<NodeId, Ack>,
     stand_ins: Vec<StandIn>,
+    /// For whom this node has staged it, if not for itself.
+    kept_for: Option<NodeId>,
+    /// The slots it was last sent by, and who goes by others.
+    sent_by: u64,
+    stale: BTreeSet<NodeId>,
 }
 
 impl Replication {
@@ -83,8 +88,21 @@ impl Replication {
             let (node, ack) = (core.settings.node, Ack::Awaited);
             stand_ins.push(StandIn { node, owner, asked: 0, ack });
         }
-        let mut this = Self { key, object, needs, deadline, parts, members, stand_ins };
-        this.send(core, op);
+        let (sent_by, stale) = (0, BTreeSet::new());
+        let mut this = Self {
+            key,
+            object,
+            needs,
+            deadline,
+            parts,
+            members,
+            stand_ins,
+            kept_for,
+            sent_by,
+            stale,
+        };
+        let targets: Vec<NodeId> = this.awaited().collect();
+        this.send(core, op, targets);
         let away: Vec<NodeId> = this.awaited().filter(|node| !core.usable(*node)).collect();
         for owner in away {
             this.stand_in(core, op, owner);
@@ -92,10 +110,10 @@ impl Replication {
         this
     }
 
-    /// Sends it to everyone in a slot who has not confirmed and can be reached.
-    fn send(&mut self, core: &mut Core, op: OpId) {
+    /// Sends it to those of `targets`, who are in slots and have not confirmed, who can be reached.
+    fn send(&mut self, core: &mut Core, op: OpId, targets: Vec<NodeId>) {
         let slots = core.fingerprint(&self.key);
-        let targets: Vec<NodeId> = self.awaited().collect();
+        self.sent_by = slots;
         let are_usable = targets.iter().all(|node| core.usable(*node));
         let insists = !are_usable && self.parts.iter().any(|part| part.insists(core, &self.key));
         for node in targets {
@@ -148,8 +166,8 @@ impl Replication {
         let me = core.settings.node;
         let fsynced = core.settings.fsync;
         match event {
-            Event::Committed(Ok(())) => self.confirm(me, 0, Ack::Stored { fsynced }),
-            Event::Committed(Err(_)) => self.confirm(me, 0, Ack::Refused),
+            Event::Committed(Ok(())) => self.committed(me, Ack::Stored { fsynced }),
+            Event::Committed(Err(_)) => self.committed(me, Ack::Refused),
             Event::Kept { owner, kept } => {
                 let ack = if kept { Ack::Stored { fsynced } } else { Ack::Refused };
                 let mine = |s: &&mut StandIn| s.node == me && s.owner == owner;
@@ -163,7 +181,10 @@ impl Replication {
             Event::Answer { from, id, response: Response::Failed(failure) } => match failure.code {
                 FailureCode::Busy | FailureCode::Timeout
                     if self.members.contains_key(&from) && !self.is_hint(id) => {}
-                FailureCode::Stale => core.exchange(from),
+                FailureCode::Stale => {
+                    self.stale.insert(from);
+                    core.exchange(from);
+                }
                 _ => {
                     self.confirm(from, id, Ack::Refused);
                     self.replace(core, op, from);
@@ -195,16 +216,23 @@ impl Replication {
             }
             return;
         }
-        if let Some(held) = self.members.get_mut(&from) {
-            if *held == Ack::Awaited {
-                *held = ack;
-            }
-            return;
+        if let Some(held) = self.members.get_mut(&from).filter(|held| **held == Ack::Awaited) {
+            *held = ack;
         }
-        // This node, if it stands in, confirms what it staged first.
-        let awaited = |s: &&mut StandIn| s.node == from && s.asked == 0 && s.ack == Ack::Awaited;
-        if let Some(stand_in) = self.stand_ins.iter_mut().find(awaited) {
-            stand_in.ack = ack;
+    }
+
+    /// What was staged here first is committed, or is not. Where this node stands in, that is not its own
+    /// record, though it may be in a slot by now.
+    fn committed(&mut self, me: NodeId, ack: Ack) {
+        let held = match self.kept_for {
+            None => self.members.get_mut(&me),
+            Some(owner) => {
+                let its = |s: &&mut StandIn| s.node == me && s.owner == owner && s.asked == 0;
+                self.stand_ins.iter_mut().find(its).map(|stand_in| &mut stand_in.ack)
+            }
+        };
+        if let Some(held) = held.filter(|held| **held == Ack::Awaited) {
+            *held = ack;
         }
     }
 
@@ -248,10 +276,12 @@ impl Replication {
             core.slow(node);
             self.replace(core, op, node);
         }
-        self.send(core, op);
+        let targets: Vec<NodeId> = self.awaited().collect();
+        self.send(core, op, targets);
     }
 
-    /// States have been exchanged: goes by the slots of now. Whoever has confirmed has it.
+    /// States have been exchanged: goes by the slots of now. Whoever has confirmed has it; where the slots
+    /// are the same, whoever has not refused them is not sent it again.
     fn refresh(&mut self, core: &mut Core, op: OpId) {
         self.parts = Coverage::of(core, &self.key, self.needs);
         let members = core.participants(&self.key);
@@ -259,7 +289,10 @@ impl Replication {
         for node in members {
             self.members.entry(node).or_insert(Ack::Awaited);
         }
-        self.send(core, op);
+        let is_other = core.fingerprint(&self.key) != self.sent_by;
+        let stale = std::mem::take(&mut self.stale);
+        let targets = self.awaited().filter(|node| is_other || stale.contains(node)).collect();
+        self.send(core, op, targets);
     }
 
     /// The operation ends: for whoever has not confirmed, and for whom nobody stands in, it is
@@ -271,6 +304,14 @@ impl Replication {
             if !ack.is_stored() && *node != core.settings.node && !covered(node) {
                 self.keep(core, None, *node);
             }
+        }
+        // This node stood in, and is in a slot by now: its own record has nothing of this yet.
+        let me = core.settings.node;
+        if self.kept_for.is_some() && self.members.contains_key(&me) {
+            let object = Object::decode(self.object.clone()).expect("this node has encoded it");
+            let (purpose, from) = (Purpose::Repair, vec![me]);
+            core.steps
+                .push_back((core.stored_key(&self.key), Step::Mend { object, purpose, from }));
         }
     }
 

@@ -215,3 +215,43 @@ fn peers_that_are_gone_are_no_silent_ones() {
         assert!(failure.message.starts_with("1 of 3 primaries"), "{}", failure.message);
     }
 }
+
+#[test]
+fn a_read_does_not_wait_for_the_object_from_one_who_is_silent() {
+    let topology = topology(5);
+    let owners = |key: &Key| {
+        let partition = topology.partition(key);
+        topology.participants(partition, topology.home("default"))
+    };
+    let some = (0..100).map(|n| Key::new(b"default", format!("{n}").as_bytes()).unwrap());
+    let (ours, foreign): (Vec<Key>, Vec<Key>) = some.partition(|key| owners(key).contains(&ME));
+    let object = node::object(1, "a value that is large enough for a digest to be asked for");
+    for (key, own_disk_is_slow) in [(&ours[0], true), (&foreign[0], false)] {
+        let mut node = Coordinator::of(5);
+        node.holds_loads = own_disk_is_slow;
+        let get = Get { key: key.clone(), ..get(Level::Default, Level::Default, true) };
+        let asked = node.ask(Request::Get(get));
+        let is_full = |(_, _, request): &(NodeId, u64, Request)| matches!(request, Request::Read(read) if !read.digest);
+        // Whoever is to send the object never does: this node's disk, or the first that was asked.
+        let silent =
+            if own_disk_is_slow { ME } else { node.sent.iter().find(|s| is_full(s)).unwrap().0 };
+        let began = node.now.instant;
+        while !node.answers.contains_key(&asked) {
+            for (from, id, request) in std::mem::take(&mut node.sent) {
+                let Request::Read(read) = request else { panic!("{request:?}") };
+                if from == silent {
+                    continue;
+                }
+                let object = match read.digest {
+                    true => HeldObject::Digest(object.digest(key)),
+                    false => HeldObject::Full(object.encode()),
+                };
+                let response = Response::Held(Held { object, amnesiac: false });
+                node.handle(Input::Response { from, id, response });
+            }
+            node.wait(ATTEMPT / 4);
+            assert!(node.now.instant - began < ATTEMPT * 4, "it waits for {silent:?}");
+        }
+        assert!(matches!(node.answers[&asked], Response::Got(_)), "{:?}", node.answers[&asked]);
+    }
+}
