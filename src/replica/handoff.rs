@@ -24,6 +24,7 @@ use super::keys::Step;
 use super::pace::Pace;
 use crate::causality::Object;
 use crate::ids::NodeId;
+use crate::key::Key;
 use crate::membership::Slot;
 use crate::store::record::Record;
 use crate::store::{Entry, StoreError, StoredKey};
@@ -47,6 +48,8 @@ const LEAST_PART: u64 = 16;
 /// What may be sent at once, in time at the present rate.
 const BURST: Duration = Duration::from_millis(5);
 const SECOND: Duration = Duration::from_secs(1);
+/// How long to wait with the hints for a member of which none could be given, unless somebody comes back.
+const IN_VAIN: Duration = Duration::from_secs(5);
 /// How long to leave a member alone after it was busy, gone or full.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long a receiver has for one hint.
@@ -81,6 +84,9 @@ struct Replay {
     in_flight: usize,
     window: usize,
     paused_until: Instant,
+    /// What came of the hints of this round.
+    found: bool,
+    given: bool,
 }
 
 /// A hint on its way.
@@ -188,6 +194,8 @@ impl Handoff {
             in_flight: 0,
             window: WINDOW_FIRST,
             paused_until: now,
+            found: false,
+            given: false,
         });
         if replay.paused_until > now {
             return;
@@ -196,7 +204,9 @@ impl Handoff {
             && self.pace.free_at() <= now + BURST
             && let Some(entry) = replay.page.pop_front()
         {
-            if let Some(sent) = prepare(core, owner, entry) {
+            let prepared = prepare(core, owner, entry);
+            replay.given |= !matches!(prepared, Prepared::NotNow);
+            if let Prepared::Send(sent) = prepared {
                 replay.in_flight += 1;
                 self.sent += 1;
                 let id = core.send(OPERATION | self.sent, sent.to, false, write(&sent));
@@ -238,7 +248,9 @@ impl Handoff {
         replay.after = entries.last().map(|entry| entry.key.clone());
         if entries.is_empty() {
             // The end. What was kept meanwhile, or could not be given, is for the next round.
-            replay.paused_until = core.now.instant + PAUSE;
+            let in_vain = replay.found && !replay.given;
+            replay.paused_until = core.now.instant + if in_vain { IN_VAIN } else { PAUSE };
+            (replay.found, replay.given) = (false, false);
             if replay.empty_since.is_some() && replay.empty_since == core.hints.at_rest() {
                 core.hints.none_found(owner);
             }
@@ -246,6 +258,7 @@ impl Handoff {
         let before = replay.page.len();
         replay.page.extend(entries.into_iter().filter(|entry| core.is_mine(&entry.key)));
         if replay.page.len() > before {
+            replay.found = true;
             replay.empty_since = None;
         }
     }
@@ -302,6 +315,14 @@ impl Handoff {
         self.in_flight.insert(id, sent);
     }
 
+    /// Somebody is back, or the slots are others: what could not be given to anybody may be.
+    pub(super) fn retry(&mut self, core: &Core) {
+        let most = core.now.instant + PAUSE;
+        for replay in self.replays.values_mut() {
+            replay.paused_until = replay.paused_until.min(most);
+        }
+    }
+
     /// The connection to `node` is gone, and what was on its way with it.
     pub(super) fn lost(&mut self, core: &Core, node: NodeId) {
         let to = |(id, sent): (&u64, &Sent)| (sent.to == node).then_some(*id);
@@ -332,9 +353,26 @@ fn write(sent: &Sent) -> Request {
     })
 }
 
-/// To whom one hint belongs, if it can be sent; what belongs to this node is merged here.
-fn prepare(core: &mut Core, owner: NodeId, entry: Entry) -> Option<Sent> {
+/// What comes of a hint.
+enum Prepared {
+    Send(Sent),
+    /// It belongs to this node alone.
+    Taken,
+    /// Not all to whom it belongs can be reached, or it cannot be read.
+    NotNow,
+}
+
+/// To whom one hint belongs, and whether it can be sent; what belongs to this node is merged here.
+fn prepare(core: &mut Core, owner: NodeId, entry: Entry) -> Prepared {
     let name = entry.key.key();
+    let Some(mut targets) = targets(core, owner, &name) else { return Prepared::NotNow };
+    let me = core.settings.node;
+    let is_mine = targets.contains(&me);
+    targets.retain(|target| *target != me);
+    let are_usable = targets.iter().all(|target| core.usable(*target));
+    if !are_usable && !is_mine {
+        return Prepared::NotNow;
+    }
     let record = Record::decode(entry.record).map_err(|error| error.to_string());
     let object = record.and_then(|record| {
         Object::decode(record.object.clone()).map_err(|error| error.to_string())?;
@@ -344,43 +382,46 @@ fn prepare(core: &mut Core, owner: NodeId, entry: Entry) -> Option<Sent> {
         Ok(object) => object,
         Err(why) => {
             core.notice(super::Notice::Corrupt { key: format!("{name} kept for {owner}"), why });
-            return None;
+            return Prepared::NotNow;
         }
     };
-    let scopes = core.scopes(&name)?;
+    let slots = core.fingerprint(&name);
+    let digest = crate::causality::digest_of(&name, &object);
+    if is_mine {
+        let own = core.stored_key(&name);
+        let decoded = Object::decode(object.clone()).expect("it was decoded above");
+        if targets.is_empty() {
+            let step = Step::Take { object: decoded, hint: entry.key, digest, slots };
+            core.steps.push_back((own, step));
+            return Prepared::Taken;
+        }
+        let (purpose, from) = (Purpose::Handoff, vec![me]);
+        core.steps.push_back((own, Step::Mend { object: decoded, purpose, from }));
+    }
+    if targets.is_empty() || !are_usable {
+        return Prepared::NotNow;
+    }
+    let to = targets.remove(0);
+    let at = core.now.instant;
+    Prepared::Send(Sent { key: entry.key, to, then: targets, object, slots, digest, at })
+}
+
+/// To whom what was kept for `owner` belongs.
+fn targets(core: &Core, owner: NodeId, name: &Key) -> Option<Vec<NodeId>> {
+    let scopes = core.scopes(name)?;
     // Its successor too: who has the owner's slot next must have all that was meant for it. And
     // where it is in no slot, all who are, in each of the scopes: one of them will be left.
     let stands = |slot: &&Slot| slot.owner == Some(owner) || slot.successor == Some(owner);
     let mut targets: Vec<NodeId> = Vec::new();
     for scope in scopes.all() {
-        let slots = core.slots(&name, scope);
+        let slots = core.slots(name, scope);
         let its = match slots.iter().find(stands) {
             Some(slot) => participants(std::slice::from_ref(slot)),
             None => participants(slots),
         };
         targets.extend(its.into_iter().filter(|node| !targets.contains(node)).collect::<Vec<_>>());
     }
-    let slots = core.fingerprint(&name);
-    let digest = crate::causality::digest_of(&name, &object);
-    let me = core.settings.node;
-    if targets.contains(&me) {
-        let own = core.stored_key(&name);
-        targets.retain(|target| *target != me);
-        let decoded = Object::decode(object.clone()).expect("it was decoded above");
-        if targets.is_empty() {
-            let step = Step::Take { object: decoded, hint: entry.key, digest, slots };
-            core.steps.push_back((own, step));
-            return None;
-        }
-        let (purpose, from) = (Purpose::Handoff, vec![me]);
-        core.steps.push_back((own, Step::Mend { object: decoded, purpose, from }));
-    }
-    if targets.is_empty() || !targets.iter().all(|target| core.usable(*target)) {
-        return None;
-    }
-    let to = targets.remove(0);
-    let at = core.now.instant;
-    Some(Sent { key: entry.key, to, then: targets, object, slots, digest, at })
+    Some(targets)
 }
 
 /// Whether an operation's number is one of a delivery.
