@@ -49,7 +49,7 @@ pub async fn merge(
         let chunk: Vec<Write> = writes.by_ref().take(MERGED_AT_ONCE).collect();
         damaged = merge_chunk(node, from, chunk).await?.or(damaged);
     }
-    damaged.map_or(Ok(()), |why| Err(Unmerged { why, begin_again: true }))
+    damaged.map_or(Ok(()), |why| Err(Unmerged { why, is_damaged: true }))
 }
 
 fn write(entry: PageEntry, purpose: Purpose) -> Option<Write> {
@@ -131,13 +131,12 @@ async fn merge_chunk(
         for (write, receiver) in waiting {
             match receiver.await {
                 Ok(Response::Stored(_)) => {}
-                // It is being restored; the others need not wait for it.
-                Ok(Response::Failed(failure)) if failure.code == FailureCode::Corrupt => {
-                    damaged = Some(failure.message);
-                }
-                Ok(Response::Failed(failure)) if failure.code != FailureCode::Busy => {
-                    return Err(Unmerged { why: failure.message, begin_again: false });
-                }
+                Ok(Response::Failed(failure)) => match failure.code {
+                    // It is being restored, or nothing can be done for it; the others need not wait.
+                    FailureCode::Corrupt | FailureCode::TooLarge => damaged = Some(failure.message),
+                    FailureCode::Busy => left.push(write),
+                    _ => return Err(Unmerged { why: failure.message, is_damaged: false }),
+                },
                 // The mailbox was full.
                 _ => left.push(write),
             }

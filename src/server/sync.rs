@@ -197,8 +197,10 @@ impl SyncDesk {
                     Err(error) => return SyncReply::Failed(error.to_string()),
                 };
                 let merged = merge(&node, from, entries.clone(), Purpose::Repair).await;
-                if let Err(Unmerged { why, .. }) = merged {
-                    return SyncReply::Failed(why);
+                match merged {
+                    Ok(()) => {}
+                    Err(Unmerged { why, is_damaged: true }) => return SyncReply::Damaged(why),
+                    Err(Unmerged { why, .. }) => return SyncReply::Failed(why),
                 }
                 let more = move || with_more(store.as_ref(), &topology, &entries);
                 node.background.run(move || more().map(SyncReply::Taken)).await
@@ -243,8 +245,7 @@ impl SyncDesk {
                 Effect::Merge { id, from, entries } => {
                     tokio::spawn(async move {
                         let Some(node) = this.node() else { return };
-                        let merged = merge(&node, from, entries, Purpose::Repair).await;
-                        let result = merged.map_err(|unmerged| unmerged.why);
+                        let result = merge(&node, from, entries, Purpose::Repair).await;
                         this.take(Input::Merged { id, result });
                     });
                 }

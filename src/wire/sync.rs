@@ -197,8 +197,9 @@ pub enum SyncReply {
     Branches(Vec<Branches>),
     /// To [`SyncRequest::Marks`], in the order asked: [`Mark::pack`].
     Marks(Vec<Blob>),
-    /// To [`SyncRequest::Names`]: those that were found, in order.
-    Names(Vec<Named>),
+    /// To [`SyncRequest::Names`]: those that were found, in order, of so many of the first marks; of the
+    /// others, nothing is said.
+    Names(Vec<Named>, u32),
     /// To [`SyncRequest::Objects`]: the body of a page.
     Objects(Blob),
     /// To [`SyncRequest::Take`]: all of it is committed. Of these, by their place in the page, there
@@ -210,6 +211,9 @@ pub enum SyncReply {
     Busy,
     /// It cannot be read, or not be merged; the sentence says why.
     Failed(String),
+    /// To [`SyncRequest::Take`]: all of it is committed but for keys whose records are damaged here; the
+    /// sentence names one.
+    Damaged(String),
 }
 
 impl SyncReply {

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use ringdove::ids::{NodeId, Partition};
 use ringdove::replica::sync::{Effect, Input, Settings, Syncs, answer, with_more};
+use ringdove::replica::transfer::Unmerged;
 use ringdove::replica::{self, Origin};
 use ringdove::store::Store;
 use ringdove::time::Instant;
-use ringdove::wire::messages::{Purpose, Request, Response, Write};
+use ringdove::wire::messages::{FailureCode, Purpose, Request, Response, Write};
 use ringdove::wire::sync::{SyncAnswer, SyncReply, SyncRequest};
 use ringdove::wire::transfer::{PageEntry, body_entries};
 
@@ -24,8 +25,9 @@ pub struct Desk {
     pub machine: Syncs,
     wake_at: Option<Time>,
     last: u64,
-    /// Merges under way: how many writes are left of each, whether one has failed, and who waits.
-    merges: BTreeMap<u64, (usize, bool, Waiting)>,
+    /// Merges under way: how many writes are left of each, whether one was refused or met a damaged
+    /// record, and who waits.
+    merges: BTreeMap<u64, (usize, (bool, bool), Waiting)>,
     /// The partition whose trees are counted next, as a scrub would.
     scrubbed: u32,
 }
@@ -205,16 +207,16 @@ impl World {
 
     fn sync_look(&self, node: usize, request: &SyncRequest) -> SyncReply {
         let node = &self.nodes[node];
-        if let SyncRequest::Objects { tree, names, .. } = request {
-            let damaged = node.disk.corrupt.iter().map(|key| key.key());
-            let is_asked = |key: &ringdove::key::Key| {
-                key.bucket() == tree.bucket && names.iter().any(|name| name.0 == key.name())
+        let mut request = request.clone();
+        if let SyncRequest::Objects { tree, names, .. } = &mut request {
+            // A store passes over what it cannot read.
+            let is_damaged = |name: &[u8]| {
+                let mut damaged = node.disk.corrupt.iter().map(|key| key.key());
+                damaged.any(|key| key.bucket() == tree.bucket && key.name() == name)
             };
-            if let Some(key) = damaged.into_iter().find(is_asked) {
-                return SyncReply::Failed(format!("{key} cannot be read (simulated)"));
-            }
+            names.retain(|name| !is_damaged(&name.0));
         }
-        answer(&node.disk.synced, &node.topology, request).expect("memory never fails")
+        answer(&node.disk.synced, &node.topology, &request).expect("memory never fails")
     }
 
     /// A task merges these; now and then it waits for its turn.
@@ -241,7 +243,7 @@ impl World {
         let Some(desk) = &mut self.nodes[node].sync else { return };
         desk.last += 1;
         let merge = desk.last;
-        desk.merges.insert(merge, (entries.len(), false, waiting));
+        desk.merges.insert(merge, (entries.len(), (false, false), waiting));
         if entries.is_empty() {
             self.sync_merged(node, merge);
         }
@@ -263,10 +265,15 @@ impl World {
 
     /// A shard has merged an object, or has not.
     pub fn answer_sync(&mut self, node: usize, merge: u64, response: &Response) {
-        let done = matches!(response, Response::Stored(_));
+        let (failed, damaged) = match response {
+            Response::Stored(_) => (false, false),
+            Response::Failed(failure) if failure.code == FailureCode::Corrupt => (false, true),
+            _ => (true, false),
+        };
         let Some(desk) = &mut self.nodes[node].sync else { return };
-        let Some((left, failed, _)) = desk.merges.get_mut(&merge) else { return };
-        (*left, *failed) = (*left - 1, *failed | !done);
+        let Some((left, result, _)) = desk.merges.get_mut(&merge) else { return };
+        *left -= 1;
+        *result = (result.0 | failed, result.1 | damaged);
         if *left == 0 {
             self.sync_merged(node, merge);
         }
@@ -274,19 +281,21 @@ impl World {
 
     fn sync_merged(&mut self, node: usize, merge: u64) {
         let Some(desk) = &mut self.nodes[node].sync else { return };
-        let Some((_, failed, waiting)) = desk.merges.remove(&merge) else { return };
+        let Some((_, (failed, is_damaged), waiting)) = desk.merges.remove(&merge) else { return };
         match waiting {
             Waiting::Own(id) => {
-                let result = if failed { Err("refused".to_owned()) } else { Ok(()) };
+                let unmerged = Unmerged { why: "refused".to_owned(), is_damaged: !failed };
+                let result = if failed || is_damaged { Err(unmerged) } else { Ok(()) };
                 self.sync_input(node, Input::Merged { id, result });
             }
             Waiting::Peer { to, process, id, entries, moved } => {
                 self.end_moves(node, moved);
                 let own = &self.nodes[node];
                 let more = with_more(&own.disk.synced, &own.topology, &entries);
-                let reply = match failed {
-                    true => SyncReply::Failed("refused".to_owned()),
-                    false => SyncReply::Taken(more.expect("memory never fails")),
+                let reply = match (failed, is_damaged) {
+                    (true, _) => SyncReply::Failed("refused".to_owned()),
+                    (_, true) => SyncReply::Damaged("damaged".to_owned()),
+                    _ => SyncReply::Taken(more.expect("memory never fails")),
                 };
                 let bytes = |entry: &PageEntry| entry.object.as_deref().map_or(0, <[u8]>::len);
                 let brought = entries.iter().map(bytes).sum();

@@ -326,10 +326,10 @@ impl World {
                 let Some((left, failed, lost)) = desk.merges.get_mut(&id) else { return };
                 (*left, *failed, *lost) = (*left - 1, *failed | !done, *lost | damaged);
                 if *left == 0 {
-                    let (failed, begin_again) = (*failed, *lost);
+                    let (failed, is_damaged) = (*failed, *lost);
                     desk.merges.remove(&id);
                     let why = "refused".to_owned();
-                    let result = if failed { Err(Unmerged { why, begin_again }) } else { Ok(()) };
+                    let result = if failed { Err(Unmerged { why, is_damaged }) } else { Ok(()) };
                     self.merged(node, id, result);
                 }
             }

@@ -25,6 +25,8 @@ const OBJECT_BYTES: usize = 1 << 20;
 const OBJECT_IN_PAGE: usize = 4 << 20;
 /// Most marks, leaves, branches or names of one question: whoever asks is not obeyed without end.
 const ASKED_MOST: usize = 16_384;
+/// Bytes of names in one answer, which must fit in a frame. With the longest keys they are a thousand.
+const NAMES_BYTES: usize = 4 << 20;
 
 /// Answers a question; [`SyncRequest::Take`] is no question. Blocks on the disk.
 ///
@@ -55,7 +57,8 @@ pub fn answer(
             SyncReply::Marks(marks_of(store, tree, branches, *salt)?)
         }
         SyncRequest::Names { tree, salt, marks } => {
-            SyncReply::Names(names(store, tree, *salt, marks)?)
+            let (names, looked) = names(store, tree, *salt, marks)?;
+            SyncReply::Names(names, looked)
         }
         SyncRequest::Objects { tree, names, most } => {
             SyncReply::Objects(objects(store, tree, names, *most as usize)?)
@@ -152,7 +155,7 @@ fn names(
     tree: &TreeId,
     salt: u64,
     wanted: &[Mark],
-) -> Result<Vec<Named>, StoreError> {
+) -> Result<(Vec<Named>, u32), StoreError> {
     let wanted = &wanted[..wanted.len().min(ASKED_MOST)];
     let mut found = Vec::new();
     let branches = wanted.iter().map(|mark| [mark.leaf, mark.branch]).collect();
@@ -164,7 +167,15 @@ fn names(
         }
     })?;
     found.sort_unstable_by_key(|named| named.at);
-    Ok(found)
+    let mut bytes = 0;
+    let fits = found.iter().take_while(|named| {
+        bytes += named.name.0.len();
+        bytes <= NAMES_BYTES
+    });
+    let fits = fits.count();
+    let looked = found.get(fits).map_or(wanted.len() as u32, |named| named.at);
+    found.truncate(fits);
+    Ok((found, looked))
 }
 
 fn objects(

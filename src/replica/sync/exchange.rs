@@ -145,8 +145,18 @@ impl Exchange {
             (Stage::Marks(asked), SyncReply::Marks(ours), SyncReply::Marks(theirs)) => {
                 self.marks(&asked, &ours, &theirs)
             }
-            (Stage::Names(asked), SyncReply::Names(ours), SyncReply::Names(theirs)) => {
-                self.names(&asked, &ours, &theirs)
+            (
+                Stage::Names(asked),
+                SyncReply::Names(ours, here),
+                SyncReply::Names(theirs, there),
+            ) => {
+                let (looked, rest) = asked.split_at(asked.len().min(here.min(there) as usize));
+                // The others are looked at after the next pause.
+                self.ours.extend(rest);
+                match looked.is_empty() && !rest.is_empty() {
+                    true => None,
+                    false => self.names(looked, &ours, &theirs),
+                }
             }
             _ => None,
         };
@@ -215,6 +225,11 @@ impl Exchange {
         // They are counted when they come.
         self.repaired = self.repaired.saturating_sub((self.fetch.len() - before) as u64);
         self.next()
+    }
+
+    /// Of so many keys that have just moved, some were not repaired: which is not known.
+    pub(super) fn not_repaired(&mut self, keys: usize) {
+        self.repaired = self.repaired.saturating_sub(keys as u64);
     }
 
     /// Whether it does nothing now but let what is on its way arrive.
@@ -297,10 +312,10 @@ impl Exchange {
     /// What both sides still have of the marks that differed: who has what the other has not, and
     /// which way it goes.
     fn names(&mut self, asked: &[Mark], ours: &[Named], theirs: &[Named]) -> Option<()> {
-        let in_range = |named: &Named| (named.at as usize) < asked.len();
-        if !ours.iter().chain(theirs).all(in_range) {
-            return None;
-        }
+        // One side may have looked at more than the other.
+        let in_range = |named: &&Named| (named.at as usize) < asked.len();
+        let ours: Vec<&Named> = ours.iter().filter(in_range).collect();
+        let theirs: Vec<&Named> = theirs.iter().filter(in_range).collect();
         // By key: when the youngest sibling was written, here and there.
         let mut keys: BTreeMap<&Bytes, (Option<u64>, Option<u64>)> = BTreeMap::new();
         let (at_ours, at_theirs): (BTreeSet<u32>, BTreeSet<u32>) =

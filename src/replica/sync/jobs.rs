@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::exchange::{Exchange, Step};
 use super::{AGAIN, COUNT_AGAIN, Effect, Notice, PairId, Purpose, Syncs};
 use crate::ids::Partition;
-use crate::replica::transfer::PAGE_BYTES;
+use crate::replica::transfer::{PAGE_BYTES, Unmerged};
 use crate::time::Instant;
 use crate::wire::sync::{Shared, SyncReply, SyncRequest, TreeId};
 use crate::wire::transfer::{Blob, PageBuilder, PageEntry, body_entries};
@@ -23,6 +23,9 @@ pub(super) struct Job {
     pub(super) exchange: Option<Exchange>,
     unsettled: bool,
     has_moved: bool,
+    /// Why some keys could not be merged by one of the two: their records are damaged there, and are
+    /// restored by others. Everything else goes on.
+    pub(super) damaged: Option<String>,
     repaired: u64,
     /// When both sides last answered: what they said of keys that differ grows old.
     pub(super) looked_at: Instant,
@@ -65,6 +68,7 @@ impl Syncs {
                     exchange: None,
                     unsettled: false,
                     has_moved: false,
+                    damaged: None,
                     looked_at: self.now,
                     repaired: 0,
                     moving,
@@ -218,6 +222,9 @@ impl Syncs {
         if let Some(pair) = self.pairs.get_mut(&job.pair) {
             pair.repaired += job.repaired;
         }
+        if let Some(why) = job.damaged {
+            return self.failed(job.pair, Some(why));
+        }
         match (job.has_moved, job.unsettled) {
             (true, _) => self.settle_pair(job.pair, None, Duration::ZERO),
             (false, true) => self.settle_pair(job.pair, None, AGAIN),
@@ -231,13 +238,17 @@ impl Syncs {
         self.set_moves(number, false);
         self.moving.remove(&number);
         let Some(job) = self.jobs.remove(&number) else { return };
+        let why = if let SyncReply::Failed(why) = reply { Some(why.clone()) } else { None };
+        self.failed(job.pair, why);
+    }
+
+    fn failed(&mut self, pair: PairId, why: Option<String>) {
         self.tally.failed += 1;
-        if let SyncReply::Failed(why) = reply {
-            let (partition, peer) = job.pair;
-            let why = why.clone();
+        if let Some(why) = why {
+            let (partition, peer) = pair;
             self.effects.push(Effect::Notice(Notice::Failed { partition, peer, why }));
         }
-        self.settle_pair(job.pair, None, AGAIN);
+        self.settle_pair(pair, None, AGAIN);
     }
 
     pub(super) fn fetched(&mut self, number: u64, reply: SyncReply) {
@@ -254,15 +265,22 @@ impl Syncs {
         self.effects.push(Effect::Merge { id, from: job.pair.1, entries });
     }
 
-    pub(super) fn merged(&mut self, id: u64, result: Result<(), String>) {
+    pub(super) fn merged(&mut self, id: u64, result: Result<(), Unmerged>) {
         let Some(number) = self.merges.remove(&id) else { return };
-        if let Err(why) = result {
-            return self.fail(number, &SyncReply::Failed(why));
-        }
+        let damaged = match result {
+            Ok(()) => None,
+            Err(Unmerged { why, is_damaged: true }) => Some(why),
+            Err(Unmerged { why, .. }) => return self.fail(number, &SyncReply::Failed(why)),
+        };
         let Some(job) = self.jobs.get_mut(&number) else { return };
         let entries = std::mem::take(&mut job.moving);
+        let is_damaged = damaged.is_some();
+        job.damaged = damaged.or(job.damaged.take());
         let Some(exchange) = job.exchange.as_mut() else { return };
         let step = exchange.merged(&entries);
+        if is_damaged {
+            exchange.not_repaired(entries.len());
+        }
         self.step(number, step);
     }
 
@@ -291,6 +309,26 @@ impl Syncs {
         }
         let id = self.question(Purpose::Push(number), (false, true));
         self.effects.push(Effect::Ask { to: peer, id, request: SyncRequest::Take { body } });
+    }
+
+    /// The peer has taken what was given to it, as far as it can.
+    pub(super) fn pushed(&mut self, number: u64, reply: SyncReply) {
+        let Some(job) = self.jobs.get_mut(&number) else { return };
+        let given = std::mem::take(&mut job.moving);
+        let Some(exchange) = job.exchange.as_mut() else { return };
+        let step = match reply {
+            SyncReply::Taken(more) => {
+                let more = more.iter().filter_map(|at| given.get(*at as usize));
+                exchange.pushed(more.map(|entry| entry.key.name_bytes()))
+            }
+            SyncReply::Damaged(why) => {
+                job.damaged = Some(why);
+                exchange.not_repaired(given.len());
+                exchange.pushed(std::iter::empty())
+            }
+            failed => return self.fail(number, &failed),
+        };
+        self.step(number, step);
     }
 
     fn moved(&mut self, number: u64, bytes: usize) {

@@ -45,6 +45,7 @@ pub use show::Tally;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::pace::Pace;
+use super::transfer::Unmerged;
 use crate::ids::{NodeId, Partition, Scope};
 use crate::membership::Topology;
 use crate::random::Random;
@@ -103,8 +104,8 @@ pub enum Input {
     Merged {
         /// Its number.
         id: u64,
-        /// Whether all of it is committed; if not, why.
-        result: Result<(), String>,
+        /// Whether all of it is committed.
+        result: Result<(), Unmerged>,
     },
     /// The peer has asked something about this partition: it is mending the pair.
     Visited(NodeId, Partition),
@@ -580,17 +581,7 @@ impl Syncs {
             }
             Purpose::Fetch(number) => self.fetched(number, theirs),
             Purpose::PushRead(number) => self.read(number, ours),
-            Purpose::Push(number) => match theirs {
-                SyncReply::Taken(more) => {
-                    let Some(job) = self.jobs.get_mut(&number) else { return };
-                    let given = std::mem::take(&mut job.moving);
-                    let Some(exchange) = job.exchange.as_mut() else { return };
-                    let more = more.iter().filter_map(|at| given.get(*at as usize));
-                    let step = exchange.pushed(more.map(|entry| entry.key.name_bytes()));
-                    self.step(number, step);
-                }
-                failed => self.fail(number, &failed),
-            },
+            Purpose::Push(number) => self.pushed(number, theirs),
         }
     }
 

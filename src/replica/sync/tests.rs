@@ -36,6 +36,8 @@ struct Pairing {
     /// Movements that were announced and are not over.
     moving: [u32; 2],
     recounts: usize,
+    /// The record that a side can neither read nor merge into.
+    damaged: Option<(usize, Key)>,
     /// What happens between the first look and the second.
     while_settling: Option<Meanwhile>,
 }
@@ -143,6 +145,7 @@ impl Pairing {
             complete: Default::default(),
             moving: [0; 2],
             recounts: 0,
+            damaged: None,
             while_settling: None,
         }
     }
@@ -191,11 +194,27 @@ impl Pairing {
 
     fn perform(&mut self, side: usize, effect: Effect) -> Option<Input> {
         let other = 1 - side;
-        let merge_all = |store: &MemoryStore, entries: Vec<PageEntry>| {
-            for entry in entries {
+        let damaged =
+            |at: usize, of: &Key| self.damaged.as_ref().is_some_and(|d| d.0 == at && d.1 == *of);
+        let merge_all = |at: usize, entries: Vec<PageEntry>| {
+            let (lost, sound): (Vec<_>, Vec<_>) =
+                entries.into_iter().partition(|entry| damaged(at, &entry.key));
+            let store = &self.stores[at];
+            for entry in sound {
                 let object = Object::decode(entry.object.expect("objects here are small")).unwrap();
                 merge(store, &entry.key, &object);
             }
+            let why = "damaged".to_owned();
+            if lost.is_empty() { Ok(()) } else { Err(Unmerged { why, is_damaged: true }) }
+        };
+        // What cannot be read is passed over.
+        let readable = |at: usize, mut request: SyncRequest| {
+            if let SyncRequest::Objects { tree, names, .. } = &mut request {
+                names.retain(|name| {
+                    !damaged(at, &Key::new(tree.bucket.as_bytes(), &name.0).unwrap())
+                });
+            }
+            answer(&self.stores[at], &self.topology, &request).unwrap()
         };
         let carries = match &effect {
             Effect::Look { request, .. } | Effect::Ask { request, .. } => {
@@ -215,28 +234,34 @@ impl Pairing {
                 None
             }
             Effect::Look { id, request } => {
-                let reply = answer(&self.stores[side], &self.topology, &request).unwrap();
-                Some(Input::Looked { id, reply })
+                Some(Input::Looked { id, reply: readable(side, request) })
             }
             Effect::Ask { to, id, request } => {
                 assert_eq!(to, self.ids[other]);
                 let reply = match request.clone() {
                     SyncRequest::Take { body } => {
                         let entries = body_entries(&body).unwrap();
-                        merge_all(&self.stores[other], entries.clone());
-                        let store = &self.stores[other];
-                        SyncReply::Taken(with_more(store, &self.topology, &entries).unwrap())
+                        match merge_all(other, entries.clone()) {
+                            Ok(()) => {
+                                let store = &self.stores[other];
+                                let more = with_more(store, &self.topology, &entries);
+                                SyncReply::Taken(more.unwrap())
+                            }
+                            Err(unmerged) => SyncReply::Damaged(unmerged.why),
+                        }
                     }
-                    request => answer(&self.stores[other], &self.topology, &request).unwrap(),
+                    request => readable(other, request),
                 };
                 let answer = SyncAnswer::at_ease(reply);
-                self.wire += control::encode(&request).len() + control::encode(&answer).len();
+                let (asked, said) =
+                    (control::encode(&request).len(), control::encode(&answer).len());
+                assert!(said <= limits::CONTROL_BYTES, "an answer of {said} bytes fits no frame");
+                self.wire += asked + said;
                 Some(Input::Answered { id, answer: Some(answer) })
             }
             Effect::Merge { id, from, entries } => {
                 assert_eq!(from, self.ids[other]);
-                merge_all(&self.stores[side], entries);
-                Some(Input::Merged { id, result: Ok(()) })
+                Some(Input::Merged { id, result: merge_all(side, entries) })
             }
             Effect::Recount(partition) => {
                 self.recounts += 1;
@@ -311,6 +336,55 @@ fn any_two_stores_are_equal_after_one_of_them_has_compared() {
         assert_eq!(pairing.complete[0], BTreeSet::from([P]));
         assert_eq!(pairing.syncs[0].status(pairing.now).in_sync, 1);
     }
+}
+
+#[test]
+fn what_one_side_cannot_read_or_merge_holds_up_nothing_else() {
+    for comparing in 0..2 {
+        for is_newer in [false, true] {
+            let mut pairing = Pairing::new(9);
+            // In another bucket than key 14, which comes behind it.
+            let lost = key(1);
+            merge(&pairing.stores[0], &lost, &object(1, "nobody can read this"));
+            if is_newer {
+                let news = object(1, "nobody can read this");
+                merge(&pairing.stores[1], &lost, &news);
+                merge(&pairing.stores[1], &lost, &object(90, "newer"));
+            }
+            for (n, side) in [(2, 0), (3, 1), (7, 0), (14, 1)] {
+                merge(&pairing.stores[side], &key(n), &object(n + 1, "one side has it"));
+            }
+            pairing.damaged = Some((0, lost.clone()));
+            pairing.exchange(comparing);
+            for n in [2, 3, 7, 14] {
+                let stored = StoredKey::new(P, &key(n));
+                let [here, there] = &pairing.stores;
+                assert_eq!(held(here, &stored), held(there, &stored), "{n} by {comparing}");
+                assert!(!held(here, &stored).is_empty());
+            }
+            assert_eq!(pairing.syncs[comparing].status(pairing.now).in_sync, 0);
+            assert!(pairing.syncs[comparing].tally().repaired <= 4);
+            pairing.damaged = None;
+            pairing.exchange(comparing);
+            pairing.assert_equal();
+            assert_eq!(pairing.syncs[comparing].status(pairing.now).in_sync, 1);
+        }
+    }
+}
+
+#[test]
+fn names_that_do_not_fit_in_one_answer_come_one_answer_after_the_other() {
+    // 20 MB of names.
+    const KEYS: u64 = 5000;
+    let mut pairing = Pairing::new(3);
+    let long = "long".repeat(1000);
+    for n in 0..KEYS {
+        let key = Key::new(b"default", format!("{n:07}-{long}").as_bytes()).unwrap();
+        merge(&pairing.stores[1], &key, &object(n + 1, "one side has it"));
+    }
+    pairing.exchange(0);
+    pairing.assert_equal();
+    assert_eq!(pairing.syncs[0].tally().repaired, KEYS);
 }
 
 #[test]
@@ -599,7 +673,7 @@ impl Alone {
             }
             SyncRequest::Names { .. } => {
                 let name = Blob(Bytes::from_static(b"key"));
-                SyncReply::Names(Vec::from_iter(has.then(|| Named { at: 0, name, latest: 1 })))
+                SyncReply::Names(Vec::from_iter(has.then(|| Named { at: 0, name, latest: 1 })), 1)
             }
             SyncRequest::Objects { tree, .. } => Self::page(tree),
             other => panic!("not asked here: {other:?}"),

@@ -165,13 +165,13 @@ pub enum Input {
 pub struct Unmerged {
     /// What went wrong, for people.
     pub why: String,
-    /// A record here was damaged, and what it held is lost: everything is to be copied again.
-    pub begin_again: bool,
+    /// Records here are damaged, and what they held is lost; everything else is merged.
+    pub is_damaged: bool,
 }
 
 impl From<String> for Unmerged {
     fn from(why: String) -> Self {
-        Self { why, begin_again: false }
+        Self { why, is_damaged: false }
     }
 }
 

@@ -283,9 +283,10 @@ impl Pulls {
         let is_current = |pull: &&mut Pull| pull.busy == Some(id);
         let Some(pull) = self.pulls.get_mut(&place).filter(is_current) else { return };
         pull.busy = None;
-        if let Err(Unmerged { why, begin_again }) = result {
+        if let Err(Unmerged { why, is_damaged }) = result {
             pull.failed(desk, &why);
-            if begin_again {
+            // What the record held had been copied, or never was: all of it again.
+            if is_damaged {
                 pull.begin_again();
                 desk.tally.restarted += 1;
                 self.dirty = true;
