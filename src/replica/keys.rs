@@ -180,6 +180,8 @@ pub(super) struct Keys {
     places: BTreeMap<StoredKey, Place>,
     /// Which records each batch changes, until it is settled.
     batches: BTreeMap<u64, Vec<StoredKey>>,
+    /// Steps that wait for records.
+    waiting: usize,
 }
 
 impl Keys {
@@ -190,10 +192,12 @@ impl Keys {
             }
             Some(Place::Loading(waiting)) => {
                 waiting.push(step);
+                self.waiting += 1;
                 Handed::Waits
             }
             None => {
                 self.places.insert(key.clone(), Place::Loading(vec![step]));
+                self.waiting += 1;
                 Handed::Load
             }
         }
@@ -202,13 +206,21 @@ impl Keys {
     /// The record has arrived, or will not: the steps that waited for it, in order.
     pub(super) fn loaded(&mut self, key: &StoredKey) -> Vec<Step> {
         match self.places.remove(key) {
-            Some(Place::Loading(waiting)) => waiting,
+            Some(Place::Loading(waiting)) => {
+                self.waiting -= waiting.len();
+                waiting
+            }
             Some(changed) => {
                 self.places.insert(key.clone(), changed);
                 Vec::new()
             }
             None => Vec::new(),
         }
+    }
+
+    /// How many steps wait for records to be read.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
     }
 
     /// Keeps a record whose last change is in `batch`.

@@ -248,6 +248,10 @@ impl PutOp {
             return (Status::Finished, None);
         }
         let (observed, from) = (std::mem::take(observed), std::mem::take(from));
+        if super::records::is_too_long(state, &observed) {
+            self.fail(core, super::records::clock_too_long());
+            return (Status::Finished, None);
+        }
         let brought = (Purpose::Repair, &from[..]);
         let mut changed = super::records::bury_again(core, key, state, &observed, brought);
         changed |= super::records::merge(core, key, state, &observed);

@@ -176,16 +176,17 @@ impl Shard {
                 return Response::Failed(Failure::not_applied(FailureCode::Corrupt, why.clone()));
             }
         };
+        // Nobody takes an amnesiac's object for what all have: what it is, not which, is of use.
+        let amnesiac = self.core.is_amnesiac(key.partition());
         let object = if state.object.is_empty() {
             HeldObject::Missing
         } else {
             let bytes = state.object.encode();
-            match digest && bytes.len() > limits::DIGEST_ABOVE_BYTES {
+            match digest && !amnesiac && bytes.len() > limits::DIGEST_ABOVE_BYTES {
                 true => HeldObject::Digest(crate::causality::digest_of(&key.key(), &bytes)),
                 false => HeldObject::Full(bytes),
             }
         };
-        let amnesiac = self.core.is_amnesiac(key.partition());
         Response::Held(Held { object, amnesiac })
     }
 
@@ -274,9 +275,13 @@ impl Shard {
                 return None;
             }
         };
-        if !has_room(core, key, state, object.encode().len()) {
+        let refusal = match has_room(core, key, state, object.encode().len()) {
+            false => Some(hints_full()),
+            true => is_too_long(state, object).then(clock_too_long),
+        };
+        if let Some(refusal) = refusal {
             match waiter {
-                Waiter::Replica(origin) => core.fail(origin, hints_full()),
+                Waiter::Replica(origin) => core.fail(origin, refusal),
                 Waiter::Keeper(op, owner) => {
                     core.events.push_back((op, Event::Kept { owner, kept: false }));
                 }
@@ -315,6 +320,22 @@ fn has_room(core: &Core, key: &StoredKey, state: &KeyState, bytes: usize) -> boo
     let Some(owner) = key.owner() else { return true };
     // An object that is merged with another is at most as long as both.
     core.hints.has_room(owner, state.record_bytes, state.record_bytes + bytes)
+}
+
+/// Whether both together would have a clock that nobody can decode. Only contexts that somebody made up can
+/// bring a key there.
+pub(super) fn is_too_long(state: &KeyState, object: &Object) -> bool {
+    let (mine, theirs) = (state.object.clock(), object.clock());
+    let most = limits::CLOCK_ENTRIES;
+    mine.len() + theirs.len() > most && mine.joined_len(theirs) > most
+}
+
+pub(super) fn clock_too_long() -> Failure {
+    let message = format!(
+        "the clocks of two versions have more than {} entries together",
+        limits::CLOCK_ENTRIES
+    );
+    Failure::not_applied(FailureCode::TooLarge, message)
 }
 
 /// A hint is not kept: its owner will learn of the key by comparing.

@@ -26,6 +26,10 @@ use crate::wire::messages::{
     BucketSettings, Control, Failure, FailureCode, Purpose, Put, Read, Request, Write,
 };
 
+/// Steps that may wait for the disk, for each request that may be under way: what other nodes ask for their
+/// clients comes to about as much as what this node asks of them.
+const WAITING_FOR_EACH: usize = 4;
+
 /// A part of a node: the coordinator and replica of some of its partitions.
 ///
 /// See the module's page for the contract. The owner calls [`Shard::handle`] for each input and
@@ -115,6 +119,7 @@ impl Shard {
             Input::Actors(actors) => self.core.add_actors(actors),
             Input::Topology(topology) => {
                 self.core.topology = topology;
+                self.handoff.retry(&self.core);
                 self.end_watches();
                 self.tell_all(|| Event::Refreshed);
             }
@@ -128,14 +133,20 @@ impl Shard {
                     self.core.hints.found(owner, bytes, kept);
                 }
             }
-            Input::Connected(node) => self.core.peers.connected(node),
+            Input::Connected(node) => {
+                self.core.peers.connected(node);
+                self.handoff.retry(&self.core);
+            }
             Input::Disconnected(node) => {
                 self.core.peers.disconnected(node);
                 self.lost(node);
             }
             Input::Complete(partition) => drop(self.core.complete.insert(partition)),
             Input::Whole => self.core.settings.amnesiac = false,
-            Input::Up(node) => self.core.peers.up(node),
+            Input::Up(node) => {
+                self.core.peers.up(node);
+                self.handoff.retry(&self.core);
+            }
             Input::Down(node) => {
                 self.core.peers.down(node);
                 self.lost(node);
@@ -324,6 +335,11 @@ impl Shard {
             self.core.fail(from, too_late());
             return;
         }
+        // Behind a disk that is slow, other nodes' requests pile up as clients' do.
+        if self.keys.waiting() >= WAITING_FOR_EACH * self.core.settings.max_in_flight {
+            self.core.fail(from, busy("too many requests wait for this node's disk"));
+            return;
+        }
         match request {
             Request::Read(read) => self.read_for(from, &read),
             Request::Write(write) => self.write_for(from, sender, write),
@@ -433,13 +449,15 @@ impl Shard {
             return Err(Failure::not_applied(FailureCode::Draining, message));
         }
         if self.ops.len() >= self.core.settings.max_in_flight {
-            let message = "too many requests under way at this node; try again in a moment";
-            let mut busy = Failure::not_applied(FailureCode::Busy, message);
-            busy.retry_after_ms = 50;
-            return Err(busy);
+            return Err(busy("too many requests under way at this node"));
         }
         Ok(())
     }
+}
+
+fn busy(why: &str) -> Failure {
+    let message = format!("{why}; try again in a moment");
+    Failure { retry_after_ms: 50, ..Failure::not_applied(FailureCode::Busy, message) }
 }
 
 pub(super) fn stale() -> Failure {

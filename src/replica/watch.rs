@@ -114,6 +114,11 @@ impl Shard {
             self.core.respond(from, watch.standing());
             return;
         }
+        // What is under way for a round would be taken for the answers of another one's keys.
+        if self.core.watches.0.get(&round.reaper).is_some_and(|earlier| earlier.round == round) {
+            self.core.respond(from, not_now(HeldUp::Again));
+            return;
+        }
         let earlier = self.core.watches.0.insert(round.reaper, watch);
         if let Some(waiting) = earlier.and_then(|earlier| earlier.from) {
             self.core.respond(waiting, not_now(HeldUp::Again));

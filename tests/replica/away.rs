@@ -11,8 +11,8 @@ use ringdove::replica::{Input, Notice};
 use ringdove::store::memory::MemoryStore;
 use ringdove::store::{Store as _, StoredKey};
 use ringdove::wire::messages::{
-    Basis, BucketSettings, FailureCode, Get, Held, HeldObject, Level, Put, Request, Response,
-    Stored,
+    Basis, BucketSettings, FailureCode, Get, Held, HeldObject, Level, Purpose, Put, Read, Request,
+    Response, Stored, Write,
 };
 
 use crate::node::{self, ATTEMPT, ME, Node};
@@ -315,4 +315,64 @@ fn what_was_kept_is_given_back_at_a_pace() {
     node.wait(Duration::from_secs(1));
     let next = node.shard.next_deadline().expect("it looks for what may be lost");
     assert!(next - node.now.instant > Duration::from_millis(50), "{:?}", next - node.now.instant);
+}
+
+#[test]
+fn hints_that_nobody_can_take_are_read_again_when_somebody_is_back_and_seldom_before() {
+    let mut node = beside_one_that_is_gone(1 << 20);
+    // For one who is no member any more: it belongs to all owners, of whom the third is away.
+    let (object, purpose) = (node::object(1, "value").encode(), Purpose::Hint(NodeId(9)));
+    let hint = Write { key: key(0), object, purpose, slots: 0, budget_ms: 0 };
+    node.ask_for(NodeId(2), Request::Write(hint));
+    node.commit(Ok(()));
+    let rounds = |node: &mut Node, time: Duration| {
+        let mut rounds = 0;
+        for _ in 0..time.as_millis() / 50 {
+            while let Some(owner) = node.lists.pop() {
+                let after = (rounds % 2 == 1)
+                    .then(|| node.store.hints(owner, None, 1).unwrap().pop().unwrap().key);
+                let result = node.store.hints(owner, after.as_ref(), usize::MAX);
+                node.handle(Input::Hints { owner, result });
+                rounds += 1;
+            }
+            node.wait(Duration::from_millis(50));
+            node.commit(Ok(()));
+        }
+        rounds / 2
+    };
+    let in_vain = rounds(&mut node, Duration::from_secs(20));
+    assert!((1..=6).contains(&in_vain), "{in_vain} rounds in 20 s");
+    node.handle(Input::Connected(THIRD));
+    rounds(&mut node, Duration::from_millis(200));
+    let given = node.sent.iter().any(|(to, _, request)| {
+        *to != ME && matches!(request, Request::Write(write) if write.purpose == Purpose::Handoff)
+    });
+    assert!(given, "{:?}", node.sent);
+}
+
+#[test]
+fn what_waits_for_a_slow_disk_is_bounded_and_the_rest_is_told_to_come_again() {
+    let mut node = Node::with(topology(3), MemoryStore::new(), Incarnation(7), |settings| {
+        settings.max_in_flight = 5;
+    });
+    node.handle(Input::Connected(NodeId(2)));
+    node.holds_loads = true;
+    let read = |node: &mut Node, n| {
+        let read = Read { key: key(n), digest: false, fallback: false, slots: 0, budget_ms: 0 };
+        node.ask_for(NodeId(2), Request::Read(read))
+    };
+    let asked: Vec<u64> = (0..100).map(|n| read(&mut node, n)).collect();
+    let busy = |node: &Node, asked: &u64| match node.answers.get(asked) {
+        Some(Response::Failed(failure)) => failure.code == FailureCode::Busy,
+        other => panic!("{other:?}"),
+    };
+    let (waiting, refused): (Vec<u64>, Vec<u64>) =
+        asked.into_iter().partition(|asked| !node.answers.contains_key(asked));
+    assert_eq!((waiting.len(), refused.len()), (20, 80));
+    assert!(refused.iter().all(|asked| busy(&node, asked)));
+    node.load();
+    assert!(waiting.iter().all(|asked| node.answers.contains_key(asked)));
+    let again = read(&mut node, 200);
+    node.load();
+    assert!(!matches!(node.answers[&again], Response::Failed(_)), "{:?}", node.answers[&again]);
 }

@@ -86,6 +86,32 @@ fn where_all_others_have_nothing_nothing_replaces_it() {
     assert_eq!(held(&node, &stored), None);
 }
 
+/// The peers answer a read in their order, each amnesiac or not. Returns whether the record was replaced.
+fn replaced_beside(amnesiacs: &[bool]) -> bool {
+    let (mut node, stored) = damaged(amnesiacs.len() as u8 + 1);
+    let before = held(&node, &stored);
+    read(&mut node, 1);
+    while !node.sent.is_empty() {
+        for (from, id, request) in std::mem::take(&mut node.sent) {
+            let Request::Read(_) = request else { continue };
+            let object = HeldObject::Full(node::object(1, "theirs").encode());
+            let amnesiac = amnesiacs[from.0 as usize - 2];
+            let response = Response::Held(Held { object, amnesiac });
+            node.handle(Input::Response { from, id, response });
+        }
+        node.commit(Ok(()));
+    }
+    held(&node, &stored) != before
+}
+
+#[test]
+fn an_amnesiac_owner_holds_up_no_restoring_unless_there_is_no_other() {
+    assert!(replaced_beside(&[false, false]));
+    assert!(replaced_beside(&[true, false]));
+    assert!(!replaced_beside(&[true, true]));
+    assert!(!replaced_beside(&[true]));
+}
+
 #[test]
 fn where_there_is_no_other_it_stays() {
     let (mut node, stored) = damaged(1);
@@ -129,4 +155,26 @@ fn a_damaged_hint_that_is_written_anew_is_one_hint() {
         node.wait(Duration::from_secs(1));
     }
     assert!(node.shard.hints().is_empty(), "{:?}", node.shard.hints());
+}
+
+#[test]
+fn versions_whose_clocks_no_decoder_would_take_together_stay_apart() {
+    let topology = node::topology(3, &[("default", BucketSettings::default())]);
+    let stored = StoredKey::new(topology.partition(&key()), &key());
+    let mut node = Node::new(topology, MemoryStore::new(), Incarnation(7));
+    node.handle(Input::Connected(NodeId(2)));
+    let give = |node: &mut Node, object: &Object| {
+        let (object, purpose) = (object.encode(), Purpose::Repair);
+        let write = Write { key: key(), object, purpose, slots: 0, budget_ms: 0 };
+        let asked = node.ask_for(NodeId(2), Request::Write(write));
+        node.commit(Ok(()));
+        asked
+    };
+    // Of 600 actors each, none of them the same.
+    let (first, second) = (node::overwritten(1000..1600), node::overwritten(3000..3600));
+    let asked = give(&mut node, &first);
+    assert!(matches!(node.answers[&asked], Response::Stored(_)), "{:?}", node.answers[&asked]);
+    let asked = give(&mut node, &second);
+    assert_eq!(refusal(&node, asked), FailureCode::TooLarge);
+    assert_eq!(held(&node, &stored), Some(first));
 }

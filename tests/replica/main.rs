@@ -8,3 +8,4 @@ mod late;
 mod node;
 mod put;
 mod silent;
+mod watched;

@@ -1,6 +1,7 @@
 //! A shard with its disk, its peers and whoever asks it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -227,5 +228,18 @@ pub fn object(n: u64, value: &'static str) -> Object {
     let sibling = Sibling { dot, write_id, hlc, after, expires_at: None, content };
     let mut object = Object::new();
     object.write(&VersionVector::new(), sibling);
+    object
+}
+
+/// A value that was written by each of these actors after the one before.
+pub fn overwritten(actors: Range<u64>) -> Object {
+    let mut object = Object::new();
+    for n in actors {
+        let dot = Dot { actor: Actor { incarnation: Incarnation(n), k: 1 }, counter: 1 };
+        let (write_id, hlc, after) = (WriteId(n.into()), Hlc(n), Hlc::default());
+        let content = Content::Value("value".into());
+        let basis = object.clock().clone();
+        object.write(&basis, Sibling { dot, write_id, hlc, after, expires_at: None, content });
+    }
     object
 }
