@@ -30,11 +30,11 @@ impl SlotTable {
         Self { origin, width, owners: Arc::new(owners) }
     }
 
-    /// The slots of one partition, in order.
+    /// The slots of one partition, in order; of a partition that is none, none.
     #[must_use]
     pub fn of(&self, partition: Partition) -> &[Owner] {
         let start = usize::from(partition.0) * self.width;
-        &self.owners[start..start + self.width]
+        self.owners.get(start..start + self.width).unwrap_or_default()
     }
 
     /// All slots, partition by partition.

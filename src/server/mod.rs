@@ -22,6 +22,7 @@ mod background;
 mod clock;
 mod cluster;
 mod committer;
+mod descriptors;
 pub mod disk;
 mod driver;
 mod faults;

@@ -2,6 +2,7 @@
 
 mod settings;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,7 +36,7 @@ use super::room::Room;
 use super::scrub::ScrubDesk;
 use super::sync::SyncDesk;
 use super::transfers::TransferDesk;
-use super::{frames, text};
+use super::{descriptors, frames, text};
 use crate::ids::NodeId;
 use crate::limits;
 use crate::membership::{BucketEntry, ClusterState, Contact, MemberEntry, Standing};
@@ -51,6 +52,8 @@ use crate::wire::messages::BucketSettings;
 const FORMING_EVERY: Duration = Duration::from_millis(300);
 /// How often a node compares its cluster state with another's for no particular reason.
 const EXCHANGE_EVERY: Duration = Duration::from_secs(5);
+/// Between two exchanges with one member because a request found one of the two stale.
+const EXCHANGES_APART: Duration = Duration::from_millis(20);
 /// Bytes of hints that are read at once when they are counted at the start.
 const HINTS_PAGE_BYTES: usize = 1 << 20;
 /// How long the threads may take to end once nothing is under way.
@@ -60,16 +63,36 @@ const STOP_WITHIN: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// When it cannot start: the data directory, the ports, the cluster state. Nothing was served.
-pub fn run(config: Config) -> Result<ExitCode> {
+pub fn run(mut config: Config) -> Result<ExitCode> {
     install_log(&config);
+    config.limits.connections = descriptors::make_room(config.limits.connections);
     let threads = config.threads();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(threads).enable_all().build()?;
-    runtime.block_on(async {
+    end_with_any_thread();
+    let code = runtime.block_on(async {
         let running = Running::start(config).await?;
         running.until_told_to_stop().await?;
         Ok(running.stop().await)
-    })
+    });
+    // What still reads or writes has had its time.
+    runtime.shutdown_timeout(STOP_WITHIN);
+    code
+}
+
+/// A node without one of its own threads would be half a node, which others take for whole: a defect
+/// that ends one of them ends the process. What serves one connection ends with that alone.
+fn end_with_any_thread() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |defect| {
+        report(defect);
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or_default();
+        if name.starts_with("ringdove-") {
+            tracing::error!(thread = name, "a defect ended a thread; ending the process");
+            std::process::exit(70);
+        }
+    }));
 }
 
 /// A node and the threads it owns.
@@ -475,9 +498,15 @@ async fn exchange_when_stale(
     node: Arc<Node>,
     mut wanted: tokio::sync::mpsc::UnboundedReceiver<NodeId>,
 ) {
+    let mut begun: BTreeMap<NodeId, tokio::time::Instant> = BTreeMap::new();
     while let Some(peer) = wanted.recv().await {
         let node = node.clone();
+        // One who cannot take the state in, for want of room for it, would be asked at once again.
+        let now = tokio::time::Instant::now();
+        let at = begun.get(&peer).map_or(now, |before| now.max(*before + EXCHANGES_APART));
+        begun.insert(peer, at);
         tokio::spawn(async move {
+            tokio::time::sleep_until(at).await;
             node.exchange_with(peer).await;
             for mailbox in &node.mailboxes {
                 mailbox.post([Mail::Input(Input::Exchanged(peer))]);

@@ -154,7 +154,7 @@ impl Damage {
     /// Asks the next start to build the database anew from what can be read of it: what is wrong cannot
     /// be mended by writing.
     pub(super) fn demand_rebuild(&self, why: &str) {
-        if self.rebuild.swap(true, Ordering::AcqRel) {
+        if is_shortage(why) || self.rebuild.swap(true, Ordering::AcqRel) {
             return;
         }
         match demand_rebuild(&self.root, why) {
@@ -171,6 +171,12 @@ impl Damage {
     pub(in crate::server) fn awaits_rebuild(&self) -> bool {
         self.rebuild.load(Ordering::Acquire)
     }
+}
+
+/// Whether something could not be read for want of what is not the disk: `strerror` of `EMFILE`, `ENFILE`
+/// and `ENOMEM`. Nothing is damaged then.
+pub(super) fn is_shortage(why: &str) -> bool {
+    ["Too many open files", "Cannot allocate memory"].iter().any(|words| why.contains(words))
 }
 
 fn demand_rebuild(root: &Path, why: &str) -> io::Result<()> {

@@ -213,7 +213,7 @@ impl RocksStore {
 
     /// A record could not be read.
     fn record_failed(&self, key: &StoredKey, error: &Error) -> StoreError {
-        if key.owner().is_none() {
+        if key.owner().is_none() && !damage::is_shortage(error.as_ref()) {
             self.damage.is_unreadable(key);
         }
         read_failed(error)

@@ -6,6 +6,8 @@ use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, Options,
 };
 
+use crate::server::descriptors::TABLES;
+
 /// Records, by stored key.
 pub(super) const OBJECTS: &str = "objects";
 /// The imprint of each record, in the order of the trees' places.
@@ -112,8 +114,7 @@ pub(super) fn database(options: &RocksOptions, recovery: Recovery, create: bool)
         // In portions of 20 ms: what commits wait for behind one is short. Flushes come first.
         db.set_ratelimiter(most, 20_000, 10);
     }
-    // Files open at once: the rest of a usual limit of 1,024 is for sockets.
-    db.set_max_open_files(512);
+    db.set_max_open_files(TABLES as i32);
     db.set_keep_log_file_num(4);
     db.set_max_log_file_size(8 << 20);
     db
